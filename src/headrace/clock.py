@@ -1,0 +1,58 @@
+"""The one place that reads the machine's clock and draws random identities.
+
+Nothing that decides what a model learns asks a clock: that is decided by log time, which is
+computed from record timestamps (`headrace.models.logtime`). These serve timers, identifiers of
+requests, and figures shown to people.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from typing import Protocol
+
+
+class Clock(Protocol):
+    """Wall time and monotonic time, both in seconds."""
+
+    def time(self) -> float: ...
+
+    def monotonic(self) -> float: ...
+
+
+class SystemClock:
+    """The machine's own clock."""
+
+    def time(self) -> float:
+        return time.time()
+
+    def monotonic(self) -> float:
+        return time.monotonic()
+
+
+class ManualClock:
+    """A clock that stands still until it is told to advance.
+
+    >>> clock = ManualClock(100.0)
+    >>> clock.advance(2.5)
+    >>> clock.time(), clock.monotonic()
+    (102.5, 102.5)
+    """
+
+    def __init__(self, now: float = 0.0) -> None:
+        self.now = now
+
+    def time(self) -> float:
+        return self.now
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def advance(self, seconds: float) -> None:
+        assert seconds >= 0
+        self.now += seconds
+
+
+def new_id() -> str:
+    """A random identity for a request or a run: 32 hexadecimal digits."""
+    return uuid.uuid4().hex

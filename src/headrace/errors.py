@@ -1,0 +1,108 @@
+"""Every error that Headrace raises on purpose, sorted by who must act.
+
+HeadraceError
+├── EventError            the producer: the event goes to quarantine, the stream goes on
+├── SpecError             the caller: the spec is wrong; carries every violation at once
+├── RequestError          the caller: the request is wrong, or asks for what is not there
+│   ├── NotFoundError     no such agent, key or record
+│   ├── ConflictError     the request contradicts what exists
+│   ├── OverloadError     the service sheds load; carries when to try again
+│   └── UnavailableError  not ready yet, or the broker is away
+└── StateError            the operator: the text says what to do
+    ├── ForeignStateError state of another log, app or build
+    ├── LockedStateError  another worker holds the state directory
+    └── CorruptStateError bytes that do not match their digest
+
+A bug is an assertion, never one of these.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+
+class HeadraceError(Exception):
+    """The root of all errors that Headrace raises on purpose."""
+
+
+class EventError(HeadraceError):
+    """An event that must not reach a model. The producer has to act.
+
+    `code` is one of the closed set in `headrace.models.guard.REASONS`; `path` names the field.
+    """
+
+    def __init__(self, code: str, text: str, *, path: str = "") -> None:
+        super().__init__(text)
+        self.code = code
+        self.text = text
+        self.path = path
+
+
+class Violation(msgspec.Struct, frozen=True):
+    """One thing wrong with a spec or a request: where (`$.a.b[0]`), what, and what to do."""
+
+    path: str
+    text: str
+    hint: str = ""
+
+
+class SpecError(HeadraceError):
+    """A spec that cannot be deployed. `violations` holds all of them, never only the first."""
+
+    def __init__(self, violations: Sequence[Violation]) -> None:
+        assert violations
+        self.violations = tuple(violations)
+        super().__init__(
+            "\n".join(f"{v.path}: {v.text}" + (f" ({v.hint})" if v.hint else "") for v in violations)
+        )
+
+
+class RequestError(HeadraceError):
+    """A request that cannot be answered. `code` is a key of `headrace.serving.status.TABLE`."""
+
+    def __init__(
+        self, code: str, text: str, *, violations: Sequence[Violation] = (), **context: str
+    ) -> None:
+        super().__init__(text)
+        self.code = code
+        self.text = text
+        self.violations = tuple(violations)
+        self.context = context
+
+
+class NotFoundError(RequestError):
+    """No such agent, key or record."""
+
+
+class ConflictError(RequestError):
+    """The request contradicts what exists: say, another spec under the same name."""
+
+
+class OverloadError(RequestError):
+    """The service sheds load. `retry_s`: seconds after which another try makes sense."""
+
+    def __init__(self, code: str, text: str, *, retry_s: float) -> None:
+        super().__init__(code, text)
+        self.retry_s = retry_s
+
+
+class UnavailableError(RequestError):
+    """Not ready yet, or the broker is away."""
+
+
+class StateError(HeadraceError):
+    """State that cannot be used as it is. The operator has to act; the text says how."""
+
+
+class ForeignStateError(StateError):
+    """State that belongs to another log, another app or another build."""
+
+
+class LockedStateError(StateError):
+    """Another worker holds the state directory."""
+
+
+class CorruptStateError(StateError):
+    """Bytes that do not match their digest."""

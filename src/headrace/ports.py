@@ -1,0 +1,100 @@
+"""The Protocols that rooms share. A seam has five methods at most; reading is smaller than writing.
+
+`pipelines` implements the ones below `# -- served` and `serving` calls them; `state` implements
+`Rows` and `models` calls it. So neither pair of rooms imports the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator, Sequence
+from typing import Protocol
+
+from headrace.views import (
+    AgentView,
+    Answer,
+    DryRun,
+    Effect,
+    KeyView,
+    Partition,
+    Position,
+    Question,
+)
+
+
+class Record(Protocol):
+    """A record of a log as the broker hands it over; aiokafka's ConsumerRecord is one."""
+
+    @property
+    def offset(self) -> int: ...
+
+    @property
+    def timestamp(self) -> int: ...  # milliseconds
+
+    @property
+    def key(self) -> bytes | None: ...
+
+    @property
+    def value(self) -> bytes | None: ...
+
+
+class Rows(Protocol):
+    """Durable rows of one shard, as of its last flush."""
+
+    def get(self, row: bytes) -> bytes | None: ...
+
+    def scan(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]: ...
+
+
+class ReadingPositions(Protocol):
+    """Who knows where each partition must be read from and how far it is durable."""
+
+    def next_offset(self, partition: Partition) -> int | None: ...  # None: as the group says
+
+    def durable_offset(self, partition: Partition) -> int | None: ...  # None: nothing yet
+
+
+# -- served ----------------------------------------------------------------------------------
+
+
+class Predictor(Protocol):
+    """Reads live shards. Never mutates, never blocks."""
+
+    def predict(self, question: Question) -> Answer: ...
+
+    def key(self, agent: str, key: str) -> KeyView: ...
+
+
+class Directory(Protocol):
+    """What is deployed and whether it is ready."""
+
+    def ready(self) -> bool: ...
+
+    def agents(self) -> Sequence[AgentView]: ...
+
+    def agent(self, name: str) -> AgentView: ...
+
+
+class Controls(Protocol):
+    """Appends to the control log and waits, bounded, until the record took effect."""
+
+    async def deploy(self, spec: bytes) -> Effect: ...
+
+    async def dry_run(self, spec: bytes) -> DryRun: ...
+
+    async def pause(self, agent: str) -> Effect: ...
+
+    async def resume(self, agent: str) -> Effect: ...
+
+    async def delete(self, agent: str) -> Effect: ...
+
+
+class EventSink(Protocol):
+    """Appends a whole event to an agent's input log."""
+
+    async def append(self, agent: str, key: str, event: bytes) -> Position: ...
+
+
+class DecisionFeed(Protocol):
+    """Follows an agent's decision topic: the records' bytes as they were written."""
+
+    def watch(self, agent: str, *, from_start: bool) -> AsyncIterator[bytes]: ...

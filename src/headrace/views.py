@@ -1,0 +1,153 @@
+"""What rooms say to each other: frozen records without behaviour.
+
+They are on the ground floor because `pipelines` produces most of them and `serving` shows them,
+and these two never import each other. All times are milliseconds since 1970 unless a name ends
+in `_s` (seconds).
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import msgspec
+
+
+class Partition(NamedTuple):
+    """A topic's partition."""
+
+    topic: str
+    partition: int
+
+
+class Position(msgspec.Struct, frozen=True, order=True):
+    """Where a record stands in a log."""
+
+    topic: str
+    partition: int
+    offset: int
+
+
+class Standing(msgspec.Struct, frozen=True, kw_only=True):
+    """Which state an answer used: every answer carries it."""
+
+    agent: str
+    spec_version: int
+    epoch: int
+    partition: int
+    offset: int  # the shard's next offset: all records below it are in this state
+    cold: bool  # the key has not learned yet (or is expired): the answer is the cold-start one
+    updates: int  # how often this key's model has learned
+
+
+class ScoredItem(msgspec.Struct, frozen=True):
+    """One recommended item."""
+
+    item: str
+    score: float
+
+
+class Question(msgspec.Struct, frozen=True, kw_only=True):
+    """A prediction that somebody asks for. `features` are as in an event, by feature name."""
+
+    agent: str
+    key: str
+    features: dict[str, Any] = {}
+    candidates: tuple[str, ...] | None = None  # rank these; None: all known items
+    exclude: tuple[str, ...] = ()
+    k: int | None = None  # how many to recommend; None: as the spec says
+    setpoint: float | None = None  # for adjust, where the spec reads it from the event
+    item: str | None = None  # for recommenders that score one item
+
+
+class Answer(msgspec.Struct, frozen=True, kw_only=True):
+    """What the model says now and what the policy would decide. Nothing was learned from it."""
+
+    standing: Standing
+    score: float | None = None  # probability, value, anomaly score or predicted rating
+    label: str | None = None  # most probable class, for classifiers
+    probabilities: dict[str, float] = {}
+    decision: str | None = None  # verdict's name
+    value: float | None = None  # adjustment
+    items: tuple[ScoredItem, ...] = ()
+
+
+class KeyView(msgspec.Struct, frozen=True, kw_only=True):
+    """One key as it stands."""
+
+    standing: Standing
+    key: str
+    last_learned_ms: int | None  # log time of the last update
+    size_bytes: int  # of the key's row as it would be stored
+    digest: str  # SHA-256 of that row, hexadecimal
+    model: dict[str, Any]  # the estimator's parameters and learned weights, for people
+    pending_labels: int
+
+
+class MetricView(msgspec.Struct, frozen=True, kw_only=True):
+    """A prequential metric beside the baseline's on the same events."""
+
+    name: str
+    value: float
+    baseline: float | None
+    baseline_name: str | None
+    bigger_is_better: bool
+    events: int
+
+
+class ShardView(msgspec.Struct, frozen=True, kw_only=True):
+    """One shard as it stands."""
+
+    topic: str
+    partition: int
+    next_offset: int
+    durable_offset: int
+    end_offset: int | None  # of the partition, when known; lag = end_offset - next_offset
+    keys_hot: int
+    accepted: int
+    quarantined: int
+    learned: int
+    paused: bool
+
+
+class AgentView(msgspec.Struct, frozen=True, kw_only=True):
+    """One agent as it stands."""
+
+    name: str
+    spec_version: int
+    epoch: int
+    digest: str
+    state: str  # "starting" | "running" | "paused" | "failed"
+    spec: dict[str, Any]
+    shards: tuple[ShardView, ...]
+    metrics: tuple[MetricView, ...]
+    note: str = ""  # why it is not running, or what it waits for
+
+
+class Refusals(msgspec.Struct, frozen=True, kw_only=True):
+    """Events of a dry run that share a reason."""
+
+    code: str
+    text: str
+    count: int
+    examples: tuple[Position, ...]  # at most 3
+
+
+class DryRun(msgspec.Struct, frozen=True, kw_only=True):
+    """What a spec would do with the recent records of its topic."""
+
+    read: int
+    accepted: int
+    refused: tuple[Refusals, ...]
+    note: str = ""  # say: the topic does not exist yet
+
+
+class Effect(msgspec.Struct, frozen=True, kw_only=True):
+    """How a control record took effect: one position per shard, and whether it changed anything."""
+
+    control_id: str
+    agent: str
+    spec_version: int
+    epoch: int
+    positions: tuple[Position, ...]
+    changed: bool  # False: a no-op, such as deploying the same digest again
+    note: str = ""
