@@ -95,6 +95,13 @@ class EventSink(Protocol):
 
 
 class DecisionFeed(Protocol):
-    """Follows an agent's decision topic: the records' bytes as they were written."""
+    """Follows an agent's decision topic and the quarantine: the records as they were written.
 
-    def watch(self, agent: str, *, from_start: bool) -> AsyncIterator[bytes]: ...
+    `follow=False` ends the stream where the log ends now.
+    """
+
+    def watch(self, agent: str, *, from_start: bool, follow: bool) -> AsyncIterator[bytes]: ...
+
+    def watch_quarantine(
+        self, agent: str | None, *, from_start: bool, follow: bool
+    ) -> AsyncIterator[bytes]: ...

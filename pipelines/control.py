@@ -1,0 +1,254 @@
+"""The control log as a pure fold: which agents exist, and where each change took effect.
+
+The control log is one topic of one partition. It holds *commands* (deploy, pause, resume,
+delete) and, for every shard that a command concerns, an *effect*: the next offset of the shard at
+the moment at which the command was applied. `Registry.apply` folds the records in order; two
+workers that have read the same prefix of the log hold the same registry. So what a command meant
+(accepted, refused, without effect) is decided by its place in the log and by nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, ClassVar, Literal
+
+import msgspec
+
+from headrace.errors import ConflictError, NotFoundError, RequestError
+from headrace.views import Partition
+
+Kind = Literal["deploy", "pause", "resume", "delete"]
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"):
+    """What every record of the control log has: an identity that makes it idempotent."""
+
+    schema: int = 1
+    id: str
+
+
+class Deploy(Record, frozen=True, kw_only=True, tag="deploy"):
+    """Start an agent. `spec` has all defaults filled in; `digest` is its identity."""
+
+    kind: ClassVar[Kind] = "deploy"
+    agent: str
+    spec: dict[str, Any]
+    digest: str
+    emit_topic: str
+
+
+class Pause(Record, frozen=True, kw_only=True, tag="pause"):
+    """Stop learning: the agent goes on predicting and deciding."""
+
+    kind: ClassVar[Kind] = "pause"
+    agent: str
+
+
+class Resume(Record, frozen=True, kw_only=True, tag="resume"):
+    """Learn again, from the effect's position on."""
+
+    kind: ClassVar[Kind] = "resume"
+    agent: str
+
+
+class Delete(Record, frozen=True, kw_only=True, tag="delete"):
+    """Stop the agent and remove its state. Its topics stay."""
+
+    kind: ClassVar[Kind] = "delete"
+    agent: str
+
+
+class ShardEffect(Record, frozen=True, kw_only=True, tag="effect"):
+    """A command took effect in one shard: records below `next_offset` came before it."""
+
+    control_id: str
+    agent: str
+    epoch: int
+    topic: str
+    partition: int
+    next_offset: int
+    worker: str
+
+
+class Hello(Record, frozen=True, kw_only=True, tag="hello"):
+    """A worker has started and reads until it sees this, so it knows that it has read all."""
+
+    worker: str
+
+
+Command = Deploy | Pause | Resume | Delete
+ControlRecord = Command | ShardEffect | Hello
+
+_encoder = msgspec.json.Encoder()
+_decoder = msgspec.json.Decoder(ControlRecord)
+
+
+def encode(record: ControlRecord) -> bytes:
+    return _encoder.encode(record)
+
+
+def decode(data: bytes) -> ControlRecord:
+    """The record, or msgspec.ValidationError (DecodeError): the log is ours, so that is a fault."""
+    return _decoder.decode(data)
+
+
+class Accepted(msgspec.Struct, frozen=True, kw_only=True):
+    """A command that changed something: `offset` is its place in the control log."""
+
+    control_id: str
+    kind: Kind
+    agent: str
+    epoch: int
+    spec_version: int
+    offset: int
+
+
+class Deployment(msgspec.Struct, kw_only=True):
+    """An agent in one epoch. `commands` begins with its deploy."""
+
+    deploy: Deploy
+    epoch: int
+    spec_version: int
+    commands: list[Accepted]
+    # (control id, partition) -> next offset. The first effect counts, a repeated one is a replay.
+    effects: dict[tuple[str, Partition], int] = {}
+    paused: bool = False
+    deleted: bool = False
+
+    @property
+    def agent(self) -> str:
+        return self.deploy.agent
+
+    def effect(self, control_id: str, partition: Partition) -> int | None:
+        return self.effects.get((control_id, partition))
+
+    def positions(self, control_id: str) -> dict[Partition, int]:
+        """Where the command took effect so far."""
+        return {p: offset for (cid, p), offset in self.effects.items() if cid == control_id}
+
+
+class Registry:
+    """All deployments that a prefix of the control log amounts to.
+
+    Order of calls: `apply` for each record with its offset, in order; everything else reads.
+    """
+
+    def __init__(self) -> None:
+        self._live: dict[str, Deployment] = {}
+        self._last: dict[str, Deployment] = {}  # also deleted ones: epochs never fall
+        self._outcomes: dict[str, Accepted | RequestError | None] = {}
+        self.next_offset = 0
+
+    def live(self) -> Iterator[Deployment]:
+        """The deployments that are not deleted, by name."""
+        yield from (self._live[name] for name in sorted(self._live))
+
+    def get(self, agent: str) -> Deployment:
+        """Raises NotFoundError `unknown_agent`."""
+        if agent not in self._live:
+            known = ", ".join(sorted(self._live)) or "none"
+            raise NotFoundError(
+                "unknown_agent", f"no agent is called {agent!r}; deployed: {known}", agent=agent
+            )
+        return self._live[agent]
+
+    def last(self, agent: str) -> Deployment | None:
+        """The newest deployment under this name, deleted or not."""
+        return self._last.get(agent)
+
+    def outcome(self, control_id: str) -> Accepted | RequestError | None:
+        """What became of a command that was applied; None: accepted, but it changed nothing.
+
+        Raises KeyError while the command has not been read.
+        """
+        return self._outcomes[control_id]
+
+    def apply(self, record: ControlRecord, offset: int) -> Accepted | None:
+        """Fold one record. Returns the command if it changed something, else None."""
+        self.next_offset = offset + 1
+        if isinstance(record, ShardEffect):
+            self._effect(record)
+            return None
+        if isinstance(record, Hello) or record.id in self._outcomes:
+            return None
+        try:
+            outcome = self._command(record, offset)
+        except RequestError as refusal:
+            self._outcomes[record.id] = refusal
+            return None
+        self._outcomes[record.id] = outcome
+        return outcome
+
+    def _effect(self, effect: ShardEffect) -> None:
+        deployment = self._last.get(effect.agent)
+        if deployment is None or deployment.epoch != effect.epoch:
+            return  # of an epoch that is over
+        partition = Partition(effect.topic, effect.partition)
+        deployment.effects.setdefault((effect.control_id, partition), effect.next_offset)
+
+    def _command(self, record: Command, offset: int) -> Accepted | None:
+        if isinstance(record, Deploy):
+            return self._deploy(record, offset)
+        deployment = self.get(record.agent)
+        if isinstance(record, Delete):
+            deployment.deleted = True
+            del self._live[record.agent]
+        else:
+            paused = isinstance(record, Pause)
+            if deployment.paused == paused:
+                return None
+            deployment.paused = paused
+        accepted = Accepted(
+            control_id=record.id,
+            kind=record.kind,
+            agent=record.agent,
+            epoch=deployment.epoch,
+            spec_version=deployment.spec_version,
+            offset=offset,
+        )
+        deployment.commands.append(accepted)
+        return accepted
+
+    def _deploy(self, record: Deploy, offset: int) -> Accepted | None:
+        self.check_deploy(record)
+        if record.agent in self._live:
+            return None
+        before = self._last.get(record.agent)
+        accepted = Accepted(
+            control_id=record.id,
+            kind="deploy",
+            agent=record.agent,
+            epoch=before.epoch + 1 if before else 1,
+            spec_version=before.spec_version + 1 if before else 1,
+            offset=offset,
+        )
+        deployment = Deployment(
+            deploy=record,
+            epoch=accepted.epoch,
+            spec_version=accepted.spec_version,
+            commands=[accepted],
+        )
+        self._live[record.agent] = self._last[record.agent] = deployment
+        return accepted
+
+    def check_deploy(self, record: Deploy) -> None:
+        """Raises ConflictError if this deploy contradicts what is there."""
+        there = self._live.get(record.agent)
+        if there is not None and there.deploy.digest != record.digest:
+            raise ConflictError(
+                "agent_exists",
+                f"agent {record.agent!r} runs another spec (digest {there.deploy.digest[:12]}); "
+                "a changed spec under an existing name is not taken over yet: "
+                "delete the agent first, or deploy under a new name",
+                agent=record.agent,
+            )
+        for other in self._live.values():
+            if other.agent == record.agent:
+                continue
+            if other.deploy.emit_topic == record.emit_topic:
+                raise ConflictError(
+                    "emit_topic_taken",
+                    f"topic {record.emit_topic!r} already takes the decisions of agent "
+                    f"{other.agent!r}; choose another emit.topic",
+                    agent=record.agent,
+                )

@@ -1,0 +1,125 @@
+"""The control log as a topic: append a record, follow it, wait until a record has been read back.
+
+Every worker follows the log with a consumer of its own, outside of any group. The registry is
+changed in one place only: where a record comes back from the log. A worker's own records take the
+same way as everybody else's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.errors import KafkaError
+
+from headrace.errors import UnavailableError
+from headrace.pipelines import control
+
+log = logging.getLogger(__name__)
+
+OnAccepted = Callable[[control.Accepted], Awaitable[None]]
+
+
+class ControlLog:
+    """Appends to the control log and keeps `registry` at what the log says.
+
+    Order of calls: `start` (returns when all that was in the log has been folded), then `append`
+    and `wait_for` at will, then `stop`. `on_accepted` is awaited for each command that changes
+    something *after* start, in order; `on_effect` is called whenever an effect was read.
+    """
+
+    def __init__(self, bootstrap: str, topic: str, *, worker: str, on_accepted: OnAccepted) -> None:
+        self.registry = control.Registry()
+        self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._topic = topic
+        self._worker = worker
+        self._on_accepted = on_accepted
+        self._producer = AIOKafkaProducer(bootstrap_servers=bootstrap, acks="all")
+        # Metadata and positions are fixed by hand: this consumer belongs to no group.
+        self._consumer = AIOKafkaConsumer(
+            bootstrap_servers=bootstrap,
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            fetch_max_wait_ms=50,
+            isolation_level="read_committed",
+        )
+        self._changed = asyncio.Condition()
+        self._accepted: asyncio.Queue[control.Accepted] = asyncio.Queue()
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def start(self) -> None:
+        await self._producer.start()
+        await self._consumer.start()
+        partition = TopicPartition(self._topic, 0)
+        self._consumer.assign([partition])
+        await self._consumer.seek_to_beginning(partition)
+        # The end that a broker reports may be short of its last batch; a record of our own that
+        # we read back is proof that everything before it has been read.
+        end = await self._send(control.Hello(id=f"hello/{self._worker}", worker=self._worker))
+        while self.registry.next_offset <= end:
+            await self._read(announce=False)
+        self._tasks = [
+            asyncio.create_task(self._follow(), name="control-log follower"),
+            asyncio.create_task(self._announce(), name="control-log commands"),
+        ]
+        for task in self._tasks:
+            task.add_done_callback(self._ended)
+
+    async def stop(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._consumer.stop()
+        await self._producer.stop()
+
+    async def append(self, record: control.ControlRecord) -> int:
+        """Append, and return the offset once this worker has read the record back.
+
+        Raises UnavailableError `broker_away` if the broker does not take it.
+        """
+        offset = await self._send(record)
+        await self.wait_for(lambda: self.registry.next_offset > offset)
+        return offset
+
+    async def wait_for(self, condition: Callable[[], bool]) -> None:
+        """Return when `condition` holds; it is looked at again after every record read."""
+        async with self._changed:
+            await self._changed.wait_for(condition)
+
+    async def _send(self, record: control.ControlRecord) -> int:
+        try:
+            sent = await self._producer.send_and_wait(
+                self._topic, control.encode(record), partition=0
+            )
+        except KafkaError as error:
+            raise UnavailableError(
+                "broker_away", f"the control log cannot be written: {error}"
+            ) from error
+        return int(sent.offset)
+
+    async def _follow(self) -> None:
+        while True:
+            await self._read(announce=True)
+
+    async def _read(self, *, announce: bool) -> None:
+        fetched = await self._consumer.getmany(timeout_ms=200)
+        for records in fetched.values():
+            for record in records:
+                accepted = self.registry.apply(control.decode(record.value), record.offset)
+                if accepted is not None and announce:
+                    self._accepted.put_nowait(accepted)
+        if fetched:
+            async with self._changed:
+                self._changed.notify_all()
+
+    async def _announce(self) -> None:
+        # A task apart: applying a command appends effects and waits until they are read back,
+        # which the follower above must go on doing meanwhile.
+        while True:
+            await self._on_accepted(await self._accepted.get())
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and task.exception() and not self.failed.done():
+            self.failed.set_exception(task.exception() or AssertionError())
