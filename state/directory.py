@@ -1,0 +1,223 @@
+"""The directory that holds a worker's shards: whose it is, who has it now, where each shard lies.
+
+<state-dir>/
+  lock            held by the running worker (flock); its pid is in it
+  identity.json   app, cluster, and the build that wrote the state
+  shards/<agent>/<epoch>/<topic>@<partition>/     one RocksDB each
+  trash/          shards on their way out
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import shutil
+import sys
+from importlib.metadata import version
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import msgspec
+
+from headrace.errors import CorruptStateError, ForeignStateError, LockedStateError
+from headrace.state.disk import make_directory, sync_directory, write_durably
+
+_LOCK = "lock"
+_IDENTITY = "identity.json"
+_SHARDS = "shards"
+_TRASH = "trash"
+_PLAIN = frozenset(b"abcdefghijklmnopqrstuvwxyz0123456789._-")
+_NAME_MAX = 150  # bytes of a directory name; file systems take 255
+
+
+class Identity(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Whose state it is, and which build wrote it.
+
+    `python` (such as "3.11") is in it because `sum` of floats rounds otherwise from 3.12 on;
+    `hash_seed` because the order of sets, and with it some models, depends on it.
+
+    >>> mine = Identity.of_this_build(app="a", cluster_id="c", codec="1", hash_seed="0")
+    >>> mine.app, mine.river
+    ('a', '0.26.1')
+    """
+
+    app: str
+    cluster_id: str
+    headrace: str
+    river: str
+    numpy: str
+    codec: str
+    python: str
+    hash_seed: str
+
+    @classmethod
+    def of_this_build(cls, *, app: str, cluster_id: str, codec: str, hash_seed: str) -> Identity:
+        """The identity of state that this process would write."""
+        return cls(
+            app=app,
+            cluster_id=cluster_id,
+            headrace=version("headrace"),
+            river=version("river"),
+            numpy=version("numpy"),
+            codec=codec,
+            python=f"{sys.version_info.major}.{sys.version_info.minor}",
+            hash_seed=hash_seed,
+        )
+
+
+class StateDirectory:
+    """A locked state directory that belongs to `identity`.
+
+    Order of calls: `open` (locks, then compares or writes the identity), `shard_path` as often as
+    you like, `close` once. Or use it in a `with` statement.
+
+    >>> import tempfile
+    >>> temporary = tempfile.TemporaryDirectory()
+    >>> mine = Identity.of_this_build(app="a", cluster_id="c", codec="1", hash_seed="0")
+    >>> with StateDirectory.open(Path(temporary.name), mine) as directory:
+    ...     shard = directory.shard_path("card-fraud", 1, "Pay/ments", 3)
+    >>> shard.relative_to(temporary.name).as_posix()
+    'shards/card-fraud/1/%50ay%2fments@3'
+    >>> temporary.cleanup()
+    """
+
+    def __init__(self, path: Path, lock: int) -> None:
+        self.path = path
+        self._lock: int | None = lock
+
+    @classmethod
+    def open(cls, path: Path, identity: Identity) -> StateDirectory:
+        """Lock `path`, made if it is missing, for the state of `identity`.
+
+        Raises LockedStateError, ForeignStateError (another cluster, app or build, or a directory
+        that is not ours) and CorruptStateError, each with what to do.
+        """
+        _refuse_others_directory(path)
+        make_directory(path)
+        directory = cls(path, _locked(path))
+        try:
+            _claim(path, identity)
+            shutil.rmtree(path / _TRASH, ignore_errors=True)  # what a crash left there
+        except BaseException:
+            directory.close()
+            raise
+        return directory
+
+    def shard_path(self, agent: str, epoch: int, topic: str, partition: int) -> Path:
+        """Where that shard lies, or would lie. No two shards share a path, on any file system."""
+        return self._agent_path(agent) / str(epoch) / f"{_escaped(topic)}@{partition}"
+
+    def drop_agent(self, agent: str) -> None:
+        """Delete all shards of `agent`, which must be closed; after a crash all or none is left."""
+        path = self._agent_path(agent)
+        if not path.exists():
+            return
+        trash = self.path / _TRASH
+        make_directory(trash)
+        path.rename(trash / path.name)
+        sync_directory(path.parent)
+        shutil.rmtree(trash)
+
+    def close(self) -> None:
+        """Unlock it. A second call does nothing."""
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _agent_path(self, agent: str) -> Path:
+        return self.path / _SHARDS / _escaped(agent)
+
+
+def _refuse_others_directory(path: Path) -> None:
+    """A directory with files in it, none of them ours, is somebody's: do not write there."""
+    if not path.exists():
+        return
+    if not path.is_dir():
+        raise ForeignStateError(f"{path} is a file: name a directory with --state-dir")
+    names = {entry.name for entry in path.iterdir()}
+    if names and not names & {_LOCK, _IDENTITY}:
+        raise ForeignStateError(
+            f"{path} is not empty and holds no Headrace state: name another --state-dir"
+        )
+
+
+def _locked(path: Path) -> int:
+    """Take the lock; it goes with the process, however that ends."""
+    lock = os.open(path / _LOCK, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        pid = os.read(lock, 32).decode("ascii", "replace").strip()
+        os.close(lock)
+        raise LockedStateError(
+            f"{path} is in use by process {pid or 'unknown'}: stop that worker first,"
+            f" or start this one with another --state-dir"
+        ) from None
+    os.ftruncate(lock, 0)
+    os.write(lock, f"{os.getpid()}\n".encode("ascii"))
+    return lock
+
+
+def _claim(path: Path, identity: Identity) -> None:
+    file = path / _IDENTITY
+    if not file.exists():
+        if (path / _SHARDS).exists():
+            raise CorruptStateError(
+                f"{file} is missing beside shards, so nobody knows whose they are:"
+                f" start with --state-dir elsewhere, or delete {path}"
+            )
+        write_durably(file, msgspec.json.format(msgspec.json.encode(identity)) + b"\n")
+        return
+    try:
+        found = msgspec.json.decode(file.read_bytes(), type=Identity)
+    except msgspec.MsgspecError as error:
+        raise CorruptStateError(
+            f"{file} cannot be read ({error}): start with --state-dir elsewhere, or delete {path}"
+        ) from None
+    if (found.app, found.cluster_id) != (identity.app, identity.cluster_id):
+        raise ForeignStateError(
+            f"{path} belongs to the log of cluster {found.cluster_id}, app {found.app};"
+            f" this is cluster {identity.cluster_id}, app {identity.app}:"
+            f" start with --state-dir elsewhere, or delete it"
+        )
+    differing = [
+        f"{name} {getattr(found, name)} (this is {getattr(identity, name)})"
+        for name in ("headrace", "river", "numpy", "codec", "python", "hash_seed")
+        if getattr(found, name) != getattr(identity, name)
+    ]
+    if differing:
+        raise ForeignStateError(
+            f"{path} was written with {', '.join(differing)}, and models may go on otherwise there:"
+            f" start the build that wrote it, or start with --state-dir elsewhere"
+            f" and learn again from the log"
+        )
+
+
+def _escaped(name: str) -> str:
+    """A directory name for any text; different texts differ, upper and lower case set aside.
+
+    >>> _escaped("Tx.v1"), _escaped(".."), len(_escaped("ж" * 300))
+    ('%54x.v1', '%%2e%2e', 141)
+    """
+    escaped = "".join(
+        chr(byte) if byte in _PLAIN else f"%{byte:02x}" for byte in name.encode("utf-8")
+    )
+    if not escaped.strip("."):  # "", ".", ".." and longer: the first three are no names of files
+        return "%" + "%2e" * len(escaped)
+    if len(escaped) <= _NAME_MAX:
+        return escaped
+    # "+" is never in an escaped name, so a shortened one equals no other.
+    return f"{escaped[:76]}+{hashlib.sha256(name.encode('utf-8')).hexdigest()}"

@@ -1,0 +1,50 @@
+"""Files that survive a power cut: the order of system calls."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from headrace.state.disk import make_directory, write_durably
+
+
+def test_write_replaces_whole(tmp_path: Path) -> None:
+    """A second write replaces the first as a whole and leaves no draft."""
+    write_durably(tmp_path / "file", b"a long first content")
+    write_durably(tmp_path / "file", b"short")
+    assert (tmp_path / "file").read_bytes() == b"short"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
+
+
+def test_make_directory_makes_parents_once(tmp_path: Path) -> None:
+    """Missing parents are made; what is there is left as it is."""
+    make_directory(tmp_path / "a" / "b")
+    (tmp_path / "a" / "b" / "file").write_text("kept")
+    make_directory(tmp_path / "a" / "b")
+    assert (tmp_path / "a" / "b" / "file").read_text() == "kept"
+
+
+@pytest.mark.skipif(shutil.which("strace") is None, reason="strace shows the system calls")
+def test_data_is_synced_before_the_name_and_the_name_after(tmp_path: Path) -> None:
+    """The kernel sees: fsync of the data, rename, fsync of the directory; in that order."""
+    trace = tmp_path / "trace"
+    program = (
+        "import sys; from pathlib import Path; from headrace.state.disk import write_durably\n"
+        "write_durably(Path(sys.argv[1]), b'x')"
+    )
+    command = [sys.executable, "-c", program, str(tmp_path / "file")]
+    ran = subprocess.run(
+        ["strace", "-f", "-e", "trace=fsync,rename,renameat,renameat2", "-o", trace, *command],
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    if ran.returncode != 0 and "ptrace" in ran.stderr:
+        pytest.skip("this machine forbids ptrace")
+    names = [line.split("(")[0].split()[-1] for line in trace.read_text().splitlines()]
+    calls = [name.removesuffix("at2").removesuffix("at") for name in names if "+" not in name]
+    assert [name for name in calls if name in ("fsync", "rename")] == ["fsync", "rename", "fsync"]
