@@ -1,0 +1,158 @@
+"""Models to bytes and back: canonical, typed, and without pickle.
+
+`encode` walks an object graph (a River pipeline, a metric, our own state) into msgpack with tags
+and class names; `decode` builds objects only from a closed table of classes, so bytes can neither
+name other code nor run any. Equal state gives equal bytes, whatever its history, so a digest of
+the bytes is a digest of the state. Check a digest *before* decoding: bytes with one flipped bit
+are often another valid model.
+
+The envelope is `[version, classes, value, deferred]`; `classes` lists each class that occurs with
+its field names, so that state of another River version is seen as such.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from typing import Any, Final
+
+import msgspec
+
+from headrace.errors import CorruptStateError
+from headrace.models.codec_plans import install_pipeline_plan
+from headrace.models.codec_reader import Reader
+from headrace.models.codec_table import Plan, table
+from headrace.models.codec_tags import CODEC_VERSION
+from headrace.models.codec_writer import UnsupportedType, Writer
+from headrace.models.panics import is_panic
+
+__all__ = [
+    "MAX_BYTES",
+    "CodecError",
+    "UnsupportedType",
+    "decode",
+    "digest",
+    "encode",
+    "register",
+]
+
+MAX_BYTES: Final = 256 * 2**20  # of one encoded graph
+_MAX_HEADERS: Final = 4096  # class lists whose plans are kept ready
+
+
+class CodecError(CorruptStateError):
+    """Bytes that no encoder of this build has written. The text says what is wrong with them."""
+
+
+class _Envelope(msgspec.Struct, array_like=True, gc=False, forbid_unknown_fields=True):
+    version: int
+    classes: msgspec.Raw
+    value: Any
+    deferred: list[Any]
+
+
+_pack = msgspec.msgpack.Encoder().encode
+_unpack = msgspec.msgpack.Decoder(_Envelope).decode
+_unpack_classes = msgspec.msgpack.Decoder(list[tuple[str, tuple[str, ...]]]).decode
+_headers: dict[bytes, tuple[Plan, ...]] = {}
+
+
+def encode(item: Any) -> bytes:
+    """The canonical bytes of `item`. Raises UnsupportedType for what the table does not hold.
+
+    >>> from river import linear_model
+    >>> model = linear_model.LinearRegression()
+    >>> model.learn_one({"x": 1.0}, 2.0)
+    >>> decode(encode(model)).predict_one({"x": 1.0})
+    0.08
+    >>> encode(decode(encode(model))) == encode(model)
+    True
+    """
+    try:
+        data = _pack(Writer(_table(), big_ints=False).envelope(item))
+    except OverflowError:
+        data = _pack(Writer(_table(), big_ints=True).envelope(item))
+    except UnicodeEncodeError as error:
+        raise UnsupportedType(f"text that is not Unicode: {error.reason}") from None
+    if len(data) > MAX_BYTES:
+        raise UnsupportedType(f"{len(data)} bytes are more than {MAX_BYTES}")
+    return data
+
+
+def decode(data: bytes) -> Any:
+    """The object that `encode` wrote. Raises CodecError for any other bytes.
+
+    >>> decode(b"nonsense")
+    Traceback (most recent call last):
+    ...
+    headrace.models.codec.CodecError: not the bytes of a model: Expected `array`, got `int`
+    """
+    if len(data) > MAX_BYTES:
+        raise CodecError(f"{len(data)} bytes are more than a model may have ({MAX_BYTES})")
+    try:
+        envelope = _unpack(data)
+        if envelope.version != CODEC_VERSION:
+            raise CodecError(
+                f"written by codec {envelope.version}, this build reads {CODEC_VERSION}"
+            )
+        reader = Reader(_table(), _plans(bytes(envelope.classes)))
+        return reader.root(envelope.value, envelope.deferred)
+    except _BAD_BYTES as error:
+        raise CodecError(f"not the bytes of a model: {error}") from error
+    except BaseException as error:
+        if not is_panic(error):
+            raise
+        raise CodecError(f"not the bytes of a model: {error}") from None
+
+
+_BAD_BYTES: Final = (
+    ArithmeticError, AttributeError, LookupError, MemoryError, RecursionError, TypeError,
+    ValueError, msgspec.MsgspecError,
+)  # fmt: skip
+
+
+def digest(data: bytes) -> str:
+    """SHA-256 of `data`, hexadecimal.
+
+    >>> digest(b"")[:16]
+    'e3b0c44298fc1c14'
+    """
+    return hashlib.sha256(data).hexdigest()
+
+
+def register(
+    cls: type,
+    name: str,
+    *,
+    derived: frozenset[str] = frozenset(),
+    after: Callable[[Any], None] | None = None,
+) -> None:
+    """Let the codec write and read instances of `cls` under `name` from now on.
+
+    `derived` names attributes that are not state (caches); `after` makes them anew when an
+    instance is read. Call it at import, in the module that defines the class.
+    """
+    held = table()
+    held.add(name, cls)
+    if derived:
+        held.derived[cls] = derived
+    if after is not None:
+        held.after[cls] = after
+
+
+def _plans(classes: bytes) -> tuple[Plan, ...]:
+    found = _headers.get(classes)
+    if found is None:
+        held = _table()
+        found = tuple(held.plan(name, fields) for name, fields in _unpack_classes(classes))
+        if len(_headers) >= _MAX_HEADERS:
+            _headers.clear()
+        _headers[classes] = found
+    return found
+
+
+def _table() -> Any:
+    held = table()
+    if not held.after:
+        install_pipeline_plan(held)
+    return held
