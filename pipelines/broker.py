@@ -131,8 +131,6 @@ class MemoryBroker:
             process = self._process = self._spawn(port)
             try:
                 await wait_for_answer(self.bootstrap, self._wait_s, ended=process.poll)
-                log.info("broker_started kind=memory at=%s pid=%d", self.bootstrap, process.pid)
-                return
             except UnavailableError as error:
                 code = process.poll()
                 self._end()
@@ -141,9 +139,12 @@ class MemoryBroker:
                         "broker_away",
                         f"the embedded broker did not start: {error}; it said: {self._tail()}",
                     ) from error
+                continue
             except BaseException:
                 self._end()
                 raise
+            log.info("broker_started kind=memory at=%s pid=%d", self.bootstrap, process.pid)
+            return
 
     async def stop(self) -> None:
         """End the broker, and with it everything in its topics. Twice does no harm."""
@@ -160,7 +161,7 @@ class MemoryBroker:
             *("--storage-engine", "memory://tansu/"),
         ]
         with self._log_path.open("ab") as output:
-            process = subprocess.Popen(
+            process = subprocess.Popen(  # noqa: S603 - nothing in the command comes from outside
                 [sys.executable, "-I", "-S", "-c", _TIED, str(os.getpid()), *command],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
@@ -218,9 +219,10 @@ async def wait_for_answer(
     while True:
         try:
             await _probe(bootstrap, min(PROBE_TIMEOUT_S, max(deadline - loop.time(), PROBE_MIN_S)))
-            return
         except (OSError, KafkaError, ValueError) as error:
             reason = str(error) or type(error).__name__
+        else:
+            return
         if ended() is not None:
             raise UnavailableError("broker_away", f"the broker at {bootstrap} has ended: {reason}")
         if loop.time() >= deadline:

@@ -60,7 +60,8 @@ async def test_stop_ends_the_embedded_broker_by_its_own_pid(tmp_path: Path) -> N
     broker = MemoryBroker(tmp_path)
     await broker.start()
     pid = broker.pid
-    assert pid is not None and runs(pid)
+    assert pid is not None
+    assert runs(pid)
     await broker.stop()
     await broker.stop()
     assert not runs(pid)
@@ -73,7 +74,7 @@ async def test_every_start_is_another_cluster(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="prctl(PR_SET_PDEATHSIG) is Linux's")
 def test_the_embedded_broker_dies_with_a_killed_parent(tmp_path: Path) -> None:
-    """kill -9 of the service leaves no broker behind."""
+    """A kill -9 of the service leaves no broker behind."""
     parent = subprocess.Popen(
         [sys.executable, "-c", PARENT, str(tmp_path), "stay"], stdout=subprocess.PIPE
     )
@@ -98,7 +99,7 @@ async def test_a_broker_that_cannot_start_says_why(
 ) -> None:
     """The broker's own last words are in the error."""
     monkeypatch.setattr("headrace.pipelines.broker._tansu", lambda: "/bin/ls")
-    with pytest.raises(UnavailableError, match="did not start.*it said: .*ls: .*option"):
+    with pytest.raises(UnavailableError, match=r"did not start.*it said: .*ls: .*option"):
         await MemoryBroker(tmp_path).start()
 
 

@@ -1,0 +1,138 @@
+"""What topics there are, and making those that the service needs.
+
+It never asks for one topic by name: such a question creates the topic where the broker allows
+that, and a deploy with a misspelt topic would then wait for events for ever.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
+
+from headrace.errors import StateError, UnavailableError
+from headrace.pipelines.broker import Broker
+
+log = logging.getLogger(__name__)
+
+REPLICAS_MAX = 3
+"""Copies of a topic that the service makes; fewer on a smaller cluster."""
+CREATE_WAIT_S = 10.0
+"""How long a topic that was just made may take to appear in the cluster's metadata."""
+CREATE_PAUSE_S = 0.05
+RETENTION = {"retention.ms": "-1", "retention.bytes": "-1", "cleanup.policy": "delete"}
+"""What keeps a topic for ever: Kafka deletes a record stamped 1998 at once by time."""
+
+
+class Topics:
+    """Order of calls: `start`, then any question, then `stop`.
+
+    Every question raises UnavailableError `broker_away` when the broker does not answer it.
+    """
+
+    def __init__(self, broker: Broker) -> None:
+        self._broker = broker
+        self._admin = AIOKafkaAdminClient(bootstrap_servers=broker.bootstrap)
+        self._counts: dict[str, int] = {}
+
+    async def start(self) -> None:
+        try:
+            await self._admin.start()
+        except KafkaError as error:
+            raise _away(error) from error
+
+    async def stop(self) -> None:
+        await self._admin.close()
+
+    async def cluster_id(self) -> str:
+        """The identity of the cluster that the logs are on."""
+        try:
+            return str((await self._admin.describe_cluster())["cluster_id"])
+        except KafkaError as error:
+            raise _away(error) from error
+
+    async def partition_count(self, topic: str) -> int:
+        """How many partitions the topic has; 0: there is no such topic."""
+        try:
+            described = await self._admin.describe_topics()
+        except KafkaError as error:
+            raise _away(error) from error
+        self._counts = {d["topic"]: len(d["partitions"]) for d in described if not d["error_code"]}
+        return self._counts.get(topic, 0)
+
+    def known_partition_count(self, topic: str) -> int:
+        """As `partition_count`, without asking: as of the last question."""
+        return self._counts.get(topic, 0)
+
+    async def ensure(self, topic: str, *, partitions: int, keep_forever: bool) -> None:
+        """Make the topic unless it is there.
+
+        Raises StateError if it is there with another number of partitions, or, where
+        `keep_forever`, with a retention that would delete or compact it.
+        """
+        found = await self.partition_count(topic)
+        if not found:
+            await self._create(topic, partitions, keep_forever=keep_forever)
+            return
+        if found != partitions:
+            raise StateError(
+                f"topic {topic} has {found} partitions and must have {partitions}: "
+                "delete it or use another name"
+            )
+        if keep_forever and self._broker.durable:
+            await self._check_kept(topic)
+
+    async def _create(self, topic: str, partitions: int, *, keep_forever: bool) -> None:
+        try:
+            brokers = (await self._admin.describe_cluster())["brokers"]
+            new = NewTopic(
+                topic,
+                partitions,
+                min(REPLICAS_MAX, len(brokers)),
+                topic_configs=dict(RETENTION) if keep_forever else {},
+            )
+            answer = await self._admin.create_topics([new])
+        except KafkaError as error:
+            raise _away(error) from error
+        for _, code, text in answer.topic_errors:
+            if code and code != TopicAlreadyExistsError.errno:  # somebody else was faster: fine
+                raise StateError(f"topic {topic} cannot be made: {text or for_code(code).__name__}")
+        log.info("topic_created topic=%s partitions=%d", topic, partitions)
+        try:
+            async with asyncio.timeout(CREATE_WAIT_S):
+                while not await self.partition_count(topic):  # noqa: ASYNC110 - Kafka tells nobody
+                    await asyncio.sleep(CREATE_PAUSE_S)
+        except TimeoutError as error:
+            raise UnavailableError(
+                "broker_away", f"topic {topic} was made but does not appear: {CREATE_WAIT_S:g} s"
+            ) from error
+
+    async def _check_kept(self, topic: str) -> None:
+        asked = ConfigResource(ConfigResourceType.TOPIC, topic)
+        try:
+            answers = await self._admin.describe_configs([asked])
+        except KafkaError as error:
+            raise _away(error) from error
+        settings = {
+            entry[0]: entry[1]
+            for answer in answers
+            for resource in answer.resources
+            for entry in resource[4]
+        }
+        wrong = [
+            f"{name}={settings[name]} (must be {value})"
+            for name, value in RETENTION.items()
+            if settings.get(name, value) != value
+        ]
+        if wrong:
+            raise StateError(
+                f"topic {topic} must keep its records for ever, but has {', '.join(wrong)}: "
+                f"set it with kafka-configs --alter --entity-type topics --entity-name {topic}"
+            )
+
+
+def _away(error: KafkaError) -> UnavailableError:
+    return UnavailableError("broker_away", f"the broker does not answer: {error}")
