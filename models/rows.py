@@ -1,0 +1,211 @@
+"""What all models in rows share: items in memory, users read when needed, the choice of the best."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Callable, Collection, Iterator, Sequence
+from typing import Any, Final, Generic, TypeVar
+
+import msgspec
+import numpy as np
+
+from headrace.errors import CorruptStateError
+from headrace.models.popular import History, MostPopular, Scores
+from headrace.ports import Rows
+from headrace.views import ScoredItem
+
+__all__ = ["InRows", "UserRows", "best", "decoded"]
+
+User = TypeVar("User")
+Row = TypeVar("Row")
+
+_USER: Final = b"u/"
+_ITEM: Final = b"i/"
+_MODEL: Final = b"s/model"
+
+
+def best(scores: Scores, k: int) -> list[int]:
+    """The places of the `k` highest scores, best first, ties by place; -inf is never chosen.
+
+    >>> best(np.array([1.0, 3.0, -np.inf, 3.0, 2.0]), 3)
+    [1, 3, 4]
+    """
+    if k <= 0:
+        return []
+    if k < len(scores):
+        # All that reach the k-th highest score, so that ties at the edge are seen as ties.
+        edge = np.partition(scores, len(scores) - k)[len(scores) - k]
+        among = np.flatnonzero(scores >= edge)
+    else:
+        among = np.arange(len(scores))
+    among = among[scores[among] > -np.inf]
+    order = np.argsort(-scores[among], kind="stable")[:k]
+    return [int(place) for place in among[order]]
+
+
+def decoded(row: bytes, as_type: type[Row], name: bytes) -> Row:
+    """A row's content. Raises CorruptStateError naming the row."""
+    try:
+        return msgspec.msgpack.decode(row, type=as_type)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise CorruptStateError(f"row {name!r} cannot be read: {error}") from error
+
+
+class UserRows(Generic[User]):
+    """Users by name: at most `hot_max` of them in memory besides changed ones, the rest as rows."""
+
+    def __init__(
+        self,
+        encode: Callable[[User], bytes],
+        decode: Callable[[bytes, bytes], User],
+        hot_max: int,
+    ) -> None:
+        self._encode = encode
+        self._decode = decode
+        self._hot_max = hot_max
+        self._hot: dict[str, User] = {}  # the one learned longest ago comes first
+        self._changed: dict[str, None] = {}  # in this and not hot: deleted
+        self._rows: Rows | None = None
+
+    def attach(self, rows: Rows) -> None:
+        """Forgets all users and reads them from `rows` from now on."""
+        self._hot.clear()
+        self._changed.clear()
+        self._rows = rows
+
+    def get(self, user: str) -> User | None:
+        """The user, or None. Changes nothing, not even which users are in memory."""
+        known = self._hot.get(user)
+        if known is not None or self._rows is None or user in self._changed:
+            return known
+        name = _USER + user.encode()
+        row = self._rows.get(name)
+        return None if row is None else self._decode(row, name)
+
+    def put(self, user: str, value: User) -> None:
+        self._hot.pop(user, None)
+        self._hot[user] = value
+        self._changed[user] = None
+
+    def drop(self, user: str) -> None:
+        self._hot.pop(user, None)
+        self._changed[user] = None
+
+    def row(self, user: str) -> bytes | None:
+        known = self.get(user)
+        return None if known is None else self._encode(known)
+
+    def changed(self) -> Iterator[tuple[bytes, bytes | None]]:
+        for user in self._changed:
+            known = self._hot.get(user)
+            yield _USER + user.encode(), None if known is None else self._encode(known)
+
+    def flushed(self) -> None:
+        self._changed.clear()
+        for user in list(self._hot)[: max(0, len(self._hot) - self._hot_max)]:
+            del self._hot[user]
+
+
+class InRows(abc.ABC, Generic[User]):
+    """A recommender in rows, but for the model itself: see `headrace.models.rowmodel`."""
+
+    interactions: MostPopular  # numbers of items, how often each was taken, and who took what
+    users: UserRows[User]
+
+    def __init__(self) -> None:
+        self._items_changed: dict[int, None] = {}
+        self._model_changed = False
+
+    def top(
+        self,
+        user: str,
+        k: int,
+        candidates: Sequence[str] | None = None,
+        exclude: Collection[str] = (),
+        exclude_seen: bool = True,
+    ) -> tuple[ScoredItem, ...]:
+        known = self.users.get(user)
+        scores = self._scores(known)
+        numbers = self.interactions.numbers
+        if candidates is not None:
+            allowed = [numbers[item] for item in candidates if item in numbers]
+            narrowed = np.full(len(scores), -np.inf)
+            narrowed[allowed] = scores[allowed]
+            scores = narrowed
+        scores[[numbers[item] for item in exclude if item in numbers]] = -np.inf
+        return self._chosen(scores, k, known if exclude_seen else None)
+
+    def popular(self, user: str, k: int, exclude_seen: bool = True) -> tuple[ScoredItem, ...]:
+        known = self.users.get(user) if exclude_seen else None
+        return self._chosen(self.interactions.popularity(), k, known)
+
+    def row(self, user: str) -> bytes | None:
+        return self.users.row(user)
+
+    def load(self, rows: Rows) -> None:
+        self._reset()
+        self.users.attach(rows)
+        self._items_changed.clear()
+        self._model_changed = False
+        found = [(self._item_number(row, name), name, row) for name, row in rows.scan(_ITEM)]
+        found.sort()
+        if [number for number, _, _ in found] != list(range(len(found))):
+            raise CorruptStateError(
+                "the rows of items do not have the numbers 0, 1, 2, … once each"
+            )
+        for _, name, row in found:
+            self._take_item(name[len(_ITEM) :].decode(), row, name)
+        model = rows.get(_MODEL)
+        if model is not None:
+            self._take_model(model, _MODEL)
+
+    def forget(self, user: str) -> None:
+        self.users.drop(user)
+
+    def changed(self) -> Iterator[tuple[bytes, bytes | None]]:
+        yield from self.users.changed()
+        for number in self._items_changed:
+            yield _ITEM + str(self.interactions.items[number]).encode(), self._item_row(number)
+        if self._model_changed:
+            yield _MODEL, self._model_row()
+
+    def flushed(self) -> None:
+        self.users.flushed()
+        self._items_changed.clear()
+        self._model_changed = False
+
+    def _chosen(self, scores: Scores, k: int, seen_by: User | None) -> tuple[ScoredItem, ...]:
+        if seen_by is not None:
+            scores[self._history(seen_by)] = -np.inf
+        items = self.interactions.items
+        return tuple(ScoredItem(str(items[n]), float(scores[n])) for n in best(scores, k))
+
+    def _last_items(self, history: History, count: int = 10) -> list[Any]:
+        return [self.interactions.items[number] for number in history[::-1][:count].tolist()]
+
+    # -- what the model adds ------------------------------------------------------------------
+
+    @abc.abstractmethod
+    def _reset(self) -> None: ...
+
+    @abc.abstractmethod
+    def _history(self, known: User) -> History: ...
+
+    @abc.abstractmethod
+    def _scores(self, known: User | None) -> Scores:
+        """A fresh array that the caller may change."""
+
+    @abc.abstractmethod
+    def _item_number(self, row: bytes, name: bytes) -> int: ...
+
+    @abc.abstractmethod
+    def _item_row(self, number: int) -> bytes: ...
+
+    @abc.abstractmethod
+    def _take_item(self, item: str, row: bytes, name: bytes) -> None: ...
+
+    def _model_row(self) -> bytes | None:
+        return None
+
+    def _take_model(self, row: bytes, name: bytes) -> None:  # noqa: ARG002 - the hook's signature
+        raise CorruptStateError(f"row {name!r} belongs to another kind of model")
