@@ -37,6 +37,7 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
     offset: int  # the shard's next offset: all records below it are in this state
     cold: bool  # the key has not learned yet (or is expired): the answer is the cold-start one
     updates: int  # how often this key's model has learned
+    topic: str = ""  # of the partition
 
 
 class ScoredItem(msgspec.Struct, frozen=True):

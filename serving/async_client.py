@@ -1,0 +1,223 @@
+"""The client for asyncio: the same calls as `headrace.serving.client.Client`, awaited."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, Unpack
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc  # type: ignore[import-untyped]
+
+from headrace.errors import HeadraceError, SpecError, UnavailableError, Violation
+from headrace.serving import (
+    agent_pb2,
+    agent_pb2_grpc,
+    calls,
+    decision_pb2,
+    decision_pb2_grpc,
+    decode,
+    prediction_pb2,
+    prediction_pb2_grpc,
+)
+from headrace.serving.calls import Asked, Event, Outcome
+from headrace.views import AgentView, Answer, DryRun, Effect, KeyView, Position, Question
+
+
+class AsyncClient:
+    """Belongs to one event loop. Every call has a deadline, watches have none."""
+
+    def __init__(
+        self,
+        target: str = calls.DEFAULT_TARGET,
+        *,
+        timeout_s: float = calls.TIMEOUT_S,
+        control_timeout_s: float = calls.CONTROL_TIMEOUT_S,
+    ) -> None:
+        self.target = target
+        self.timeout_s = timeout_s
+        self.control_timeout_s = control_timeout_s
+        self._channel = grpc.aio.insecure_channel(target, options=calls.OPTIONS)
+        self._prediction: Any = prediction_pb2_grpc.PredictionServiceStub(self._channel)  # type: ignore[no-untyped-call]
+        self._decision: Any = decision_pb2_grpc.DecisionServiceStub(self._channel)  # type: ignore[no-untyped-call]
+        self._agent: Any = agent_pb2_grpc.AgentServiceStub(self._channel)  # type: ignore[no-untyped-call]
+        self._health: Any = health_pb2_grpc.HealthStub(self._channel)
+
+    async def close(self) -> None:
+        """End all calls and the connection."""
+        await self._channel.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    # -- predictions -------------------------------------------------------------------------
+
+    async def predict(
+        self,
+        agent: str,
+        *,
+        key: str,
+        features: Mapping[str, Any] | None = None,
+        **asked: Unpack[Asked],
+    ) -> Answer:
+        """What the key's model says now. Teaches nothing."""
+        request = prediction_pb2.PredictRequest(
+            question=calls.question(agent, key, features, asked)
+        )
+        return decode.answer((await self._call(self._prediction.Predict, request)).answer)
+
+    async def predict_many(self, questions: Iterable[Question]) -> list[Outcome]:
+        """One outcome per question, in their order: an Answer, or its error as an object."""
+        rows: list[Outcome] = []
+        for request in calls.batches(questions):
+            response = await self._call(self._prediction.PredictBatch, request)
+            rows.extend(calls.outcome(row) for row in response.outcomes)
+        return rows
+
+    async def predict_stream(
+        self, questions: Iterable[Question] | AsyncIterable[Question]
+    ) -> AsyncIterator[Outcome]:
+        """Outcomes as they come, in the order of the questions, which another task pulls."""
+        feed = calls.Feed(questions)
+        async for response in self._watch(self._prediction.PredictStream, feed.pulled()):
+            yield calls.outcome(response.outcome)
+        if feed.error:
+            raise feed.error
+
+    async def submit_feedback(self, agent: str, *, key: str, event: Event) -> Position:
+        """Append a whole event, its label in it, to the agent's input log."""
+        data = calls.event_bytes(event)
+        request = calls.asked(
+            prediction_pb2.SubmitFeedbackRequest, agent=agent, key=key, event=data
+        )
+        return decode.position(
+            (await self._call(self._prediction.SubmitFeedback, request)).position
+        )
+
+    async def key(self, agent: str, key: str) -> KeyView:
+        """One key as it stands."""
+        request = calls.asked(prediction_pb2.GetKeyRequest, agent=agent, key=key)
+        return decode.key(await self._call(self._prediction.GetKey, request))
+
+    # -- decisions ---------------------------------------------------------------------------
+
+    async def watch_decisions(
+        self, agent: str, *, from_start: bool = False, follow: bool = True
+    ) -> AsyncIterator[dict[str, Any]]:
+        """Decision records as they are made; `follow=False` ends where the log ends now."""
+        request = calls.asked(
+            decision_pb2.WatchDecisionsRequest,
+            agent=agent,
+            start=calls.start(from_start),
+            until_end=not follow,
+        )
+        async for response in self._watch(self._decision.WatchDecisions, request):
+            yield calls.record(response.record)
+
+    async def watch_quarantine(
+        self, agent: str | None = None, *, from_start: bool = False, follow: bool = True
+    ) -> AsyncIterator[dict[str, Any]]:
+        """Quarantined events, of one agent or of all."""
+        request = calls.asked(
+            decision_pb2.WatchQuarantineRequest,
+            agent=agent or "",
+            start=calls.start(from_start),
+            until_end=not follow,
+        )
+        async for response in self._watch(self._decision.WatchQuarantine, request):
+            yield calls.record(response.record)
+
+    # -- agents ------------------------------------------------------------------------------
+
+    async def deploy(self, spec: str | bytes | Path) -> Effect:
+        """Deploy a spec: its text, or the Path of a file. SpecError carries every violation."""
+        return decode.effect((await self._deploy(spec, dry_run=False)).effect)
+
+    async def dry_run(self, spec: str | bytes | Path) -> DryRun:
+        """What the spec would do with the recent records of its topic."""
+        return decode.dry_run((await self._deploy(spec, dry_run=True)).dry_run)
+
+    async def validate(self, spec: str | bytes | Path) -> list[Violation]:
+        """All that is wrong with a spec; nothing: it is good."""
+        request = agent_pb2.ValidateAgentRequest(spec=calls.spec_bytes(spec))
+        return decode.violations((await self._call(self._agent.ValidateAgent, request)).violations)
+
+    async def agents(self) -> list[AgentView]:
+        """All agents, by name."""
+        response = await self._call(self._agent.ListAgents, agent_pb2.ListAgentsRequest())
+        return [decode.agent(each) for each in response.agents]
+
+    async def agent(self, name: str) -> AgentView:
+        """One agent as it stands."""
+        request = calls.asked(agent_pb2.GetAgentRequest, agent=name)
+        return decode.agent((await self._call(self._agent.GetAgent, request)).agent)
+
+    async def pause(self, agent: str) -> Effect:
+        """Predict and decide, but learn nothing until `resume`."""
+        request = calls.asked(agent_pb2.PauseLearningRequest, agent=agent)
+        return decode.effect((await self._control(self._agent.PauseLearning, request)).effect)
+
+    async def resume(self, agent: str) -> Effect:
+        """Learn again."""
+        request = calls.asked(agent_pb2.ResumeLearningRequest, agent=agent)
+        return decode.effect((await self._control(self._agent.ResumeLearning, request)).effect)
+
+    async def delete(self, agent: str) -> Effect:
+        """Delete the agent and its state."""
+        request = calls.asked(agent_pb2.DeleteAgentRequest, agent=agent)
+        return decode.effect((await self._control(self._agent.DeleteAgent, request)).effect)
+
+    async def ready(self) -> bool:
+        """Whether a worker is there and all its shards answer. Never raises."""
+        try:
+            answer = await self._call(self._health.Check, health_pb2.HealthCheckRequest())
+        except UnavailableError:
+            return False
+        return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
+
+    # -- one call ----------------------------------------------------------------------------
+
+    async def _deploy(self, spec: str | bytes | Path, *, dry_run: bool) -> Any:
+        data = calls.spec_bytes(spec)
+        request = agent_pb2.DeployAgentRequest(spec=data, dry_run=dry_run)
+        try:
+            return await self._control(self._agent.DeployAgent, request)
+        except SpecError:
+            # An error has room for a few violations only; this call has room for all, with hints.
+            violations = await self.validate(data)
+            if not violations:
+                raise
+            raise SpecError(violations) from None
+
+    async def _control(self, method: Callable[..., Any], request: object) -> Any:
+        return await self._call(method, request, self.control_timeout_s)
+
+    async def _call(
+        self, method: Callable[..., Any], request: object, timeout_s: float | None = None
+    ) -> Any:
+        try:
+            return await method(request, timeout=timeout_s or self.timeout_s)
+        except grpc.RpcError as error:
+            raise self._failure(error) from None
+
+    async def _watch(self, method: Callable[..., Any], request: object) -> AsyncIterator[Any]:
+        call = method(request)
+        try:
+            async for message in call:
+                yield message
+        except grpc.RpcError as error:
+            raise self._failure(error) from None
+        finally:
+            call.cancel()
+
+    def _failure(self, error: grpc.RpcError) -> HeadraceError:
+        return calls.failure(error, self.target)

@@ -1,0 +1,18 @@
+"""What the service answers from: the five ports that the composition hands in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from headrace.ports import Controls, DecisionFeed, Directory, EventSink, Predictor
+
+
+@dataclass(frozen=True, kw_only=True)
+class Backend:
+    """Live shards, the control log and the topics, as Protocols."""
+
+    predictor: Predictor
+    directory: Directory
+    controls: Controls
+    sink: EventSink
+    feed: DecisionFeed

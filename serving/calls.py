@@ -1,0 +1,186 @@
+"""What both clients share: how a call is asked, how its answer and its failure are read."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TypedDict, TypeVar
+
+import grpc
+import msgspec
+from google.rpc.status_pb2 import Status  # type: ignore[import-untyped]
+
+from headrace.errors import HeadraceError, RequestError, UnavailableError
+from headrace.serving import decision_pb2, decode, encode, prediction_pb2, status
+from headrace.views import Answer, Question
+
+DEFAULT_TARGET = "127.0.0.1:50051"
+TIMEOUT_S = 10.0
+CONTROL_TIMEOUT_S = 60.0  # a new source topic makes the workers subscribe anew
+BATCH_ROWS = 500  # of one PredictBatch; a server takes 1000
+OPTIONS = [("grpc.max_receive_message_length", 64 << 20), ("grpc.max_metadata_size", 64 << 10)]
+
+Event = bytes | str | Mapping[str, Any]
+"""A whole event: JSON text, or an object to be written as JSON."""
+Outcome = Answer | HeadraceError
+"""A row of a batch or a stream: the answer, or the error that a single call would raise."""
+_T = TypeVar("_T")
+
+
+class Asked(TypedDict, total=False):
+    """What else a question may carry: see `headrace.views.Question`."""
+
+    candidates: Iterable[str] | None
+    exclude: Iterable[str]
+    k: int | None
+    setpoint: float | None
+    item: str | None
+
+
+def question(
+    agent: str, key: str, features: Mapping[str, Any] | None, asked: Asked
+) -> prediction_pb2.Question:
+    """The message for one question. Raises RequestError."""
+    candidates = asked.get("candidates")
+    return encode.question(
+        Question(
+            agent=agent,
+            key=key,
+            features=dict(features or {}),
+            candidates=None if candidates is None else tuple(candidates),
+            exclude=tuple(asked.get("exclude", ())),
+            k=asked.get("k"),
+            setpoint=asked.get("setpoint"),
+            item=asked.get("item"),
+        )
+    )
+
+
+def batches(questions: Iterable[Question]) -> Iterator[prediction_pb2.PredictBatchRequest]:
+    """Requests of at most BATCH_ROWS questions each."""
+    request = prediction_pb2.PredictBatchRequest()
+    for each in questions:
+        request.questions.append(encode.question(each))
+        if len(request.questions) == BATCH_ROWS:
+            yield request
+            request = prediction_pb2.PredictBatchRequest()
+    if request.questions:
+        yield request
+
+
+def outcome(message: prediction_pb2.Outcome) -> Outcome:
+    """The answer, or the error as an object."""
+    if message.WhichOneof("outcome") == "error":
+        return status.rebuild(message.error)
+    return decode.answer(message.answer)
+
+
+def asked(build: Callable[..., _T], **fields: Any) -> _T:
+    """A request message. Raises RequestError for values that protobuf cannot carry."""
+    try:
+        return build(**fields)
+    except (TypeError, ValueError) as error:
+        raise RequestError("invalid_request", f"cannot be asked: {error}") from None
+
+
+def spec_bytes(spec: str | bytes | Path) -> bytes:
+    """The spec's text; a Path is read. Raises RequestError when it cannot be."""
+    try:
+        if isinstance(spec, Path):
+            return spec.read_bytes()
+        return spec.encode() if isinstance(spec, str) else bytes(spec)
+    except OSError as error:
+        raise RequestError("invalid_request", f"cannot read {spec!s}: {error.strerror}") from None
+    except ValueError as error:
+        raise RequestError("invalid_request", f"the spec is not text: {error}") from None
+
+
+def event_bytes(event: Event) -> bytes:
+    """The event as JSON. Raises RequestError when it cannot be written as JSON."""
+    try:
+        if isinstance(event, bytes):
+            return event
+        return event.encode() if isinstance(event, str) else msgspec.json.encode(event)
+    except (TypeError, ValueError) as error:
+        raise RequestError("bad_event", f"is no JSON: {error}") from None
+
+
+def start(from_start: bool) -> decision_pb2.WatchStart:
+    """Where a watch begins."""
+    return decision_pb2.WATCH_START_EARLIEST if from_start else decision_pb2.WATCH_START_NOW
+
+
+def record(data: bytes) -> dict[str, Any]:
+    """A decision or quarantine record."""
+    return msgspec.json.decode(data, type=dict[str, Any])
+
+
+class Feed:
+    """The questions of a stream, for gRPC to pull, from its own thread or task.
+
+    gRPC would log and hide what goes wrong while it pulls. So the error is kept (`with self`), the
+    stream ends early, and the client raises it after the last outcome.
+    """
+
+    def __init__(self, questions: Iterable[Question] | AsyncIterable[Question]) -> None:
+        self._questions = questions
+        self.error: Exception | None = None
+
+    def __iter__(self) -> Iterator[prediction_pb2.PredictStreamRequest]:
+        assert isinstance(self._questions, Iterable), "a blocking client takes a plain iterable"
+        with self:
+            for tag, each in enumerate(self._questions):
+                yield _tagged(tag, each)
+
+    async def pulled(self) -> AsyncIterator[prediction_pb2.PredictStreamRequest]:
+        """The same for asyncio; the questions may be awaited for."""
+        if not isinstance(self._questions, AsyncIterable):
+            for request in self:
+                yield request
+            return
+        tag = 0
+        with self:
+            async for each in self._questions:
+                yield _tagged(tag, each)
+                tag += 1
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
+    ) -> bool:
+        if isinstance(error, Exception):
+            self.error = error
+        return self.error is not None
+
+
+def _tagged(tag: int, asked: Question) -> prediction_pb2.PredictStreamRequest:
+    return prediction_pb2.PredictStreamRequest(tag=tag, question=encode.question(asked))
+
+
+def failure(error: Any, target: str) -> HeadraceError:
+    """The error that the worker described, or what gRPC itself has to say, in plain words."""
+    for name, value in error.trailing_metadata() or ():
+        if name == status.DETAILS_KEY:
+            return status.rebuild(Status.FromString(value))
+    code, text = error.code(), error.details() or ""
+    if code is grpc.StatusCode.UNAVAILABLE:
+        if "connect" in text.lower() or "resolution" in text.lower():
+            words = f"no worker at {target}; start one with `headrace up`"
+        else:
+            words = f"the worker at {target} went away: {text}"
+        return UnavailableError("no_worker", words)
+    if code is grpc.StatusCode.DEADLINE_EXCEEDED:
+        return UnavailableError("deadline", f"no answer from {target} in time")
+    if code is grpc.StatusCode.RESOURCE_EXHAUSTED and "larger than max" in text:
+        return RequestError("too_large", f"one message is too large: {text}")
+    if code is grpc.StatusCode.UNIMPLEMENTED:
+        words = f"the worker at {target} does not know this call; is it of another version?"
+        return RequestError("unimplemented", words)
+    if code is grpc.StatusCode.CANCELLED:
+        return UnavailableError("cancelled", f"the call to {target} was cancelled")
+    return RequestError("internal", f"{code.name}: {text}")

@@ -1,0 +1,171 @@
+"""Every call passes here: bounds, errors, figures.
+
+Messages are parsed and written here too, inside the one broad handler of the room, so that bad
+bytes get a status of the table and not gRPC's own traceback.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
+from contextlib import aclosing, asynccontextmanager
+from typing import Any
+
+import grpc
+from google.protobuf.message import DecodeError, Message
+
+from headrace.clock import Clock, new_id
+from headrace.errors import (
+    EventError,
+    OverloadError,
+    RequestError,
+    SpecError,
+    StateError,
+    UnavailableError,
+)
+from headrace.serving import status
+from headrace.serving.limits import Limits
+from headrace.serving.metrics import Requests
+
+logger = logging.getLogger(__name__)
+
+Context = grpc.aio.ServicerContext[Any, Any]
+Handler = Any  # an RpcMethodHandler, whose stubs know only blocking servicers
+ALWAYS_ADMITTED = "/grpc.health.v1.Health/Check"  # a busy worker is not a dead one
+
+
+class Interceptor(grpc.aio.ServerInterceptor):
+    """Wraps each handler: admits or sheds, turns errors into statuses, counts."""
+
+    def __init__(self, limits: Limits, clock: Clock, requests: Requests) -> None:
+        self._limits = limits
+        self._clock = clock
+        self._requests = requests
+        self._unary: set[asyncio.Task[Any]] = set()
+        self._streams: set[asyncio.Task[Any]] = set()
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Handler | None:
+        handler = await continuation(handler_call_details)
+        if handler is None:
+            return None  # gRPC answers UNIMPLEMENTED
+        method = handler_call_details.method
+        shed = None if method == ALWAYS_ADMITTED else self._admit(handler.response_streaming)
+        if handler.request_streaming and handler.response_streaming:
+            return grpc.stream_stream_rpc_method_handler(self._stream(method, handler, shed))
+        if handler.response_streaming:
+            return grpc.unary_stream_rpc_method_handler(self._stream(method, handler, shed))
+        assert not handler.request_streaming, "no method takes a stream and gives one answer"
+        return grpc.unary_unary_rpc_method_handler(self._once(method, handler, shed))
+
+    def _admit(self, streaming: bool) -> OverloadError | None:
+        """Take a place until the call's task ends, or say why there is none."""
+        taken = self._streams if streaming else self._unary
+        limit = self._limits.streams if streaming else self._limits.in_flight
+        if len(taken) >= limit:
+            kind = "streams" if streaming else "calls"
+            return OverloadError(
+                "overloaded",
+                f"{limit} {kind} are in flight already; try again in {self._limits.retry_s} s",
+                retry_s=self._limits.retry_s,
+            )
+        task = asyncio.current_task()
+        assert task is not None
+        taken.add(task)
+        task.add_done_callback(taken.discard)
+        return None
+
+    def _once(self, method: str, handler: Handler, shed: OverloadError | None) -> Any:
+        async def call(raw: bytes, context: Context) -> bytes:
+            async with self._guard(method, context):
+                if shed:
+                    raise shed
+                request = _parsed(handler, raw)
+                answer: Message = await handler.unary_unary(request, context)
+                return self._written(answer)
+            raise AssertionError("a guard that swallows an error aborts the call")
+
+        return call
+
+    def _stream(self, method: str, handler: Handler, shed: OverloadError | None) -> Any:
+        async def call(raw: Any, context: Context) -> None:
+            async with self._guard(method, context):
+                if shed:
+                    raise shed
+                if handler.request_streaming:
+                    answers = handler.stream_stream(_all_parsed(handler, raw), context)
+                else:
+                    answers = handler.unary_stream(_parsed(handler, raw), context)
+                async with aclosing(answers) as messages:
+                    async for message in messages:
+                        await self._write(context, self._written(message))
+
+        return call
+
+    async def _write(self, context: Context, data: bytes) -> None:
+        """Write one message; flow control makes this wait for a client that does not read."""
+        stall_s = self._limits.stall_s
+        try:
+            async with asyncio.timeout(stall_s):
+                await context.write(data)
+        except TimeoutError:
+            text = f"the client has read nothing for {stall_s} s"
+            raise OverloadError("slow_consumer", text, retry_s=self._limits.retry_s) from None
+
+    def _written(self, message: Message) -> bytes:
+        data = message.SerializeToString()
+        if len(data) > self._limits.message_bytes:
+            text = f"the answer has {len(data)} bytes; the limit is {self._limits.message_bytes}"
+            raise RequestError("too_large", text)
+        return data
+
+    @asynccontextmanager
+    async def _guard(self, method: str, context: Context) -> AsyncIterator[None]:
+        began = self._clock.monotonic()
+        code = "OK"
+        try:
+            _in_time(context)
+            yield
+        except (RequestError, SpecError, EventError, StateError) as error:
+            code = status.row_of(error).status.name
+            await _abort(context, status.describe(error))
+        except (asyncio.CancelledError, grpc.aio.InternalError):
+            code = "CANCELLED"  # the client went away, or its deadline passed
+            raise
+        except (KeyboardInterrupt, SystemExit, GeneratorExit):
+            raise
+        except BaseException as error:  # River's Rust panics are no Exceptions
+            code = "INTERNAL"
+            error_id = new_id()
+            logger.exception("call_failed method=%s id=%s", method, error_id, exc_info=error)
+            await _abort(context, status.internal(error_id))
+        finally:
+            self._requests.observe(method, code, self._clock.monotonic() - began)
+
+
+def _in_time(context: Context) -> None:
+    if context.time_remaining() == 0.0:
+        raise UnavailableError("deadline", "the deadline passed before the call began")
+
+
+async def _abort(context: Context, described: Any) -> None:
+    code = next(code for code in grpc.StatusCode if code.value[0] == described.code)
+    await context.abort(code, described.message, status.trailing(described))
+
+
+def _parsed(handler: Handler, raw: bytes) -> Any:
+    assert handler.request_deserializer is not None
+    try:
+        return handler.request_deserializer(raw)
+    except DecodeError as error:
+        text = f"the request is no such message: {error}"
+        raise RequestError("invalid_request", text) from error
+
+
+async def _all_parsed(handler: Handler, raws: AsyncIterable[bytes]) -> AsyncIterator[Any]:
+    async for raw in raws:
+        yield _parsed(handler, raw)

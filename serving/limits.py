@@ -1,0 +1,30 @@
+"""Every bound of the serving room, by name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """What one client, or all clients together, may ask of a worker."""
+
+    in_flight: int = 256  # unary calls at a time, of all clients
+    streams: int = 64  # streaming calls at a time, of all clients
+    streams_per_connection: int = 64  # more wait at the client (cures HTTP/2 rapid reset)
+    message_bytes: int = 4 << 20  # one request or one answer
+    spec_bytes: int = 64 << 10
+    event_bytes: int = 1 << 20
+    batch_rows: int = 1000
+    key_bytes: int = 1024
+    features: int = 1000  # in one question
+    items: int = 10_000  # candidates, or exclusions, in one question
+    recommended: int = 1000  # k of one question
+    retry_s: float = 0.1  # when a call that was shed may come again
+    stall_s: float = 10.0  # how long a stream waits for a client that does not read
+    slice_s: float = 0.001  # longest stretch of a batch between two yields to the event loop
+    health_poll_s: float = 0.2  # how soon a health watch sees a change
+    scrape_s: float = 5.0  # longest wait of /metrics for the event loop
+    idle_s: float = 300.0  # a connection without calls is closed after this
+    handshake_s: float = 10.0
+    keepalive_s: float = 60.0  # a silent connection is pinged after this

@@ -1,0 +1,83 @@
+"""PredictionService: answers from live shards, and events for those who have a label."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterable, AsyncIterator
+from typing import Any
+
+import grpc
+
+from headrace.clock import Clock
+from headrace.errors import RequestError
+from headrace.serving import decode, encode, prediction_pb2, prediction_pb2_grpc, status
+from headrace.serving.backend import Backend
+from headrace.serving.limits import Limits
+from headrace.serving.turns import Turns
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+
+class PredictionServicer(prediction_pb2_grpc.PredictionServiceServicer):
+    """Answers questions; teaches nothing."""
+
+    def __init__(self, backend: Backend, limits: Limits, clock: Clock) -> None:
+        self._predictor = backend.predictor
+        self._sink = backend.sink
+        self._limits = limits
+        self._clock = clock
+
+    async def Predict(
+        self, request: prediction_pb2.PredictRequest, context: Context
+    ) -> prediction_pb2.PredictResponse:
+        return prediction_pb2.PredictResponse(answer=self._answer(request.question))
+
+    async def PredictBatch(
+        self, request: prediction_pb2.PredictBatchRequest, context: Context
+    ) -> prediction_pb2.PredictBatchResponse:
+        rows = len(request.questions)
+        if rows > self._limits.batch_rows:
+            raise decode.too_large("questions", rows, self._limits.batch_rows)
+        response = prediction_pb2.PredictBatchResponse()
+        turns = Turns(self._clock, self._limits.slice_s)
+        for asked in request.questions:
+            response.outcomes.append(self._outcome(asked))
+            await turns.due()
+        return response
+
+    async def PredictStream(
+        self, requests: AsyncIterable[prediction_pb2.PredictStreamRequest], context: Context
+    ) -> AsyncIterator[prediction_pb2.PredictStreamResponse]:
+        # One question at a time: the next is read when this outcome is written, so a client that
+        # sends more than it reads is held back by HTTP/2 flow control, not by our memory.
+        async for request in requests:
+            outcome = self._outcome(request.question)
+            yield prediction_pb2.PredictStreamResponse(tag=request.tag, outcome=outcome)
+
+    async def SubmitFeedback(
+        self, request: prediction_pb2.SubmitFeedbackRequest, context: Context
+    ) -> prediction_pb2.SubmitFeedbackResponse:
+        agent = decode.name(request.agent, self._limits)
+        key = decode.key_text(request.key, self._limits)
+        size = len(request.event)
+        if size > self._limits.event_bytes:
+            raise decode.too_large("event", size, self._limits.event_bytes, unit="bytes")
+        if not size:
+            raise decode.invalid("event", "is empty; give the whole event as JSON")
+        place = await self._sink.append(agent, key, request.event)
+        return prediction_pb2.SubmitFeedbackResponse(position=encode.position(place))
+
+    async def GetKey(
+        self, request: prediction_pb2.GetKeyRequest, context: Context
+    ) -> prediction_pb2.GetKeyResponse:
+        agent = decode.name(request.agent, self._limits)
+        key = decode.key_text(request.key, self._limits)
+        return encode.key(self._predictor.key(agent, key))
+
+    def _answer(self, asked: prediction_pb2.Question) -> prediction_pb2.Answer:
+        return encode.answer(self._predictor.predict(decode.question(asked, self._limits)))
+
+    def _outcome(self, asked: prediction_pb2.Question) -> prediction_pb2.Outcome:
+        try:
+            return prediction_pb2.Outcome(answer=self._answer(asked))
+        except RequestError as error:
+            return prediction_pb2.Outcome(error=status.describe(error))

@@ -1,0 +1,156 @@
+"""The gRPC server of a worker."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import logging
+from dataclasses import dataclass
+
+import grpc
+from grpc_health.v1 import health_pb2_grpc  # type: ignore[import-untyped]
+from grpc_reflection.v1alpha import reflection  # type: ignore[import-untyped]
+from prometheus_client import CollectorRegistry
+
+from headrace.clock import Clock, SystemClock
+from headrace.errors import StateError
+from headrace.serving import agent_pb2_grpc, decision_pb2_grpc, health, prediction_pb2_grpc
+from headrace.serving.agents import AgentServicer
+from headrace.serving.backend import Backend
+from headrace.serving.decisions import DecisionServicer
+from headrace.serving.health import HealthServicer
+from headrace.serving.interceptor import Interceptor
+from headrace.serving.limits import Limits
+from headrace.serving.metrics import AgentsCollector, MetricsServer, Requests
+from headrace.serving.prediction import PredictionServicer
+
+logger = logging.getLogger(__name__)
+
+SERVICES = (
+    "headrace.v1.PredictionService",
+    "headrace.v1.DecisionService",
+    "headrace.v1.AgentService",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Listen:
+    """Where to listen. A port of 0 is any free one; no metrics port, no `/metrics`."""
+
+    host: str = "127.0.0.1"
+    port: int = 50051
+    metrics_port: int | None = None  # always on the loopback interface
+    insecure: bool = False  # allow a host beyond loopback, in plain text and without login
+
+
+class Server:
+    """Order of calls: `await start()`, once; `await stop(grace_s)`, any number of times.
+
+    It may start before the shards: health says NOT_SERVING until `Directory.ready()`.
+    """
+
+    def __init__(
+        self,
+        backend: Backend,
+        listen: Listen | None = None,
+        *,
+        limits: Limits | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        self._backend = backend
+        self._listen = listen or Listen()
+        self._limits = limits or Limits()
+        self._clock = clock or SystemClock()
+        self._registry = CollectorRegistry()
+        self._metrics = MetricsServer(self._registry)
+        self._requests = Requests(self._registry)
+        self._decisions = DecisionServicer(backend, self._limits)
+        self._health = HealthServicer(backend.directory, SERVICES, self._limits)
+        self._grpc: grpc.aio.Server | None = None
+        self.port = 0  # bound ones, once started
+        self.metrics_port: int | None = None
+
+    async def start(self) -> int:
+        """Listen, and return the bound port. Raises StateError: port taken, or host not local."""
+        assert self._grpc is None, "start is called once"
+        host, port = self._listen.host, self._listen.port
+        if not self._listen.insecure and not is_loopback(host):
+            raise StateError(
+                f"{host} is not a loopback address, and calls are neither encrypted nor checked;"
+                " listen on 127.0.0.1 or allow it with --insecure"
+            )
+        server = self._built()
+        try:
+            self.port = server.add_insecure_port(_joined(host, port))
+        except RuntimeError as error:
+            raise StateError(
+                f"port {port} is taken on {host}, or {host} is not an address of this machine;"
+                " stop what listens there or choose another port with --port"
+            ) from error
+        if self._listen.metrics_port is not None:
+            directory, loop = self._backend.directory, asyncio.get_running_loop()
+            self._registry.register(
+                AgentsCollector(directory, loop, scrape_s=self._limits.scrape_s)
+            )
+            self.metrics_port = self._metrics.start("127.0.0.1", self._listen.metrics_port)
+        await server.start()
+        self._grpc = server
+        logger.info("serving host=%s port=%d metrics_port=%s", host, self.port, self.metrics_port)
+        return self.port
+
+    async def stop(self, grace_s: float = 1.0) -> None:
+        """Say NOT_SERVING, end the watches, let calls in flight end for `grace_s` seconds."""
+        server, self._grpc = self._grpc, None
+        self._health.stop()
+        self._decisions.stop()
+        if server is not None:
+            await server.stop(grace_s)
+        await self._metrics.stop()
+
+    def _built(self) -> grpc.aio.Server:
+        limits = self._limits
+        server = grpc.aio.server(
+            interceptors=[Interceptor(limits, self._clock, self._requests)],
+            options=_options(limits),
+        )
+        prediction = PredictionServicer(self._backend, limits, self._clock)
+        agents = AgentServicer(self._backend, limits)
+        prediction_pb2_grpc.add_PredictionServiceServicer_to_server(prediction, server)  # type: ignore[no-untyped-call]
+        decision_pb2_grpc.add_DecisionServiceServicer_to_server(self._decisions, server)  # type: ignore[no-untyped-call]
+        agent_pb2_grpc.add_AgentServiceServicer_to_server(agents, server)  # type: ignore[no-untyped-call]
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+        names = (*SERVICES, health.SERVICE, reflection.SERVICE_NAME)
+        reflection.enable_server_reflection(names, server)
+        return server
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach the host."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _joined(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _options(limits: Limits) -> list[tuple[str, int]]:
+    def ms(seconds: float) -> int:
+        return round(seconds * 1000)
+
+    return [
+        # Else a second worker would bind the same port and silently take half of the calls.
+        ("grpc.so_reuseport", 0),
+        ("grpc.max_concurrent_streams", limits.streams_per_connection),
+        ("grpc.max_receive_message_length", limits.message_bytes),
+        ("grpc.max_send_message_length", limits.message_bytes),
+        ("grpc.max_connection_idle_ms", ms(limits.idle_s)),
+        ("grpc.server_handshake_timeout_ms", ms(limits.handshake_s)),
+        ("grpc.keepalive_time_ms", ms(limits.keepalive_s)),
+        ("grpc.keepalive_timeout_ms", ms(limits.keepalive_s / 3)),
+        ("grpc.http2.min_ping_interval_without_data_ms", ms(limits.keepalive_s / 2)),
+        ("grpc.http2.max_ping_strikes", 2),
+        ("grpc.keepalive_permit_without_calls", 1),
+    ]

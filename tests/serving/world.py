@@ -1,0 +1,253 @@
+"""A small real backend: one agent, its features checked, its answers from a dict."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+
+import msgspec
+
+from headrace.errors import ConflictError, NotFoundError, RequestError, Violation
+from headrace.models.spec import load_spec
+from headrace.serving.backend import Backend
+from headrace.views import (
+    AgentView,
+    Answer,
+    DryRun,
+    Effect,
+    KeyView,
+    MetricView,
+    Position,
+    Question,
+    Refusals,
+    ScoredItem,
+    ShardView,
+    Standing,
+)
+
+SPEC = """
+agent: card-fraud
+source: {topic: transactions, key: $.card_id}
+features: {amount: {type: number, range: [0, 1e6]}, foreign: {type: boolean, missing: false}}
+model: [preprocessing.StandardScaler, linear_model.LogisticRegression]
+label: {field: $.fraud}
+decide: {verdict: {block: 0.9, review: 0.6, else: allow}}
+"""
+ANSWERS = {"4711": 0.95, "4712": 0.61, "cold": 0.5}
+TYPES: dict[str, type[float]] = {"amount": float, "foreign": bool}
+
+
+def standing(key: str, offset: int) -> Standing:
+    return Standing(
+        agent="card-fraud",
+        spec_version=1,
+        epoch=3,
+        topic="transactions",
+        partition=0,
+        offset=offset,
+        cold=key == "cold",
+        updates=0 if key == "cold" else 12,
+    )
+
+
+def view(name: str = "card-fraud", state: str = "running") -> AgentView:
+    return AgentView(
+        name=name,
+        spec_version=1,
+        epoch=3,
+        digest="d" * 64,
+        state=state,
+        spec={"agent": name, "source": {"topic": "transactions"}},
+        shards=(
+            ShardView(
+                topic="transactions",
+                partition=0,
+                next_offset=90,
+                durable_offset=80,
+                end_offset=100,
+                keys_hot=7,
+                accepted=88,
+                quarantined=2,
+                learned=81,
+                paused=state == "paused",
+            ),
+        ),
+        metrics=(
+            MetricView(
+                name="F1",
+                value=0.87,
+                baseline=0.5,
+                baseline_name="majority",
+                bigger_is_better=True,
+                events=88,
+            ),
+        ),
+        note="",
+    )
+
+
+class World:
+    """Implements every port. `fault` is raised by the next call of any of them."""
+
+    def __init__(self) -> None:
+        self.views = {"card-fraud": view()}
+        self.digests = {"card-fraud": "d" * 64}
+        self.log: list[bytes] = []
+        self.records: list[bytes] = [b'{"id":"a"}', b'{"id":"b"}']
+        self.endless = False
+        self.is_ready = True
+        self.fault: BaseException | None = None
+        self.hold: asyncio.Event | None = None  # control calls wait for it
+        self.feeds_open = 0
+        self.feed_closed = asyncio.Event()
+
+    @property
+    def backend(self) -> Backend:
+        return Backend(predictor=self, directory=self, controls=self, sink=self, feed=self)
+
+    def _check(self, agent: str | None = None) -> None:
+        if self.fault is not None:
+            fault, self.fault = self.fault, None
+            raise fault
+        if agent is not None and agent not in self.views:
+            raise NotFoundError("unknown_agent", f"no agent {agent!r}", agent=agent)
+
+    # -- Predictor
+
+    def predict(self, question: Question) -> Answer:
+        self._check(question.agent)
+        for name, value in question.features.items():
+            path = f"features.{name}"
+            if name not in TYPES:
+                raise _refused("unknown_feature", path, "the agent has no such feature")
+            if type(value) is not TYPES[name]:
+                raise _refused("wrong_type", path, f"is not a {TYPES[name].__name__}")
+            if not 0 <= float(value) <= 1e6:
+                raise _refused("out_of_range", path, "must lie in 0..1e6")
+        score = ANSWERS.get(question.key, 0.1)
+        return Answer(
+            standing=standing(question.key, 90),
+            score=score,
+            label="true" if score >= 0.5 else "false",
+            probabilities={"true": score, "false": 1 - score},
+            decision="block" if score >= 0.9 else "review" if score >= 0.6 else "allow",
+            value=question.setpoint,
+            items=tuple(ScoredItem(item=i, score=1.0) for i in question.candidates or ()),
+        )
+
+    def key(self, agent: str, key: str) -> KeyView:
+        self._check(agent)
+        if key not in ANSWERS:
+            raise NotFoundError("unknown_key", f"key {key!r} was never seen", key=key)
+        return KeyView(
+            standing=standing(key, 90),
+            key=key,
+            last_learned_ms=1_700_000_000_000,
+            size_bytes=1500,
+            digest="e" * 64,
+            model={"weights": {"amount": 0.25}, "scale": float("nan"), "kind": complex(1, 2)},
+            pending_labels=1,
+        )
+
+    # -- Directory
+
+    def ready(self) -> bool:
+        return self.is_ready
+
+    def agents(self) -> Sequence[AgentView]:
+        self._check()
+        return list(self.views.values())
+
+    def agent(self, name: str) -> AgentView:
+        self._check(name)
+        return self.views[name]
+
+    # -- Controls
+
+    async def deploy(self, spec: bytes) -> Effect:
+        self._check()
+        loaded = load_spec(spec)
+        if self.hold:
+            await self.hold.wait()
+        there = self.digests.get(loaded.agent)
+        if there not in (None, loaded.digest):
+            raise ConflictError("agent_exists", "another spec is there", agent=loaded.agent)
+        self.views[loaded.agent] = view(loaded.agent)
+        self.digests[loaded.agent] = loaded.digest
+        return self._effect(loaded.agent, changed=there is None)
+
+    async def dry_run(self, spec: bytes) -> DryRun:
+        self._check()
+        load_spec(spec)
+        missing = Refusals(
+            code="missing",
+            text="`amount` missing",
+            count=13,
+            examples=(Position("transactions", 0, 5), Position("transactions", 1, 7)),
+        )
+        return DryRun(read=200, accepted=187, refused=(missing,), note="")
+
+    async def pause(self, agent: str) -> Effect:
+        return self._steer(agent, "paused")
+
+    async def resume(self, agent: str) -> Effect:
+        return self._steer(agent, "running")
+
+    async def delete(self, agent: str) -> Effect:
+        self._check(agent)
+        del self.views[agent]
+        return self._effect(agent, changed=True)
+
+    def _steer(self, agent: str, state: str) -> Effect:
+        self._check(agent)
+        changed = self.views[agent].state != state
+        self.views[agent] = view(agent, state)
+        return self._effect(agent, changed=changed)
+
+    def _effect(self, agent: str, *, changed: bool) -> Effect:
+        return Effect(
+            control_id="c1",
+            agent=agent,
+            spec_version=1,
+            epoch=3,
+            positions=(Position("transactions", 0, 90),),
+            changed=changed,
+        )
+
+    # -- EventSink
+
+    async def append(self, agent: str, key: str, event: bytes) -> Position:
+        self._check(agent)
+        try:
+            msgspec.json.decode(event)
+        except msgspec.DecodeError as error:
+            text = f"the agent would quarantine it: {error}"
+            raise RequestError("bad_event", text, reason="bad_json") from error
+        self.log.append(event)
+        return Position("transactions", 0, 99 + len(self.log))
+
+    # -- DecisionFeed
+
+    async def watch(self, agent: str, *, from_start: bool, follow: bool) -> AsyncIterator[bytes]:
+        self.feeds_open += 1
+        try:
+            self._check()
+            for record in self.records if from_start else ():
+                yield record
+            while self.endless:
+                yield b'{"id":"' + b"x" * 100_000 + b'"}'
+            if follow:
+                await asyncio.Event().wait()
+        finally:
+            self.feeds_open -= 1
+            self.feed_closed.set()
+
+    async def watch_quarantine(
+        self, agent: str | None, *, from_start: bool, follow: bool
+    ) -> AsyncIterator[bytes]:
+        self._check(agent)
+        yield msgspec.json.encode({"agent": agent, "reason": "bad_json"})
+
+
+def _refused(code: str, path: str, text: str) -> RequestError:
+    return RequestError(code, f"{path} {text}", violations=[Violation(path=path, text=text)])
