@@ -12,7 +12,7 @@ people: what is imported is vouched for by the SHA-256 sums of its manifest.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol
@@ -24,12 +24,14 @@ import rocksdict
 from headrace.errors import CorruptStateError, ForeignStateError, LockedStateError, StateError
 from headrace.ports import Rows
 from headrace.state.disk import make_directory, sync_directory
+from headrace.state.options import StoreOptions
+
+__all__ = ["AppliedRecord", "ShardMeta", "ShardStore", "Store", "StoreOptions"]
 
 FORMAT = 1  # of the layout above; the first byte of the meta's payload
 DIGEST_BYTES = 16
 _META = b"m"
 _ROW = b"r"
-_MIB = 1 << 20
 
 
 class AppliedRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -71,61 +73,6 @@ class Store(Rows, Protocol):
     def size_bytes(self) -> int: ...
 
     def close(self) -> None: ...
-
-
-class StoreOptions:
-    """What all open shards of a process share: block cache, write buffers, descriptors.
-
-    Make one per process and hand it to every `ShardStore.open`. `cache_bytes` bounds the blocks
-    read from disk plus the write buffers of *all* shards, of which the buffers may take
-    `buffer_bytes`; `open_files` bounds the table files that one shard keeps open (besides some
-    six descriptors that RocksDB always holds).
-    """
-
-    def __init__(
-        self,
-        *,
-        cache_bytes: int = 128 * _MIB,
-        buffer_bytes: int = 64 * _MIB,
-        open_files: int = 64,
-    ) -> None:
-        assert 0 < buffer_bytes <= cache_bytes
-        self.open_files = open_files
-        self._cache = rocksdict.Cache(cache_bytes)
-        # No stall: a full buffer makes the largest shard flush to its tables; writers go on.
-        self._buffers = rocksdict.WriteBufferManager.new_write_buffer_manager_with_cache(
-            buffer_bytes, False, self._cache
-        )
-
-    def buffers_used(self) -> int:
-        """Bytes of write buffers in use, of all shards together."""
-        return self._buffers.get_usage()
-
-    def rocksdb(self) -> rocksdict.Options:
-        """The options of one shard's database."""
-        table = rocksdict.BlockBasedOptions()
-        table.set_block_cache(self._cache)
-        table.set_cache_index_and_filter_blocks(True)  # else they escape the shared bound
-        table.set_bloom_filter(10, False)
-        options = rocksdict.Options(raw_mode=True)
-        options.create_if_missing(True)  # whether it may be created is decided before
-        options.set_block_based_table_factory(table)
-        options.set_write_buffer_manager(self._buffers)
-        options.set_write_buffer_size(16 * _MIB)
-        # Level: 0.8-1.9 new bytes per changed byte between checkpoints, universal has 2-7.
-        options.set_compaction_style(rocksdict.DBCompactionStyle.level())
-        options.set_level_compaction_dynamic_level_bytes(True)
-        options.set_compression_type(rocksdict.DBCompressionType.lz4())
-        options.set_max_open_files(self.open_files)
-        options.set_paranoid_checks(True)
-        # A half-written last record is what a crash leaves. Anything else that is wrong in the
-        # log must be an error: going back silently to where the log still reads is not ours.
-        options.set_wal_recovery_mode(rocksdict.DBRecoveryMode.tolerate_corrupted_tail_records())
-        options.set_keep_log_file_num(2)
-        options.set_max_log_file_size(_MIB)
-        options.set_stats_dump_period_sec(0)
-        options.set_stats_persist_period_sec(0)
-        return options
 
 
 class ShardStore:
@@ -204,7 +151,7 @@ class ShardStore:
         It shows the store as it was when `scan` was called, whatever is written meanwhile.
         """
         assert self._open
-        scan = _Scan(self, prefix)
+        scan = _Scan(self._database.iter(), prefix, self._opened, self.path)
         self._scans.add(scan)
         return scan
 
@@ -284,15 +231,22 @@ class ShardStore:
 class _Scan(Iterator[tuple[bytes, bytes]]):
     """The rows of a store from a prefix on; a small object so that `close` can end it."""
 
-    def __init__(self, store: ShardStore, prefix: bytes) -> None:
-        self._store = store
+    def __init__(
+        self,
+        cursor: rocksdict.RdictIter,
+        prefix: bytes,
+        opened: Callable[[bytes, bytes], bytes],
+        path: Path,
+    ) -> None:
+        self._cursor: rocksdict.RdictIter | None = cursor
         self._prefix = _ROW + prefix
-        self._cursor: rocksdict.RdictIter | None = store._database.iter()
-        self._cursor.seek(self._prefix)
+        self._opened = opened
+        self._path = path
+        cursor.seek(self._prefix)
 
     def __next__(self) -> tuple[bytes, bytes]:
         assert self._cursor is not None, "the store was closed under this scan"
-        with _Explained(self._store.path):
+        with _Explained(self._path):
             if not self._cursor.valid():
                 self._cursor.status()  # an iterator that met bad blocks looks as if at its end
                 raise StopIteration
@@ -302,7 +256,7 @@ class _Scan(Iterator[tuple[bytes, bytes]]):
             value = self._cursor.value()
             self._cursor.next()
         row = name[len(_ROW) :]
-        return row, self._store._opened(row, value)
+        return row, self._opened(row, value)
 
     def close(self) -> None:
         self._cursor = None

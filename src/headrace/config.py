@@ -145,7 +145,7 @@ class _Candidate(NamedTuple):
     source: str  # as the user wrote it: the variable, the flag, the file's key
 
 
-class _Refused(Exception):  # noqa: N818 - it never leaves this module
+class _Refused(Exception):
     def __init__(self, violation: Violation) -> None:
         super().__init__(violation.text)
         self.violation = violation

@@ -115,7 +115,7 @@ def test_unreadable_identity_is_refused(tmp_path: Path, content: bytes) -> None:
     """An identity that cannot be read is refused, never replaced."""
     StateDirectory.open(tmp_path, MINE).close()
     (tmp_path / "identity.json").write_bytes(content)
-    with pytest.raises(CorruptStateError, match="identity.json cannot be read"):
+    with pytest.raises(CorruptStateError, match=r"identity\.json cannot be read"):
         StateDirectory.open(tmp_path, MINE)
     assert (tmp_path / "identity.json").read_bytes() == content
 

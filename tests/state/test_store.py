@@ -18,7 +18,8 @@ import rocksdict
 from headrace.errors import CorruptStateError, ForeignStateError, LockedStateError, StateError
 from headrace.state.checks import DURABLE_LAWS, LAWS, META, Make, Open
 from headrace.state.memory import MemoryStore
-from headrace.state.store import ShardStore, StoreOptions, digest
+from headrace.state.options import StoreOptions
+from headrace.state.store import ShardStore, digest
 
 
 def create(path: Path) -> ShardStore:
@@ -190,7 +191,7 @@ def test_layout_of_another_headrace_is_refused(tmp_path: Path) -> None:
     payload = b"\x63" + msgspec.msgpack.encode({"something": "else"})
     store._database.put(b"m", digest(b"m", payload) + payload)
     store.close()
-    with pytest.raises(ForeignStateError, match="layout 99.*--state-dir elsewhere"):
+    with pytest.raises(ForeignStateError, match=r"layout 99.*--state-dir elsewhere"):
         reopen(tmp_path / "shard")
 
 
@@ -288,8 +289,8 @@ def test_kill_leaves_a_whole_write(tmp_path: Path) -> None:
 
 def test_rocksdict_raises_bare_exceptions(tmp_path: Path) -> None:
     """The pinned rocksdict raises exactly `Exception`, which the store translates by its class."""
+    options = rocksdict.Options(raw_mode=True)
+    options.create_if_missing(False)
     with pytest.raises(Exception, match="does not exist") as raised:
-        options = rocksdict.Options(raw_mode=True)
-        options.create_if_missing(False)
         rocksdict.Rdict(str(tmp_path / "none"), options)
     assert type(raised.value) is Exception
