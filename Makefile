@@ -1,0 +1,82 @@
+# One door: `make` prints the verbs. Needs Python >= 3.11, git and make, nothing else.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+# Sets and float sums must come out the same in every run.
+export PYTHONHASHSEED := 0
+export OPENBLAS_NUM_THREADS := 1
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+V := .venv/bin
+# The first interpreter that runs, is new enough and can make an environment with pip in it; the
+# versions that CI tries come first. `make PYTHON=/path/to/python setup` names another.
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.14; do \
+	$$p -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' \
+	>/dev/null 2>&1 && { echo $$p; break; }; done)
+INSTALL = $(V)/python -m pip install --quiet
+
+help: ## these lines
+	@echo "Headrace: make VERB, where VERB is one of"
+	@sed -nE 's/^([a-z]+):.* ## (.*)/  \1\t\2/p' Makefile | grep -v '^  help' | expand -t 12
+
+setup: .venv/.dev ## an environment in .venv with all that tests need, pinned by hash
+
+demo: .venv/.demo ## the main job: two agents on real events, live on the screen
+	$(V)/headrace demo
+
+up: .venv/.demo ## a service on an embedded broker, until Ctrl-C
+	$(V)/headrace up
+
+test: lint types ## what CI runs: lint, types, imports, then every test
+	$(V)/python -m pytest
+
+quality: .venv/.dev ## the quality gates, through the whole service
+	$(V)/python benchmarks/quality.py
+
+lint: .venv/.dev ## style, format and who may import whom
+	$(V)/ruff check .
+	$(V)/ruff format --check .
+	$(V)/lint-imports --no-cache
+
+types: .venv/.dev ## mypy --strict over rooms and tests
+	$(V)/mypy -p headrace -p tests benchmarks/*.py
+
+proto: .venv/.dev ## the gRPC stubs, anew from serving/proto
+	$(V)/python -m headrace.serving.stubs
+
+lock: .venv/.dev ## requirements/*.txt, anew from pyproject.toml
+	requirements/compile.sh
+
+clean: ## remove all that was made here, .venv too
+	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis \
+		.import_linter_cache benchmarks/out
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# -- what the verbs stand on ------------------------------------------------------------------
+
+.venv/bin/python:
+ifeq ($(PYTHON),)
+	@echo "Headrace needs Python 3.11 or newer with venv and pip, and found none." >&2
+	@echo "Install one (Debian, Ubuntu: apt install python3 python3-venv)," >&2
+	@echo "or name one: make PYTHON=/path/to/python3.11 setup" >&2
+	@exit 1
+else
+	$(PYTHON) -m venv .venv
+endif
+
+# A stamp says which set is in .venv; the development set contains the demo's.
+.venv/.demo: requirements/demo.txt pyproject.toml | .venv/bin/python
+	@echo "Installing Headrace into .venv (pinned, by hash) ..."
+	$(INSTALL) --require-hashes --only-binary :all: -r requirements/demo.txt
+	$(INSTALL) --no-deps --no-build-isolation --editable .
+	@touch $@
+
+.venv/.dev: requirements/dev.txt pyproject.toml | .venv/bin/python
+	@echo "Installing Headrace and its tools into .venv (pinned, by hash) ..."
+	$(INSTALL) --require-hashes --only-binary :all: -r requirements/dev.txt
+	$(INSTALL) --no-deps --no-build-isolation --editable .
+	@touch .venv/.demo $@
+
+.PHONY: help setup demo up test quality lint types proto lock clean
