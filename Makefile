@@ -41,7 +41,8 @@ lint: .venv/.dev ## style, format and who may import whom
 	$(V)/lint-imports --no-cache
 
 types: .venv/.dev ## mypy --strict over rooms and tests
-	$(V)/mypy -p headrace -p tests benchmarks/*.py
+	$(V)/mypy -p headrace -p tests
+	$(V)/mypy benchmarks
 
 proto: .venv/.dev ## the gRPC stubs, anew from serving/proto
 	$(V)/python -m headrace.serving.stubs
