@@ -19,7 +19,7 @@ def deeper_than(text: bytes, limit: int) -> bool:
     >>> deeper_than(b'{"a": [1, "[[["]}', 2), deeper_than(b'{"a": [[1]]}', 2)
     (False, True)
     """
-    if text.count(b"[") + text.count(b"{") <= limit:
+    if text.count(b"{") + text.count(b"[") <= limit:
         return False
     brackets = _STRING.sub(b"", text).translate(_TO_SQUARE, _NO_BRACKETS)
     left = brackets

@@ -101,7 +101,8 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True, dict=True):
 
     def canonical(self) -> bytes:
         """JSON with every default filled. Names are sorted, except where order has a meaning:
-        features (models add up in that order), verdicts, and mappings inside the model."""
+        features (models add up in that order), verdicts, and mappings inside the model.
+        """
         return msgspec.json.encode(canonical_order(self.to_dict()))
 
     def to_dict(self) -> dict[str, Any]:
@@ -146,7 +147,7 @@ def spec_from_data(data: object) -> Spec:
         estimator, violations = build(sections.model, 0)
         found += violations
     if estimator is not None:
-        kind = kind_of(estimator, sections.label.type if sections.label else "")
+        kind = kind_of(estimator, sections.label_type)
     found += check_rules(sections, estimator, kind)
     if found:
         raise SpecError(found)
@@ -165,7 +166,7 @@ def spec_from_data(data: object) -> Spec:
         item=sections.item,
         model=canonical_model(sections.model),
         scope="shared" if sections.scope == "shared" else "key",
-        label=complete_label(sections.label, kind),
+        label=complete_label(sections, kind),
         decide=sections.decide,
         metrics=sections.metrics,
         emit=Emit(

@@ -13,6 +13,7 @@ import msgspec
 from headrace.models.timestamps import parse_rfc3339
 
 LARGEST = 1e15  # the bound of a number that declares no range: epoch milliseconds pass
+MAX_CATEGORY = 256  # characters of a category or an item
 Scalar: TypeAlias = float | str | bool
 ValueType: TypeAlias = Literal["number", "category", "boolean"]
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
+
 from headrace.errors import Violation
 from headrace.models.metrics import families, works_with
 from headrace.models.paths import Path, parse_path
 from headrace.models.spec_model import Kind, heavy_parts, last_step
-from headrace.models.spec_parts import Adjust, Label, Recommend, Score, Verdict
+from headrace.models.spec_parts import Adjust, Label, Recommend, Score, ValueType, Verdict
 from headrace.models.spec_reader import did_you_mean
 from headrace.models.spec_sections import Sections
 
@@ -20,7 +22,7 @@ _DEFAULT_METRICS: dict[str, tuple[str, ...]] = {
     "ranker": ("MAE", "RMSE"),
     "clusterer": (),
 }
-_LABEL_TYPES: dict[str, tuple[str, ...]] = {  # the first is the default
+_LABEL_TYPES: dict[str, tuple[ValueType, ...]] = {
     "binary": ("boolean",),
     "multiclass": ("category",),
     "regressor": ("number",),
@@ -35,11 +37,6 @@ def default_metrics(sections: Sections, kind: Kind) -> tuple[str, ...]:
     if isinstance(sections.decide, Recommend):
         return ("HitRate",)
     return _DEFAULT_METRICS[kind] if sections.label is not None else ()
-
-
-def default_label_type(kind: Kind) -> str:
-    """The type of a label that declares none."""
-    return next(iter(_LABEL_TYPES[kind]), "number")
 
 
 def check_rules(sections: Sections, estimator: Any, kind: Kind | None) -> list[Violation]:
@@ -151,9 +148,12 @@ def _check_label(sections: Sections, kind: Kind, found: list[Violation]) -> None
     allowed = _LABEL_TYPES[kind]
     if not allowed:
         found.append(Violation("$.label", "a clusterer learns without labels", "leave it out"))
-    elif label.type and label.type not in allowed:
-        text = f"a {label.type} cannot be the label of a {kind} model"
-        found.append(Violation("$.label.type", text, f"it learns from a {allowed[0]}"))
+    elif sections.label_type and sections.label_type not in allowed:
+        text = f"a {sections.label_type} cannot be the label of a {kind} model"
+        hint = f"it learns from a {allowed[0]}"
+        if kind == "binary":
+            hint = "boolean for two classes, category for several"
+        found.append(Violation("$.label.type", text, hint))
     elif label.change and allowed[0] != "number":
         found.append(Violation("$.label.as", f"only a number changes, not a {allowed[0]}"))
     elif label.later and kind == "ranker":
@@ -163,7 +163,7 @@ def _check_label(sections: Sections, kind: Kind, found: list[Violation]) -> None
 
 def _check_policy(sections: Sections, kind: Kind, found: list[Violation]) -> None:
     decide = sections.decide
-    if kind == "ranker" and sections.item is None:
+    if kind == "ranker" and sections.item is None and sections.item_sound:
         found.append(Violation("$.item", "is required: a ranker scores items", "{field: $.item}"))
     if kind != "ranker" and sections.item is not None:
         found.append(Violation("$.item", f"only a ranker has items, not a {kind} model"))
@@ -199,16 +199,9 @@ def _check_metrics(sections: Sections, kind: Kind, found: list[Violation]) -> No
             found.append(Violation(where, f"{name} needs a label to compare with"))
 
 
-def complete_label(label: Label | None, kind: Kind) -> Label | None:
+def complete_label(sections: Sections, kind: Kind) -> Label | None:
     """The label with the type that its model learns from."""
-    if label is None or label.type:
-        return label
-    return Label(
-        path=label.path,
-        type=default_label_type(kind),  # type: ignore[arg-type]
-        later=label.later,
-        after_ms=label.after_ms,
-        change=label.change,
-        low=label.low,
-        high=label.high,
-    )
+    if sections.label is None:
+        return None
+    allowed = _LABEL_TYPES[kind]
+    return msgspec.structs.replace(sections.label, type=allowed[0] if allowed else "number")

@@ -16,6 +16,7 @@ from headrace.models.paths import format_path
 from headrace.models.spec_decide import read_decide
 from headrace.models.spec_parts import (
     LARGEST,
+    MAX_CATEGORY,
     Decide,
     Emit,
     Feature,
@@ -40,7 +41,6 @@ TOPIC = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._-]{1,249}")
 TOPIC_MEANING = "a topic name (letters, digits, . _ -; at most 249)"
 FEATURE_NAME = re.compile(r"[^\x00-\x1f\x7f=#]{1,128}")
 TYPES = ("number", "category", "boolean")
-MAX_CATEGORY = 256  # characters of a category, also in events
 
 
 class Sections(msgspec.Struct, kw_only=True):
@@ -51,9 +51,11 @@ class Sections(msgspec.Struct, kw_only=True):
     features: dict[str, Feature]
     features_sound: bool
     item: str | None
+    item_sound: bool
     model: Any
     scope: str
     label: Label | None
+    label_type: str  # as declared; empty where the model decides
     label_sound: bool
     decide: Decide | None
     metrics: tuple[str, ...] | None
@@ -71,15 +73,13 @@ def read_sections(data: object, found: list[Violation]) -> Sections:
         agent = None
     source = _source(top)
     features, features_sound = _features(top)
-    item = top.take("item")
-    if item is not None:
-        reader = Reader(item, "$.item", found)
-        item = reader.field("field", reader.need("field", "the path of the item, as in $.item"))
-        reader.finish()
+    before = len(found)
+    item = _item(top)
+    item_sound = len(found) == before
     model = top.need("model", "an estimator's name, or a list of them for a pipeline")
     scope = top.choice("scope", ("key", "shared"), "key")
     before = len(found)
-    label = _label(top)
+    label, label_type = _label(top)
     label_sound = len(found) == before
     sections = Sections(
         agent=agent,
@@ -87,9 +87,11 @@ def read_sections(data: object, found: list[Violation]) -> Sections:
         features=features,
         features_sound=features_sound,
         item=item,
+        item_sound=item_sound,
         model=model,
         scope=scope,
         label=label,
+        label_type=label_type,
         label_sound=label_sound,
         decide=read_decide(top.take("decide"), found),
         metrics=_metrics(top),
@@ -98,6 +100,16 @@ def read_sections(data: object, found: list[Violation]) -> Sections:
     )
     top.finish()
     return sections
+
+
+def _item(top: Reader) -> str | None:
+    data = top.take("item")
+    if data is None:
+        return None
+    reader = Reader({"field": data} if isinstance(data, str) else data, "$.item", top.found)
+    item = reader.field("field", reader.need("field", "the path of the item, as in $.item"))
+    reader.finish()
+    return item
 
 
 def _source(top: Reader) -> Source | None:
@@ -217,10 +229,11 @@ def as_scalar(value: object, kind: str) -> Scalar | None:
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else None
 
 
-def _label(top: Reader) -> Label | None:
+def _label(top: Reader) -> tuple[Label | None, str]:
+    """The label without its type, and the type as declared."""
     data = top.take("label")
     if data is None:
-        return None
+        return None, ""
     reader = Reader(data, "$.label", top.found)
     for name in ("topic", "key", "join", "joins"):
         if name in reader.data:
@@ -244,16 +257,17 @@ def _label(top: Reader) -> Label | None:
     if kind in ("category", "boolean") and "range" in reader.data:
         reader.note("range", f"only a number has a range, not a {kind}")
     if not reader.clean or path is None:
-        return None
-    return Label(
+        return None, kind
+    label = Label(
         path=path,
-        type=kind or ("number" if later is not None else ""),  # type: ignore[arg-type]
+        type="number",
         later=later is not None,
         after_ms=after or 0,
         change=how == "change",
         low=low,
         high=high,
     )
+    return label, kind
 
 
 def _metrics(top: Reader) -> tuple[str, ...] | None:
