@@ -355,3 +355,52 @@ def makefile_verbs() -> set[str]:
 def test_make_has_few_verbs() -> None:
     """`make` prints ten verbs at most."""
     assert 5 <= len(makefile_verbs()) <= VERBS
+
+
+@pytest.mark.parametrize(
+    ("call", "found"),
+    [
+        ("datetime.now()", True),
+        ("datetime.datetime.utcnow()", True),
+        ("date.today()", True),
+        ("os.urandom(8)", True),
+        ("random.random()", True),
+        ("random.Random()", True),
+        ("random.Random(7)", False),
+        ("np.random.rand(3)", True),
+        ("np.random.default_rng()", True),
+        ("np.random.default_rng(7)", False),
+        ("datetime.fromtimestamp(moment, UTC)", False),
+        ("model.predict_one(x)", False),
+    ],
+)
+def test_the_check_of_clocks_can_fail(call: str, found: bool) -> None:
+    """What reads a clock or draws from the machine is seen, what is given a state is let pass."""
+    node = ast.parse(call).body[0]
+    assert isinstance(node, ast.Expr)
+    assert isinstance(node.value, ast.Call)
+    assert _reads_clock_or_draws(node.value) is found
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "--index-" + "url=x",
+        "--find-" + "links /opt/wheels",
+        "https://files.python" + "hosted.org/x",
+        "https://pypi." + "org/simple/x",
+        "https://nexus." + "example.org/x",
+    ],
+)
+def test_the_check_of_registries_can_fail(text: str) -> None:
+    """A line that says where packages came from is seen."""
+    assert HOSTS.search(text)
+
+
+@pytest.mark.parametrize(
+    ("body", "found"),
+    [("assert x", True), ("with pytest.raises(E): f()", True), ("law(make)", True), ("f()", False)],
+)
+def test_the_check_of_assertions_can_fail(body: str, found: bool) -> None:
+    """A test without an assertion is seen."""
+    assert any(_asserts(node) for node in ast.walk(ast.parse(body))) is found
