@@ -87,7 +87,7 @@ class ItemCooccurrence(MostPopular):
         return found + _TIE_BREAK * popularity
 
     def neighbours(self, number: int) -> NDArray[np.int32]:
-        """The item's remembered neighbours, oldest first, repetitions included: what a row holds."""
+        """The item's remembered neighbours, oldest first, with repetitions: what a row holds."""
         ring, met = self._near[number], self._met[number]
         return np.roll(ring, -(met % len(ring))) if met > len(ring) else ring[:met].copy()
 

@@ -2,8 +2,8 @@
 
 Learning is River's own `reco.BiasedMF.learn_one` (Koren, Bell and Volinsky, "Matrix factorization
 techniques for recommender systems", IEEE Computer 42(8), 2009), so the numbers are River's bit for
-bit. Only reading differs: River draws factors when it predicts for somebody unknown, and so predicts
-otherwise afterwards; here the unknown adds nothing and nothing is drawn before it is learned.
+bit. Only reading differs: River draws factors when it predicts for somebody unknown, and so
+predicts otherwise afterwards; here the unknown adds nothing and nothing is drawn before it learns.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class _User(NamedTuple):
 
 
 class FactorRows(InRows[_User]):
-    """A `reco.BiasedMF` in rows. A learned event changes the rows of its user and item, and `s/model`.
+    """A `reco.BiasedMF` in rows. An event changes the rows of its user and item, and `s/model`.
 
     >>> model = FactorRows(reco.BiasedMF(n_factors=2, seed=7), users_max=1000)
     >>> for user, item, rating in [("ann", "up", 5.0), ("bob", "up", 2.0), ("ann", "alien", 1.0)]:

@@ -99,7 +99,7 @@ class FactorStep:
             _lend(*items, item, item_side)
             with np.errstate(over="raise", invalid="raise", divide="raise"):
                 model.learn_one(user, item, y)
-            after = _taken(*users, user), _taken(*items, item)
+                after = _taken(*users, user), _taken(*items, item)
             if not math.isfinite(self.mean):
                 raise ArithmeticError("the mean would not stay finite")
         return after
@@ -119,7 +119,7 @@ class FactorStep:
         Generators are left as they are if it was given without them.
         """
         mean = self._model.global_mean
-        mean.n, mean._mean = shared.mean_n, shared.mean  # noqa: SLF001 - River has no setter
+        mean.n, mean._mean = shared.mean_n, shared.mean
         for optimizer, count in zip(self._optimizers, shared.steps, strict=True):
             optimizer.n_iterations = count
         if shared.generators:

@@ -12,6 +12,7 @@ from headrace.errors import CorruptStateError
 from headrace.models.cooccurrence import ItemCooccurrence
 from headrace.models.popular import NO_HISTORY, History, MostPopular, Scores
 from headrace.models.rows import InRows, UserRows, decoded
+from headrace.ports import Rows
 
 __all__ = ["HistoryRows", "history_of", "packed"]
 
@@ -94,6 +95,15 @@ class HistoryRows(InRows[History]):
         model = self.interactions
         near = model.neighbours(number) if isinstance(model, ItemCooccurrence) else NO_HISTORY
         return msgspec.msgpack.encode(_ItemRow(number, model.count(number), packed(near)))
+
+    def load(self, rows: Rows) -> None:
+        super().load(rows)
+        if isinstance(self.interactions, ItemCooccurrence):
+            known = len(self.interactions.items)
+            for number, item in enumerate(self.interactions.items):
+                near = self.interactions.neighbours(number)
+                if len(near) and not 0 <= near.min() <= near.max() < known:
+                    raise CorruptStateError(f"the row of item {item!r} names items without a row")
 
     def _take_item(self, item: str, row: bytes, name: bytes) -> None:
         content = decoded(row, _ItemRow, name)

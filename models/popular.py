@@ -48,18 +48,20 @@ class MostPopular(Ranker):
         self._counts: NDArray[np.int64] = np.zeros(_FIRST_CAPACITY, dtype=np.int64)
         self._histories: dict[Hashable, History] = {}
 
-    def learn_one(self, user: Hashable, item: Hashable, y: Any = None, x: Any = None) -> None:  # noqa: ARG002 - River's signature
+    def learn_one(self, user: Hashable, item: Hashable, y: Any = None, x: Any = None) -> None:
         """Counts the interaction. `y` and `x` are not used."""
         self._histories[user] = self.absorb(self._histories.get(user, NO_HISTORY), item)
 
-    def predict_one(self, user: Hashable, item: Hashable, x: Any = None) -> float:  # type: ignore[override]  # noqa: ARG002 - as River's rankers
+    def predict_one(  # type: ignore[override] # to mypy no float is a Number
+        self, user: Hashable, item: Hashable, x: Any = None
+    ) -> float:
         """The item's score for the user; 0.0 for an item that was never seen. Changes nothing."""
         number = self.numbers.get(item)
         if number is None:
             return 0.0
         return float(self.scores(self._histories.get(user, NO_HISTORY))[number])
 
-    def rank(self, user: Hashable, items: Iterable[Hashable], x: Any = None) -> list[Hashable]:  # noqa: ARG002 - River's signature
+    def rank(self, user: Hashable, items: Iterable[Hashable], x: Any = None) -> list[Hashable]:
         """`items` by score; ties by the order in which they were first seen, strangers last."""
         scores = self.scores(self._histories.get(user, NO_HISTORY))
         last = len(self.items)
@@ -79,7 +81,7 @@ class MostPopular(Ranker):
         kept = history[history != number]
         return np.append(kept[max(0, len(kept) + 1 - self.seen_max) :], np.int32(number))
 
-    def scores(self, history: History) -> Scores:  # noqa: ARG002 - for rankers built on this
+    def scores(self, history: History) -> Scores:
         """The score of every known item for the owner of `history`. Changes nothing."""
         return self.popularity()
 

@@ -1,4 +1,4 @@
-"""What all models in rows share: items in memory, users read when needed, the choice of the best."""
+"""What models in rows share: items in memory, users read when needed, the choice of the best."""
 
 from __future__ import annotations
 
@@ -154,7 +154,11 @@ class InRows(abc.ABC, Generic[User]):
                 "the rows of items do not have the numbers 0, 1, 2, … once each"
             )
         for _, name, row in found:
-            self._take_item(name[len(_ITEM) :].decode(), row, name)
+            try:
+                item = name[len(_ITEM) :].decode()
+            except UnicodeDecodeError as error:
+                raise CorruptStateError(f"row {name!r} has a name that is not UTF-8") from error
+            self._take_item(item, row, name)
         model = rows.get(_MODEL)
         if model is not None:
             self._take_model(model, _MODEL)
@@ -207,5 +211,5 @@ class InRows(abc.ABC, Generic[User]):
     def _model_row(self) -> bytes | None:
         return None
 
-    def _take_model(self, row: bytes, name: bytes) -> None:  # noqa: ARG002 - the hook's signature
+    def _take_model(self, row: bytes, name: bytes) -> None:
         raise CorruptStateError(f"row {name!r} belongs to another kind of model")

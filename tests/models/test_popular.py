@@ -1,0 +1,56 @@
+"""The most popular items, the baseline of recommenders."""
+
+from __future__ import annotations
+
+from headrace.models.popular import MostPopular
+from headrace.models.rowmodel import RowModel, row_model
+from tests.models.rowfold import (
+    DictRows,
+    check_forgets_a_user,
+    check_goes_on_from_its_rows,
+    check_reading_changes_nothing,
+    check_top_obeys_its_limits,
+    fold,
+    interactions,
+)
+
+
+def make() -> RowModel:
+    model = row_model(MostPopular(), users_max=5)
+    assert model is not None
+    return model
+
+
+def test_ranks_by_count_then_by_first_sight() -> None:
+    """The same order for everybody; items never seen come last."""
+    model = MostPopular()
+    for item in ("b", "a", "c", "a"):
+        model.learn_one("ann", item, 1.0)
+    assert model.rank("bob", ["z", "c", "b", "a"]) == ["a", "b", "c", "z"]
+    assert model.predict_one("bob", "a") == 0.5
+
+
+def test_more_items_than_the_first_capacity_are_counted() -> None:
+    """The table of counts grows."""
+    model = MostPopular()
+    for number in range(1000):
+        model.learn_one("ann", f"i{number}", 1.0)
+    assert model.popularity().tolist() == [0.001] * 1000
+
+
+def test_it_keeps_the_laws_of_models_in_rows() -> None:
+    """Restart, pure reads, limits of top, forgetting."""
+    check_goes_on_from_its_rows(make)
+    check_reading_changes_nothing(make)
+    check_top_obeys_its_limits(make)
+    check_forgets_a_user(make)
+
+
+def test_every_model_in_rows_has_the_baseline_beside_it() -> None:
+    """`popular` of a recommender is `top` of MostPopular on the same events."""
+    model, rows = make(), DictRows()
+    model.load(rows)
+    fold(model, interactions(500))
+    rows.flush(model)
+    assert model.popular("u1", 10) == model.top("u1", 10)
+    assert model.popular("u1", 10, exclude_seen=False) == model.top("u1", 10, exclude_seen=False)
