@@ -82,10 +82,11 @@ def encode(item: Any) -> bytes:
 def decode(data: bytes) -> Any:
     """The object that `encode` wrote. Raises CodecError for any other bytes.
 
-    >>> decode(b"nonsense")
-    Traceback (most recent call last):
-    ...
-    headrace.models.codec.CodecError: not the bytes of a model: Expected `array`, got `int`
+    >>> try:
+    ...     decode(b"nonsense")
+    ... except CorruptStateError as error:
+    ...     print(error)
+    not the bytes of a model: Expected `array`, got `int`
     """
     if len(data) > MAX_BYTES:
         raise CodecError(f"{len(data)} bytes are more than a model may have ({MAX_BYTES})")
