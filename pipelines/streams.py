@@ -1,0 +1,327 @@
+"""The Faust app that this service runs inside itself: one agent per source topic.
+
+Faust brings the consumer group, its rebalances and the agents; the driver
+(`headrace.pipelines.transport`) brings chunks. Deploying a model does not touch any of it: only a
+topic that nobody has read yet does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Collection
+from typing import Any, NamedTuple
+
+import faust
+from faust.types import TP, Message
+from yarl import URL
+
+from headrace.config import Config
+from headrace.errors import UnavailableError
+from headrace.pipelines.transport import Chunk, ChunkConsumer, ChunkTransport
+from headrace.ports import ReadingPositions
+from headrace.views import Partition
+
+log = logging.getLogger(__name__)
+
+SUBSCRIBE_WAIT_S = 60.0
+"""How long a change of the subscription may take until its partitions flow."""
+RESUBSCRIBE_PAUSE_S = 0.05
+"""How long Faust gathers changes of the subscription before it makes them (its own: 45 s)."""
+NUDGE_S = 0.5
+"""How often a change that Faust has forgotten is asked for again."""
+REQUEST_TIMEOUT_S = 40.0
+"""Of one request to the broker; Kafka wants it above the session timeout."""
+
+OnChunk = Callable[[Chunk], Awaitable[None]]
+OnPartitions = Callable[[Collection[Partition]], Awaitable[None]]
+
+
+class Hooks(NamedTuple):
+    """What the streams call, always on the service's event loop."""
+
+    on_chunk: OnChunk
+    on_assigned: OnPartitions
+    on_revoked: OnPartitions
+
+
+class Streams:
+    """Order of calls: `start`, then `subscribe`, `unsubscribe` and `rewind` at will, then `stop`.
+
+    `on_assigned(partitions)` is awaited before the first chunk of them comes, and positions are
+    asked for after it. `on_chunk(chunk)` is awaited in offset order per partition, one chunk of a
+    topic at a time. `on_revoked(partitions)` is awaited when no chunk of them is being used any
+    more; what is durable after it is committed. A rebalance revokes all partitions and assigns
+    them again; the two calls never overlap.
+
+    What these three raise is a failure of the infrastructure: it goes into `failed`, nothing more
+    is read or committed, and whoever waits for `failed` stops the process.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        bootstrap: str,
+        positions: ReadingPositions,
+        *,
+        on_chunk: OnChunk,
+        on_assigned: OnPartitions,
+        on_revoked: OnPartitions,
+    ) -> None:
+        self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.failed.add_done_callback(lambda f: f.cancelled() or f.exception())
+        self._config = config
+        self._bootstrap = bootstrap
+        self._positions = positions
+        self._hooks = Hooks(on_chunk, on_assigned, on_revoked)
+        self._app: _App | None = None
+        self._starting: asyncio.Task[None] | None = None
+        self._agents: dict[str, Any] = {}
+        self._owned: set[Partition] = set()
+        self._changing = asyncio.Lock()  # one change of the subscription at a time
+        self._handing_over = asyncio.Lock()  # on_assigned and on_revoked never overlap
+        self._settled = asyncio.Event()
+
+    @property
+    def topics(self) -> Collection[str]:
+        """The source topics that are read, or about to be."""
+        return self._agents.keys()
+
+    def assigned(self, topic: str) -> set[Partition]:
+        """The topic's partitions that this worker owns now."""
+        return {p for p in self._owned if p.topic == topic}
+
+    def end_offset(self, partition: Partition) -> int | None:
+        """One past the newest record, as of the last fetch; None: not known."""
+        if self._app is None or partition not in self._owned:
+            return None
+        return self._app.chunks.end_offset(TP(*partition))
+
+    async def start(self) -> None:
+        """Nothing yet: the app joins its group with the first topic, as a group needs one."""
+
+    async def subscribe(self, topic: str) -> None:
+        """Read one more topic, which must exist; returns when its partitions flow.
+
+        It is a rebalance of the group and takes a few seconds, in which nothing flows. Raises
+        UnavailableError `not_ready` if it does not come about.
+        """
+        async with self._changing:
+            if topic in self._agents:
+                return
+            app = self._app or self._new_app()
+            self._agents[topic] = agent = app.agent(app.chunk_topic(topic), name=topic)(self._read)
+            if self._app is None:
+                self._app = app
+                self._starting = asyncio.create_task(app.start(), name="faust start")
+                self._starting.add_done_callback(self._ended)
+            else:
+                await agent.start()
+            await self._wait_until(lambda: topic in app.flowing, f"topic {topic} does not flow")
+
+    async def unsubscribe(self, topic: str) -> None:
+        """Read the topic no more; returns when its partitions have been given back."""
+        async with self._changing:
+            agent = self._agents.pop(topic, None)
+            app = self._app
+            if agent is None or app is None:
+                return
+            if not self._agents:
+                await self._close(app)
+                return
+            for channel in [c for c in app.topics if topic in c.topics]:
+                app.topics.discard(channel)
+            await self._wait_until(lambda: topic not in app.flowing, f"topic {topic} still flows")
+            await agent.stop()
+            app.agents.pop(topic)
+
+    async def rewind(self, partition: Partition, offset: int) -> None:
+        """Read an owned partition again from `offset`, without a rebalance.
+
+        Without effect if it is not read beyond that yet. A chunk that is being used is finished;
+        the next one begins at `offset`.
+        """
+        if self._app is not None and partition in self._owned:
+            await self._app.chunks.rewind(TP(*partition), offset)
+
+    async def stop(self) -> None:
+        """Finish the chunk that is being used, give all partitions back, leave the group."""
+        async with self._changing:
+            if self._app is not None:
+                await self._close(self._app)
+
+    # -- what Faust calls --------------------------------------------------------------------
+
+    async def _read(self, stream: Any) -> None:
+        """The agent: one per topic, and one instance of it, so that chunks stay in order."""
+        async for chunk in stream:
+            await self._take(chunk)
+
+    async def _take(self, chunk: Chunk) -> None:
+        assert self._app is not None
+        consumer = self._app.chunks
+        if self.failed.done() or not await consumer.begin(chunk):
+            consumer.skip(chunk)
+            return
+        # A task of its own: Faust cancels agents when it pleases, and a chunk must not be learned
+        # by half.
+        work = asyncio.ensure_future(self._hooks.on_chunk(chunk))
+        work.add_done_callback(self._ended)
+        work.add_done_callback(lambda _: consumer.end(chunk))
+        await asyncio.wait({work})
+
+    async def _assign(self, app: _App, **_: Any) -> None:
+        async with self._handing_over:
+            self._owned = {
+                Partition(tp.topic, tp.partition)
+                for tp in app.consumer.assignment()
+                if tp.topic in self._agents
+            }
+            await self._call(self._hooks.on_assigned, self._owned)
+
+    async def _revoke(self, app: _App, revoked: Collection[TP] = (), **_: Any) -> None:
+        async with self._handing_over:
+            gone = self._owned & {Partition(tp.topic, tp.partition) for tp in revoked}
+            self._owned = self._owned - gone
+            await self._call(self._hooks.on_revoked, gone)
+            await app.consumer.commit()
+
+    async def _call(self, hook: OnPartitions, partitions: Collection[Partition]) -> None:
+        if not partitions:
+            return
+        called = asyncio.ensure_future(hook(frozenset(partitions)))
+        called.add_done_callback(self._ended)
+        await called
+
+    # -- the app's life ----------------------------------------------------------------------
+
+    def _new_app(self) -> _App:
+        app = _App(self._config, self._bootstrap, self._positions, self._settled)
+        signals: Any = app  # mode's types of signal handlers fit no function that names a parameter
+        signals.on_rebalance_complete.connect(self._assign)
+        signals.on_partitions_revoked.connect(self._revoke)
+        asyncio.ensure_future(app.wait_until_stopped()).add_done_callback(self._ended)
+        return app
+
+    async def _close(self, app: _App) -> None:
+        if self._starting is not None and not self._starting.done():
+            self._starting.cancel()
+        if app.consumer_started and not self.failed.done():
+            # As in a rebalance: nothing new begins, what runs is finished, then shards are told.
+            app.chunks.stop_flow()
+            app.flow_control.suspend()
+            app.flow_control.clear()
+            await app.chunks.wait_empty()
+            await self._revoke(app, [TP(*p) for p in self._owned])
+        self._app, self._owned = None, set()
+        self._agents.clear()
+        await app.stop()
+
+    async def _wait_until(self, done: Callable[[], bool], otherwise: str) -> None:
+        """Wait for the subscription to be as wanted; asks Faust again in between.
+
+        Faust forgets a change that it sees during a rebalance.
+        """
+        deadline = asyncio.get_running_loop().time() + SUBSCRIBE_WAIT_S
+        while not done():
+            if self.failed.done():
+                self.failed.result()
+            if asyncio.get_running_loop().time() > deadline:
+                raise UnavailableError("not_ready", f"{otherwise} after {SUBSCRIBE_WAIT_S:g} s")
+            self._settled.clear()
+            either: list[asyncio.Future[Any]] = [
+                asyncio.ensure_future(self._settled.wait()),
+                self.failed,
+            ]
+            await asyncio.wait(either, timeout=NUDGE_S, return_when=asyncio.FIRST_COMPLETED)
+            either[0].cancel()
+            if self._app is not None:
+                self._app.nudge(set(self._agents))
+
+    def _ended(self, part: asyncio.Future[Any]) -> None:
+        """Something that must not fail has ended."""
+        if part.cancelled() or (error := part.exception()) is None or self.failed.done():
+            return
+        log.error("streams_failed error=%r", error)
+        if self._app is not None:
+            self._app.chunks.stop_flow()
+        self.failed.set_exception(error)
+
+
+class _App(faust.App):
+    """Faust, set up to run inside another program: no web server, no directory, no leader."""
+
+    def __init__(
+        self, config: Config, bootstrap: str, positions: ReadingPositions, settled: asyncio.Event
+    ) -> None:
+        super().__init__(
+            config.app,
+            broker=f"kafka://{bootstrap.replace(',', ';')}",
+            autodiscover=False,
+            web_enabled=False,
+            canonical_url=URL.build(scheme="http", host=config.grpc_host, port=config.grpc_port),
+            topic_allow_declare=False,
+            topic_disable_leader=True,
+            # Without it Faust takes aiokafka's assignor, and its router knows no owners.
+            table_standby_replicas=1,
+            stream_wait_empty=True,
+            key_serializer="raw",
+            value_serializer="raw",
+            broker_commit_interval=config.commit_interval_s,
+            broker_max_poll_records=config.max_poll_records,
+            broker_session_timeout=config.session_timeout_s,
+            broker_heartbeat_interval=config.session_timeout_s / 4,
+            broker_request_timeout=max(REQUEST_TIMEOUT_S, config.session_timeout_s * 2),
+        )
+        self.transport = ChunkTransport(
+            bootstrap, self, positions, fetch_wait_ms=config.fetch_wait_ms
+        )
+        self.conductor._resubscribe_sleep_lock_seconds = RESUBSCRIBE_PAUSE_S
+        self.flowing: frozenset[str] = frozenset()  # topics whose partitions are given out
+        self._is_settled = settled
+
+    @property
+    def chunks(self) -> ChunkConsumer:
+        consumer = self.consumer
+        assert isinstance(consumer, ChunkConsumer)
+        return consumer
+
+    @property
+    def conductor(self) -> Any:
+        """Faust's keeper of subscriptions; what we need of it is private."""
+        return self.topics
+
+    @property
+    def consumer_started(self) -> bool:
+        return self._consumer is not None and self.chunks.subscription is not None
+
+    def chunk_topic(self, name: str) -> Any:
+        """The topic as a channel of chunks. No acknowledgements: what is durable is asked for."""
+        return self.topic(name, schema=_ChunkSchema(), acks=False)
+
+    def nudge(self, wanted: set[str]) -> None:
+        """Make Faust look at its subscription again if it is not as wanted."""
+        subscription = self.chunks.subscription
+        if subscription is not None and set(subscription.topics) != wanted:
+            self.conductor._flag_changes()
+
+    def on_rebalance_end(self) -> None:
+        """Faust calls it when partitions have been given out and flow."""
+        super().on_rebalance_end()
+        subscription = self.chunks.subscription
+        if subscription is not None and subscription.assignment is not None:
+            self.flowing = frozenset(subscription.topics)
+            self._is_settled.set()
+
+    def _create_directories(self) -> None:
+        """None: there are no tables."""
+
+
+class _ChunkSchema(faust.Schema[Any, Any]):
+    """Hands the driver's chunk on as it is: bytes are decoded where a bad one can be refused."""
+
+    def loads_key(self, app: Any, message: Message, **_: Any) -> None:
+        """Records have keys, chunks do not."""
+
+    def loads_value(self, app: Any, message: Message, **_: Any) -> Any:
+        return message.value

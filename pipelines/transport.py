@@ -1,0 +1,389 @@
+"""A Faust driver that hands an agent whole fetched chunks instead of single messages.
+
+Faust's own driver spends some 40 µs around each message. This one passes the records that one
+fetch brought for one partition as a single `Message.value`, and replaces Faust's bookkeeping of
+acknowledgements by two questions to `ReadingPositions`: where is each partition to be read from
+(asked when partitions were assigned), and how far is it durable (asked at each commit).
+
+What it promises to an agent, per partition: chunks come in offset order and none is missing
+(`headrace.pipelines.order`). It never moves a position by itself: a position that the log does
+not have (any more) is a StateError, not a jump to where the log begins.
+
+Threads: Faust runs aiokafka on an event loop in a thread of its own. `_ChunkThread` works there,
+`ChunkConsumer` on the service's loop; they speak through `call_thread` only.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import aiokafka
+from aiokafka.errors import KafkaError, NoOffsetForPartitionError, OffsetOutOfRangeError
+from aiokafka.structs import OffsetAndMetadata, TopicPartition
+from faust.transport.drivers import aiokafka as stock
+from faust.types import TP, AppT, ConsumerMessage
+from yarl import URL
+
+from headrace.errors import StateError
+from headrace.pipelines.order import Chunk, PartitionOrder
+from headrace.ports import ReadingPositions
+from headrace.views import Partition
+
+__all__ = ["Chunk", "ChunkConsumer", "ChunkTransport"]
+
+log = logging.getLogger(__name__)
+
+FETCH_BYTES_MAX = 16 << 20
+"""Of one answer of a broker, all partitions together."""
+PARTITION_BYTES_MAX = 1 << 20
+"""Of one partition in it; a single larger record still comes."""
+POLL_WAIT_S = 0.5
+"""How long one poll waits for records."""
+CHUNKS_IN_FLIGHT_MAX = 2
+"""Chunks of a partition handed to its agent and not finished: one being learned, one waiting."""
+IDLE_WAIT_S = 60.0
+"""How long a rebalance or a stop waits for chunks that are being learned."""
+
+
+class ChunkConsumer(stock.Consumer):
+    """Reads chunks, guards their order, and commits what is durable.
+
+    The agent asks `begin(chunk)` before it uses a chunk, skips the chunk if the answer is false,
+    and calls `end(chunk)` afterwards if it was true, `skip(chunk)` if not.
+    """
+
+    transport: ChunkTransport
+    _thread: _ChunkThread
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self._orders: dict[TP, PartitionOrder] = {}
+        self._readings = itertools.count(1)
+        self._behind: dict[TP, int] = {}  # the position to which `begin` has gone back already
+        self._busy = 0  # chunks between `begin` and `end`
+        self._ended = asyncio.Event()
+        super().__init__(*args, **kwargs)
+
+    # -- the agent's side --------------------------------------------------------------------
+
+    async def begin(self, chunk: Chunk) -> bool:
+        """Whether the chunk may be used: it is of the present reading, and nobody lacks earlier
+        records.
+
+        A shard that was opened between two chunks may need what the others have read; then the
+        partition is read again from there, once for each such position.
+        """
+        tp = TP(chunk.topic, chunk.partition)
+        order = self._orders.get(tp)
+        if not self.flow_active or order is None or chunk.reading != order.reading:
+            return False
+        wanted = self.transport.positions.next_offset(Partition(*tp))
+        if wanted is None or wanted >= chunk.begins:
+            self._behind.pop(tp, None)
+        elif self._behind.get(tp) != wanted:
+            self._behind[tp] = wanted
+            await self.rewind(tp, wanted)
+            return False
+        self._busy += 1
+        return True
+
+    def end(self, chunk: Chunk) -> None:
+        """The chunk was used, or failed; the next one may come."""
+        self._busy -= 1
+        self.skip(chunk)
+
+    def skip(self, chunk: Chunk) -> None:
+        """The chunk was not used."""
+        order = self._orders.get(TP(chunk.topic, chunk.partition))
+        if order is not None and order.reading == chunk.reading:
+            order.in_flight -= 1
+        self._ended.set()
+
+    async def rewind(self, tp: TP, offset: int) -> None:
+        """Read the partition again from `offset`; without effect if it is not read beyond that.
+
+        Chunks that were handed over and not begun are void from here on.
+        """
+        order = self._orders.get(tp)
+        if order is None or order.next_offset <= offset:
+            return
+        log.info("rewind topic=%s partition=%d offset=%d", tp.topic, tp.partition, offset)
+        self._orders[tp] = PartitionOrder(offset, next(self._readings))
+        self._ended.set()
+        await self._thread.seek_to({tp: offset})
+
+    @property
+    def subscription(self) -> Any:
+        """What aiokafka reads: `topics`, and `assignment`, None until the group has agreed."""
+        consumer = self._thread._consumer
+        return None if consumer is None else consumer._subscription.subscription
+
+    def end_offset(self, tp: TP) -> int | None:
+        """The high watermark of the last fetch."""
+        subscription = self.subscription
+        if subscription is None or subscription.assignment is None:
+            return None
+        state = subscription.assignment.state_value(TopicPartition(*tp))
+        return None if state is None else state.highwater
+
+    # -- fetching ----------------------------------------------------------------------------
+
+    def _new_consumer_thread(self) -> _ChunkThread:
+        return _ChunkThread(self, loop=self.loop, beacon=self.beacon)
+
+    async def _drain_messages(self, fetcher: Any) -> None:
+        """Fetch and deliver until the fetcher is stopped; Faust runs it as the fetcher's task."""
+        while not (self.should_stop or fetcher.should_stop):
+            try:
+                chunks, _ = await self._wait_next_records(POLL_WAIT_S)
+            except self.consumer_stopped_errors:
+                if self.app.should_stop:
+                    return
+                raise
+            await asyncio.sleep(0)  # a poll that finds records ready need not have yielded
+            for tp, chunk in (chunks or {}).items():
+                await self._deliver(tp, chunk)
+
+    async def _deliver(self, tp: TP, fetched: Any) -> None:
+        # What is dropped in here without a word is read again: flow is stopped by a rebalance or
+        # a stop only, and a new order stands for a seek. Both lead back to what was dropped.
+        order = self._orders.get(tp)
+        if order is None or not self.flow_active:
+            return
+        if order.missing(fetched):
+            log.info(
+                "gap topic=%s partition=%d expected=%d got=%d",
+                tp.topic,
+                tp.partition,
+                order.next_offset,
+                fetched.records[0].offset,
+            )
+            await self._thread.seek_to({tp: order.next_offset})
+            return
+        chunk = order.fresh(fetched)
+        if chunk is None:
+            return
+        while order.in_flight >= CHUNKS_IN_FLIGHT_MAX and self._current(tp, order):
+            self._ended.clear()
+            await self.wait_first(self._ended.wait(), self.suspend_flow.wait())
+        if self._current(tp, order):
+            order.in_flight += 1
+            await self.wait_first(self.callback(self._message(chunk)), self.suspend_flow.wait())
+
+    def _current(self, tp: TP, order: PartitionOrder) -> bool:
+        return self.flow_active and not self.should_stop and self._orders.get(tp) is order
+
+    def _message(self, chunk: Chunk) -> ConsumerMessage:
+        first = chunk.records[0]
+        return ConsumerMessage(
+            chunk.topic,
+            chunk.partition,
+            first.offset,
+            first.timestamp / 1000,
+            timestamp_type=0,
+            headers=None,
+            key=None,
+            value=chunk,  # type: ignore[arg-type]  # the topic's schema hands it on as it is
+            checksum=None,
+            serialized_key_size=0,
+            serialized_value_size=0,
+            tp=TP(chunk.topic, chunk.partition),
+            generation_id=self.app.consumer_generation_id,
+        )
+
+    # -- positions ---------------------------------------------------------------------------
+
+    async def perform_seek(self) -> None:
+        """Go to where each assigned partition is to be read from: as `positions` says, else as
+        the group has committed, else to the log's first record.
+
+        Faust calls it after each rebalance, before records flow, when shards have been opened.
+        """
+        assigned = self.assignment()
+        group = await self._thread.committed(assigned)
+        wanted = {tp: self.transport.positions.next_offset(Partition(*tp)) for tp in assigned}
+        targets = {tp: group.get(tp) if at is None else at for tp, at in wanted.items()}
+        unknown = [tp for tp, at in targets.items() if at is None]
+        targets.update(await self._thread.first_offsets(unknown))
+        self._orders = {
+            tp: PartitionOrder(at, next(self._readings))
+            for tp, at in targets.items()
+            if at is not None
+        }
+        self._committed_offset.clear()
+        self._committed_offset.update(group)
+        self._ended.set()
+        await self._thread.seek_to({tp: order.next_offset for tp, order in self._orders.items()})
+
+    def _new_offset(self, tp: TP) -> int | None:
+        return self.transport.positions.durable_offset(Partition(*tp))
+
+    async def force_commit(
+        self,
+        topics: Any = None,
+        start_new_transaction: bool = True,
+    ) -> bool:
+        """Commit how far each assigned partition is durable. It is a hint only: see `positions`."""
+        offsets = {}
+        for tp in self.assignment():
+            offset, committed = self._new_offset(tp), self._committed_offset[tp]
+            if offset is not None and (committed is None or offset > committed):
+                offsets[tp] = offset
+        if not offsets or not await self._commit(offsets):
+            return False
+        self._committed_offset.update(offsets)
+        return True
+
+    async def wait_empty(self) -> None:
+        """Return when no chunk is being used any more; then commit.
+
+        Faust calls it with flow stopped, so no other chunk begins.
+        """
+        async with asyncio.timeout(IDLE_WAIT_S):
+            while self._busy:
+                self._ended.clear()
+                await self._ended.wait()
+        await self.commit()
+
+    async def on_partitions_revoked(self, revoked: set[TP]) -> None:
+        """Let go of partitions: Faust's part waits for chunks and sends the signal at which shards
+        are flushed and the last commit is made. Only then are the positions forgotten.
+        """
+        await super().on_partitions_revoked(revoked)
+        for tp in revoked:
+            self._orders.pop(tp, None)
+            self._behind.pop(tp, None)
+
+    def verify_event_path(self, now: float, tp: TP) -> None:
+        """Nothing: Faust's watch compares counters of single messages, which do not move here."""
+
+
+class _ChunkThread(stock.AIOKafkaConsumerThread):
+    """aiokafka's side, on the event loop of Faust's consumer thread."""
+
+    consumer: ChunkConsumer
+
+    async def seek_to(self, offsets: Mapping[TP, int]) -> None:
+        """Set positions; a partition that is not assigned any more is left out."""
+        await self.call_thread(self._seek_to, offsets)
+
+    async def committed(self, tps: Iterable[TP]) -> dict[TP, int | None]:
+        """What the group has committed; None where it has not."""
+        found: dict[TP, int | None] = await self.call_thread(self._committed, list(tps))
+        return found
+
+    async def first_offsets(self, tps: Iterable[TP]) -> dict[TP, int]:
+        """Where the logs begin."""
+        wanted = [TopicPartition(*tp) for tp in tps]
+        if not wanted:
+            return {}
+        found = await self.call_thread(self._ensure_consumer().beginning_offsets, wanted)
+        return {TP(*tp): at for tp, at in found.items()}
+
+    async def _seek_to(self, offsets: Mapping[TP, int]) -> None:
+        consumer = self._ensure_consumer()
+        assigned = consumer.assignment()
+        for tp, offset in offsets.items():
+            if TopicPartition(*tp) in assigned:
+                consumer.seek(TopicPartition(*tp), offset)
+
+    async def _committed(self, tps: list[TP]) -> dict[TP, int | None]:
+        consumer = self._ensure_consumer()
+        return {tp: await consumer.committed(TopicPartition(*tp)) for tp in tps}
+
+    async def _commit(self, offsets: Mapping[TP, int]) -> bool:
+        # The group's offset is a hint that nothing depends on, so a commit that fails stops
+        # nothing: the next one says more. (Faust's own ends the process.)
+        consumer = self._ensure_consumer()
+        assigned = consumer.assignment()
+        known = {
+            TopicPartition(*tp): OffsetAndMetadata(offset, "")
+            for tp, offset in offsets.items()
+            if TopicPartition(*tp) in assigned
+        }
+        try:
+            await consumer.commit(known)
+        except KafkaError as error:
+            log.warning("commit_failed partitions=%d error=%r", len(known), error)
+            return False
+        return True
+
+    async def _fetch_records(
+        self,
+        consumer: Any,
+        active_partitions: Any,
+        timeout: Any = None,  # noqa: ASYNC109 - Faust's signature
+        max_records: Any = None,
+    ) -> Any:
+        """One chunk per partition that has records, together at most `max_records` of them."""
+        try:
+            fetched = await super()._fetch_records(
+                consumer, active_partitions, timeout=timeout, max_records=max_records
+            )
+        except NoOffsetForPartitionError:
+            return {}  # aiokafka fetches as soon as it is assigned; `perform_seek` comes later
+        except OffsetOutOfRangeError as error:
+            return _out_of_range(consumer, error)
+        # No await since the records were taken, so the position is the one behind them.
+        assignment = consumer._subscription.subscription.assignment
+        return {
+            TP(*tp): Chunk(
+                tp.topic, tp.partition, records, int(assignment.state_value(tp).position)
+            )
+            for tp, records in fetched.items()
+        }
+
+    def _create_worker_consumer(self, transport: Any) -> aiokafka.AIOKafkaConsumer:
+        # Faust's own hard-codes a fetch wait of 1.5 s, during which a partition that has run dry
+        # starves the others of its broker, and reads records of aborted transactions.
+        conf = self.app.conf
+        self._assignor = self.app.assignor
+        return aiokafka.AIOKafkaConsumer(
+            client_id=conf.broker_client_id,
+            group_id=conf.id,
+            group_instance_id=conf.consumer_group_instance_id,
+            bootstrap_servers=stock.server_list(transport.url, transport.default_port),
+            partition_assignment_strategy=[self._assignor],
+            enable_auto_commit=False,
+            auto_offset_reset="none",
+            isolation_level="read_committed",
+            fetch_max_wait_ms=transport.fetch_wait_ms,
+            fetch_max_bytes=FETCH_BYTES_MAX,
+            max_partition_fetch_bytes=PARTITION_BYTES_MAX,
+            max_poll_records=conf.broker_max_poll_records,
+            max_poll_interval_ms=int(conf.broker_max_poll_interval * 1000),
+            request_timeout_ms=int(conf.broker_request_timeout * 1000),
+            session_timeout_ms=int(conf.broker_session_timeout * 1000),
+            rebalance_timeout_ms=int(conf.broker_rebalance_timeout * 1000),
+            heartbeat_interval_ms=int(conf.broker_heartbeat_interval * 1000),
+            metadata_max_age_ms=conf.consumer_metadata_max_age_ms,
+            connections_max_idle_ms=conf.consumer_connections_max_idle_ms,
+        )
+
+
+class ChunkTransport(stock.Transport):
+    """The driver: set it as `app.transport` before anything else touches the app."""
+
+    Consumer = ChunkConsumer
+
+    def __init__(
+        self, bootstrap: str, app: AppT, positions: ReadingPositions, *, fetch_wait_ms: int = 50
+    ) -> None:
+        super().__init__([URL(f"kafka://{server}") for server in bootstrap.split(",")], app)
+        self.positions = positions
+        self.fetch_wait_ms = fetch_wait_ms
+
+
+def _out_of_range(consumer: Any, error: OffsetOutOfRangeError) -> dict[TP, Chunk]:
+    ((tp, offset),) = error.args[0].items()
+    state = consumer._subscription.subscription.assignment.state_value(tp)
+    if state is None or state.position != offset:
+        return {}  # it has been sought elsewhere since: the error is stale
+    raise StateError(
+        f"the log of {tp.topic}[{tp.partition}] does not have offset {offset}: retention has cut "
+        "records that were never learned, or the topic was made anew. Delete the agents of this "
+        "topic and deploy them again to start from what is there"
+    ) from error
