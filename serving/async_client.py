@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -26,7 +27,11 @@ from headrace.views import AgentView, Answer, DryRun, Effect, KeyView, Position,
 
 
 class AsyncClient:
-    """Belongs to one event loop. Every call has a deadline, watches have none."""
+    """Belongs to one event loop. Every call has a deadline, watches have none.
+
+    At most IN_FLIGHT predictions are under way at a time, the others wait here: so a gather over
+    thousands of them is not shed by the worker.
+    """
 
     def __init__(
         self,
@@ -42,6 +47,7 @@ class AsyncClient:
         self._prediction: Any = prediction_pb2_grpc.PredictionServiceStub(self._channel)  # type: ignore[no-untyped-call]
         self._decision: Any = decision_pb2_grpc.DecisionServiceStub(self._channel)  # type: ignore[no-untyped-call]
         self._agent: Any = agent_pb2_grpc.AgentServiceStub(self._channel)  # type: ignore[no-untyped-call]
+        self._window = asyncio.Semaphore(calls.IN_FLIGHT)
         self._health: Any = health_pb2_grpc.HealthStub(self._channel)
 
     async def close(self) -> None:
@@ -73,7 +79,8 @@ class AsyncClient:
         request = prediction_pb2.PredictRequest(
             question=calls.question(agent, key, features, asked)
         )
-        return decode.answer((await self._call(self._prediction.Predict, request)).answer)
+        async with self._window:
+            return decode.answer((await self._call(self._prediction.Predict, request)).answer)
 
     async def predict_many(self, questions: Iterable[Question]) -> list[Outcome]:
         """One outcome per question, in their order: an Answer, or its error as an object."""

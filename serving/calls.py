@@ -11,14 +11,16 @@ import grpc
 import msgspec
 from google.rpc.status_pb2 import Status  # type: ignore[import-untyped]
 
-from headrace.errors import HeadraceError, RequestError, UnavailableError
+from headrace.errors import HeadraceError, OverloadError, RequestError, UnavailableError
 from headrace.serving import decision_pb2, decode, encode, prediction_pb2, status
 from headrace.views import Answer, Question
 
 DEFAULT_TARGET = "127.0.0.1:50051"
 TIMEOUT_S = 10.0
 CONTROL_TIMEOUT_S = 60.0  # a new source topic makes the workers subscribe anew
+IN_FLIGHT = 64  # predictions of one AsyncClient; a worker admits 256 of all clients
 BATCH_ROWS = 500  # of one PredictBatch; a server takes 1000
+REFUSED_STREAM = "RST_STREAM with error code 7"  # as gRPC words it
 OPTIONS = [("grpc.max_receive_message_length", 64 << 20), ("grpc.max_metadata_size", 64 << 10)]
 
 Event = bytes | str | Mapping[str, Any]
@@ -168,6 +170,9 @@ def failure(error: Any, target: str) -> HeadraceError:
         if name == status.DETAILS_KEY:
             return status.rebuild(Status.FromString(value))
     code, text = error.code(), error.details() or ""
+    if code is grpc.StatusCode.UNAVAILABLE and REFUSED_STREAM in text:
+        words = f"the worker at {target} refused the call: too many on this connection"
+        return OverloadError("overloaded", words, retry_s=status.DEFAULT_RETRY_S)
     if code is grpc.StatusCode.UNAVAILABLE:
         if "connect" in text.lower() or "resolution" in text.lower():
             words = f"no worker at {target}; start one with `headrace up`"

@@ -11,7 +11,11 @@ class Limits:
 
     in_flight: int = 256  # unary calls at a time, of all clients
     streams: int = 64  # streaming calls at a time, of all clients
-    streams_per_connection: int = 64  # more wait at the client (cures HTTP/2 rapid reset)
+    # HTTP/2 streams of one connection. gRPC counts those too that it has not cleared away yet, and
+    # refuses more (which is what cures rapid reset). A client that keeps its whole allowance busy
+    # is then refused 9 to 27 calls in 100 with UNAVAILABLE (measured, 200 callers, 64 allowed; none
+    # at 1024). So this is well above `in_flight`, which sheds with words and a time to retry.
+    streams_per_connection: int = 1024
     message_bytes: int = 4 << 20  # one request or one answer
     spec_bytes: int = 64 << 10
     event_bytes: int = 1 << 20

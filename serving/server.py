@@ -87,6 +87,8 @@ class Server:
                 f"port {port} is taken on {host}, or {host} is not an address of this machine;"
                 " stop what listens there or choose another port with --port"
             ) from error
+        # Before the first await: from here on `stop` knows what there is to stop.
+        self._grpc = server
         if self._listen.metrics_port is not None:
             directory, loop = self._backend.directory, asyncio.get_running_loop()
             self._registry.register(
@@ -94,7 +96,6 @@ class Server:
             )
             self.metrics_port = self._metrics.start("127.0.0.1", self._listen.metrics_port)
         await server.start()
-        self._grpc = server
         logger.info("serving host=%s port=%d metrics_port=%s", host, self.port, self.metrics_port)
         return self.port
 

@@ -1,0 +1,323 @@
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections import Counter
+from collections.abc import AsyncIterator
+from typing import Any
+
+import grpc
+import pytest
+
+from headrace.errors import (
+    HeadraceError,
+    OverloadError,
+    RequestError,
+    StateError,
+    UnavailableError,
+)
+from headrace.serving import decision_pb2, prediction_pb2
+from headrace.serving.client import AsyncClient
+from headrace.serving.limits import Limits
+from headrace.serving.server import Listen, Server, is_loopback
+from headrace.views import Question
+from tests.serving.world import SPEC, World
+
+PREDICT = "/headrace.v1.PredictionService/Predict"
+WATCH = "/headrace.v1.DecisionService/WatchDecisions"
+
+
+async def code_of(call: Any) -> str:
+    """The code that a call fails with."""
+    with pytest.raises(HeadraceError) as found:
+        await call
+    assert isinstance(found.value, RequestError)
+    return found.value.code
+
+
+async def test_a_taken_port_is_refused(server: Server, world: World) -> None:
+    """A second worker on the same port stops with what to do, and takes no calls."""
+    second = Server(world.backend, Listen(port=server.port))
+    with pytest.raises(StateError, match=f"port {server.port} is taken on 127.0.0.1"):
+        await second.start()
+    await second.stop()
+
+
+async def test_a_taken_metrics_port_is_refused(world: World) -> None:
+    """The metrics port too is refused when it is taken."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        server = Server(world.backend, Listen(port=0, metrics_port=port))
+        with pytest.raises(StateError, match=f"port {port} is taken"):
+            await server.start()
+        await server.stop()
+
+
+async def test_only_loopback_without_insecure(world: World) -> None:
+    """A host beyond loopback needs to be allowed."""
+    with pytest.raises(StateError, match="allow it with --insecure"):
+        await Server(world.backend, Listen(host="0.0.0.0", port=0)).start()
+    server = Server(world.backend, Listen(host="0.0.0.0", port=0, insecure=True))
+    assert await server.start() > 0
+    await server.stop(0)
+    assert [is_loopback(h) for h in ("localhost", "::1", "127.9.9.9", "::", "example.org")] == [
+        True,
+        True,
+        True,
+        False,
+        False,
+    ]
+
+
+@pytest.mark.parametrize(
+    ("features", "code"),
+    [
+        ({"amount": float("nan")}, "not_finite"),
+        ({"amount": float("inf")}, "not_finite"),
+        ({"amount": -1}, "out_of_range"),
+        ({"amount": 10**400}, "out_of_range"),
+        ({"amount": "12"}, "wrong_type"),
+        ({"foreign": 1}, "wrong_type"),
+        ({"amount": [1]}, "wrong_type"),
+        ({"colour": "red"}, "unknown_feature"),
+        ({"amount": "\ud800"}, "invalid_request"),
+    ],
+)
+async def test_bad_features(client: AsyncClient, features: dict[str, Any], code: str) -> None:
+    """A bad feature has its code and names its field."""
+    with pytest.raises(RequestError) as found:
+        await client.predict("card-fraud", key="4711", features=features)
+    assert found.value.code == code
+    if code != "invalid_request":
+        assert [v.path for v in found.value.violations] == [f"features.{next(iter(features))}"]
+
+
+async def test_bad_questions(client: AsyncClient) -> None:
+    """Sizes and numbers of a question are bounded; each bound has its code."""
+    limits = Limits()
+    ask = client.predict
+    assert await code_of(ask("", key="k")) == "invalid_request"
+    assert await code_of(ask("card-fraud", key="k" * 2000)) == "too_large"
+    assert await code_of(ask("a" * 2000, key="k")) == "too_large"
+    assert await code_of(ask("card-fraud", key="k", k=0)) == "invalid_request"
+    assert await code_of(ask("card-fraud", key="k", k=10**12)) == "invalid_request"
+    assert await code_of(ask("card-fraud", key="k", setpoint=float("inf"))) == "not_finite"
+    many = {f"f{n}": 1.0 for n in range(limits.features + 1)}
+    assert await code_of(ask("card-fraud", key="k", features=many)) == "too_large"
+    items = [str(n) for n in range(limits.items + 1)]
+    assert await code_of(ask("card-fraud", key="k", candidates=items)) == "too_large"
+    assert await code_of(ask("card-fraud", key="k", exclude=items)) == "too_large"
+    assert await code_of(client.key("card-fraud", "nobody")) == "unknown_key"
+    assert await code_of(client.agent("nobody")) == "unknown_agent"
+    assert await code_of(client.deploy("")) == "invalid_request"
+    assert await code_of(client.deploy("#" * (limits.spec_bytes + 1))) == "too_large"
+    assert await code_of(client.deploy(SPEC)) == "agent_exists"
+    send = client.submit_feedback
+    assert await code_of(send("card-fraud", key="k", event=b"")) == "invalid_request"
+    assert await code_of(send("card-fraud", key="k", event=b"{")) == "bad_event"
+    big = b"{" + b" " * limits.event_bytes + b"}"
+    assert await code_of(send("card-fraud", key="k", event=big)) == "too_large"
+    assert [r async for r in client.watch_decisions("card-fraud", follow=False)] == []
+    assert await code_of(anext(client.watch_decisions("nobody"))) == "unknown_agent"
+    assert await code_of(anext(client.watch_quarantine("nobody"))) == "unknown_agent"
+
+
+async def test_a_batch_is_bounded(target: str) -> None:
+    """A batch above the cap is refused as a whole."""
+    rows = prediction_pb2.PredictBatchRequest(
+        questions=[prediction_pb2.Question(agent="card-fraud") for _ in range(1001)]
+    )
+    method = "/headrace.v1.PredictionService/PredictBatch"
+    code, text = await raw(target, method, rows.SerializeToString())
+    assert (code, text) == ("INVALID_ARGUMENT", "questions has 1001 entries; the limit is 1000")
+
+
+async def raw(target: str, method: str, data: bytes) -> tuple[str, str]:
+    """Code and text of a call with these bytes."""
+    async with grpc.aio.insecure_channel(target) as channel:
+        call: Any = channel.unary_unary(method)
+        try:
+            await call(data)
+        except grpc.aio.AioRpcError as error:
+            return error.code().name, error.details() or ""
+        return "OK", ""
+
+
+async def test_raw_bad_bytes_get_a_status_of_the_table(
+    target: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Bytes that are no message are INVALID_ARGUMENT, and no traceback goes to log or client."""
+    for data in (b"\xff", b"\x0a\xff", b"\x0a\x03\x0a\x01\xff", b"\x08" * 1000):
+        code, text = await raw(target, PREDICT, data)
+        assert code == "INVALID_ARGUMENT", data
+        assert "Traceback" not in text
+    assert not caplog.records
+
+
+async def test_a_bad_message_in_a_stream(target: str) -> None:
+    """Streams refuse bytes that are no message just so."""
+    method = "/headrace.v1.PredictionService/PredictStream"
+
+    async def messages() -> AsyncIterator[bytes]:
+        yield b"\xff"
+
+    async with grpc.aio.insecure_channel(target) as channel:
+        stream: Any = channel.stream_stream(method)
+        call = stream(messages())
+        with pytest.raises(grpc.aio.AioRpcError) as found:
+            await call.read()
+    assert found.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
+async def test_a_huge_message_is_refused(client: AsyncClient) -> None:
+    """A message above the limit is refused before it is read, and said so."""
+    with pytest.raises(RequestError, match="one message is too large") as found:
+        await client.submit_feedback("card-fraud", key="k", event=b" " * (5 << 20))
+    assert found.value.code == "too_large"
+
+
+async def test_an_unknown_streamis_unimplemented(target: str) -> None:
+    """A method that this version lacks is UNIMPLEMENTED."""
+    assert (await raw(target, "/headrace.v1.PredictionService/Explain", b""))[0] == "UNIMPLEMENTED"
+
+
+async def test_the_callers_deadline_is_honoured(world: World, server: Server) -> None:
+    """A call that would wait longer than its deadline ends with it, and frees its place."""
+    world.hold = asyncio.Event()
+    async with AsyncClient(f"127.0.0.1:{server.port}", control_timeout_s=0.05) as client:
+        with pytest.raises(UnavailableError, match="no answer from") as found:
+            await client.deploy(SPEC)
+    assert found.value.code == "deadline"
+    await server.stop(5)  # would wait for a handler that goes on
+
+
+@pytest.fixture
+def tight() -> Limits:
+    return Limits(in_flight=8, streams=2, stall_s=0.2, retry_s=0.25)
+
+
+async def test_a_flood_is_shed_with_a_time_to_retry(world: World, tight: Limits) -> None:
+    """Of 1000 calls at once 8 are served and 992 get RESOURCE_EXHAUSTED; none is lost."""
+    server = Server(world.backend, Listen(port=0), limits=tight)
+    client = AsyncClient(f"127.0.0.1:{await server.start()}")
+    world.hold = asyncio.Event()
+    spec = SPEC.replace("card-fraud", "second")
+
+    async def call() -> str:
+        try:
+            await client.deploy(spec)
+        except OverloadError as error:
+            return f"{error.code}, retry in {error.retry_s} s"
+        return "OK"
+
+    flood = [asyncio.create_task(call()) for _ in range(1000)]
+    while sum(task.done() for task in flood) < 1000 - 8:
+        await asyncio.wait([t for t in flood if not t.done()], return_when="FIRST_COMPLETED")
+    assert await client.ready()  # health is never shed
+    world.hold.set()
+    assert Counter(await asyncio.gather(*flood)) == {
+        "OK": 8,
+        "overloaded, retry in 0.25 s": 992,
+    }
+    world.hold = None
+    assert (await client.deploy(spec)).agent == "second"
+    await client.close()
+    await server.stop()
+
+
+async def test_a_gather_over_thousands_is_served(world: World, client: AsyncClient) -> None:
+    """AsyncClient keeps its predictions within what a worker admits: none of 2000 is shed."""
+    asked = [client.predict("card-fraud", key="4711") for _ in range(2000)]
+    assert {answer.score for answer in await asyncio.gather(*asked)} == {0.95}
+
+
+async def test_a_refused_stream_is_an_overload(world: World) -> None:
+    """What HTTP/2 itself refuses reaches the client as an overload too, never as a lost worker."""
+    limits = Limits(streams_per_connection=2)
+    server = Server(world.backend, Listen(port=0), limits=limits)
+    async with AsyncClient(f"127.0.0.1:{await server.start()}") as client:
+
+        async def call() -> str:
+            try:
+                await client.agents()
+            except OverloadError as error:
+                return error.code
+            return "OK"
+
+        codes = Counter(await asyncio.gather(*(call() for _ in range(500))))
+    assert codes["OK"] > 0
+    assert set(codes) <= {"OK", "overloaded"}
+    await server.stop()
+
+
+async def test_streams_have_a_bound_of_their_own(world: World, tight: Limits) -> None:
+    """Watches beyond the bound are shed; unary calls still pass."""
+    server = Server(world.backend, Listen(port=0), limits=tight)
+    async with AsyncClient(f"127.0.0.1:{await server.start()}") as client:
+        watches = [client.watch_decisions("card-fraud", from_start=True) for _ in range(2)]
+        for watch in watches:
+            await anext(watch)
+        assert await code_of(anext(client.watch_decisions("card-fraud"))) == "overloaded"
+        assert (await client.predict("card-fraud", key="4711")).score == 0.95
+        await server.stop()
+
+
+async def test_a_consumer_that_does_not_read_is_cut_off(world: World, target: str) -> None:
+    """Who reads nothing for `stall_s` gets RESOURCE_EXHAUSTED; the feed is closed at once."""
+    world.endless = True
+    async with grpc.aio.insecure_channel(target) as channel:
+        request = decision_pb2.WatchDecisionsRequest(agent="card-fraud").SerializeToString()
+        watch: Any = channel.unary_stream(WATCH)
+        call = watch(request)
+        async with asyncio.timeout(20):
+            await world.feed_closed.wait()
+        world.endless = False
+        with pytest.raises(grpc.aio.AioRpcError, match=r"has read nothing for 0\.2 s") as found:
+            async for _ in call:
+                pass
+    assert found.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+async def test_stop_ends_the_watches_with_words(client: AsyncClient, server: Server) -> None:
+    """A worker that goes down tells its watchers so, at once, whatever the grace."""
+    watch = client.watch_decisions("card-fraud", from_start=True)
+    assert await anext(watch) == {"id": "a"}
+    assert await anext(watch) == {"id": "b"}
+    waiting = asyncio.ensure_future(anext(watch))
+    async with asyncio.timeout(5):
+        await server.stop(60)
+    assert await code_of(waiting) == "stopping"
+    assert await code_of(client.agents()) == "no_worker"
+
+
+async def test_an_answer_above_the_message_limit_is_an_error(world: World) -> None:
+    """An answer that is too large is said so instead of being sent."""
+    server = Server(world.backend, Listen(port=0), limits=Limits(message_bytes=4096))
+    async with AsyncClient(f"127.0.0.1:{await server.start()}") as client:
+        questions = [Question(agent="card-fraud", key=str(n)) for n in range(100)]
+        with pytest.raises(RequestError, match="the answer has") as found:
+            await client.predict_many(questions)
+        assert found.value.code == "too_large"
+    await server.stop()
+
+
+async def test_a_long_batch_lets_others_in(world: World) -> None:
+    """Between two slices of a batch the event loop runs other calls."""
+    server = Server(world.backend, Listen(port=0), limits=Limits(slice_s=0.0))
+    order: list[str] = []
+    async with AsyncClient(f"127.0.0.1:{await server.start()}") as client:
+        await client.agents()
+
+        async def batch() -> None:
+            await client.predict_many(Question(agent="card-fraud", key="4711") for _ in range(500))
+            order.append("batch")
+
+        async def single() -> None:
+            await client.predict("card-fraud", key="4711")
+            order.append("single")
+
+        await asyncio.gather(batch(), single())
+    await server.stop()
+    assert order == ["single", "batch"]
