@@ -296,14 +296,17 @@ def test_room_links_are_relative(room: str) -> None:
 
 
 def test_every_package_is_packed() -> None:
-    """Every folder with an `__init__.py` that is ours is in the wheel's list, and no others."""
+    """Every folder with an `__init__.py` or protos that is ours is in the wheel's list, and no others."""
     text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     listed = set(
         re.findall(
-            r'^  "(headrace[a-z.]*)",$', text.split("packages = [")[1].split("]")[0], re.MULTILINE
+            r'^  "(headrace[a-z0-9.]*)",$',
+            text.split("packages = [")[1].split("]")[0],
+            re.MULTILINE,
         )
     )
     folders = {path.parent for path in sources(*PRODUCT) if path.name == "__init__.py"}
+    folders |= {path.parent for path in tracked() if path.suffix == ".proto"}
     named = {
         ".".join(folder.parts[1:])
         if folder.parts[0] == "src"
