@@ -1,0 +1,117 @@
+"""Decisions: what an agent's policy does with a prediction, and the record that says so.
+
+The record is a contract (`schema: 1`): fields are added, never changed. The same event in the same
+epoch gives the same bytes, so a decision that is delivered twice can be told from a contradiction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+import msgspec
+
+from headrace.models.spec_parts import Recommend, Verdict
+from headrace.views import Position, ScoredItem
+
+
+class Origin(msgspec.Struct, frozen=True):
+    """Which shard of which epoch decides."""
+
+    agent: str
+    spec_version: int
+    epoch: int
+    topic: str
+    partition: int
+
+    def decision_id(self, offset: int) -> str:
+        """The name of the decision on the record at `offset`.
+
+        >>> Origin("card-fraud", 1, 0, "transactions", 3).decision_id(17)
+        'card-fraud/0/transactions/3/17'
+        """
+        return f"{self.agent}/{self.epoch}/{self.topic}/{self.partition}/{offset}"
+
+
+class Decision(msgspec.Struct, frozen=True, kw_only=True, gc=False, tag_field="cause", tag="event"):
+    """One decision, as it stands in the decision topic.
+
+    `decision` is the verdict's name, the predicted class, or what the policy did (`score`,
+    `recommend`, `adjust`, `cold`, `stale`, `safe`, …). `value` is an adjustment in the actuator's
+    unit.
+    """
+
+    schema: Literal[1] = 1
+    id: str
+    agent: str
+    spec_version: int
+    epoch: int
+    key: str
+    position: Position
+    event_time: int  # milliseconds since 1970
+    decision: str
+    score: float | None = None
+    value: float | None = None
+    items: tuple[ScoredItem, ...] | None = None
+    propensity: float = 1.0  # of this decision among those possible; 1.0 where nothing is drawn
+    updates: int = 0  # how often this key's model had learned
+    cold: bool = False  # it had not learned yet, or had been forgotten as idle
+
+    @property
+    def offset(self) -> int:
+        """Where the event stands in its partition."""
+        return self.position.offset
+
+
+_ENCODE: Callable[[Decision], bytes] = msgspec.json.Encoder().encode
+_DECODE: Callable[[bytes], Decision] = msgspec.json.Decoder(Decision).decode
+
+
+def encode_decision(decision: Decision) -> bytes:
+    """The record as canonical JSON.
+
+    >>> record = Decision(
+    ...     id="a/0/t/0/7", agent="a", spec_version=1, epoch=0, key="ada",
+    ...     position=Position("t", 0, 7), event_time=1000, decision="allow", score=0.25,
+    ... )
+    >>> decode_decision(encode_decision(record)) == record
+    True
+    """
+    return _ENCODE(decision)
+
+
+def decode_decision(data: bytes) -> Decision:
+    """The record of these bytes. Raises msgspec.DecodeError."""
+    return _DECODE(data)
+
+
+class VerdictPolicy:
+    """The first verdict, from the highest threshold down, that the score reaches.
+
+    >>> policy = VerdictPolicy(
+    ...     Verdict(thresholds=(("review", 0.6), ("block", 0.9)), otherwise="allow")
+    ... )
+    >>> policy.choose(0.95), policy.choose(0.6), policy.choose(0.1), policy.choose(None)
+    ('block', 'review', 'allow', 'allow')
+    """
+
+    def __init__(self, verdict: Verdict) -> None:
+        self._steps = tuple(sorted(verdict.thresholds, key=lambda step: -step[1]))
+        self._otherwise = verdict.otherwise
+
+    def choose(self, score: float | None) -> str:
+        """The verdict on a score. Without a score: the one that no threshold guards."""
+        if score is not None:
+            for name, threshold in self._steps:
+                if score >= threshold:
+                    return name
+        return self._otherwise
+
+
+def ranked(items: Sequence[tuple[str, float]], policy: Recommend) -> tuple[ScoredItem, ...]:
+    """The first k of a ranking.
+
+    >>> ranked([("a", 2.0), ("b", 1.0)], Recommend(k=1))
+    (ScoredItem(item='a', score=2.0),)
+    """
+    return tuple(ScoredItem(item, score) for item, score in items[: policy.k])

@@ -1,0 +1,283 @@
+"""Live models: a bounded set of hot ones as River objects, all others as rows of bytes.
+
+A slot is one key's state. It remembers what it learned since the last flush, so that a model which
+an event broke can be made again from its durable row and these operations.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator
+from hashlib import sha256
+from typing import Any, NamedTuple
+
+import msgspec
+
+from headrace.errors import CorruptStateError
+from headrace.models import codec
+from headrace.models.baselines import Baseline
+from headrace.models.labels import Parked
+from headrace.ports import Rows
+
+KEY_ROW = b"k/"
+SHARED_ROW = b"s/model"
+# Learn operations kept per slot before the model is encoded as the new starting point: bounds the
+# memory of a slot that learns very often between two flushes.
+JOURNAL_MAX = 8_192
+READ_CACHE_MAX = 256  # cold slots kept decoded for reading
+
+Learn = Callable[[Any, Any, Any], None]
+
+
+class _Row(msgspec.Struct, array_like=True):
+    """What a row holds; `_pack` puts a SHA-256 before it."""
+
+    layout: int
+    last_seen: int
+    last_learned: int
+    updates: int
+    full: bool
+    baseline: Baseline
+    waiting: list[Parked]
+    model: bytes
+
+
+class _Head(msgspec.Struct, array_like=True):
+    layout: int
+    last_seen: int
+
+
+_ENCODER = msgspec.msgpack.Encoder()
+_DECODER = msgspec.msgpack.Decoder(_Row)
+_HEAD = msgspec.msgpack.Decoder(_Head)
+_LAYOUT = 1
+
+
+class Limits(NamedTuple):
+    """The bounds of a shard's slots."""
+
+    hot_max: int
+    idle_ms: int | None
+    shared: bool
+
+
+class Slot:
+    """One key's live state. `model` is None where all keys share one."""
+
+    __slots__ = (
+        "base",
+        "baseline",
+        "dirty",
+        "fresh",
+        "full",
+        "journal",
+        "key",
+        "last_learned",
+        "last_seen",
+        "model",
+        "updates",
+        "waiting",
+    )
+
+    def __init__(self, key: str, model: Any) -> None:
+        self.key = key
+        self.model = model
+        self.updates = 0  # how often the model has learned
+        self.last_seen = 0  # log time of the last accepted event
+        self.last_learned = 0  # log time of the last update; 0: never
+        self.baseline = Baseline()
+        self.waiting: list[Parked] = []
+        self.full = False  # its row has outgrown the spec's bound: it learns no more
+        self.dirty = False
+        # Where a broken model starts again: `base` bytes if there are any, a new model if `fresh`,
+        # else the durable row; then the journal's operations.
+        self.base: bytes | None = None
+        self.fresh = True
+        self.journal: list[tuple[Any, Any]] = []
+
+
+class Slots:
+    """The slots of a shard. Order of calls: `touch`, then `mark` once the event is through; at a
+    flush `changed`, and `flushed` when those rows are durable. `peek` reads at any time.
+
+    With `shared`, one model serves all keys: it is the cell `shared`, and the keys' own slots
+    have none.
+    """
+
+    def __init__(self, rows: Rows, make: Callable[[str], Any], limits: Limits) -> None:
+        self._rows = rows
+        self._make = make
+        self._hot_max = limits.hot_max
+        self._idle_ms = limits.idle_ms
+        self._hot: OrderedDict[str, Slot] = OrderedDict()
+        self._dirty: dict[str, Slot] = {}
+        self._read: OrderedDict[str, Slot] = OrderedDict()
+        self.shared: Slot | None = None
+        if limits.shared:
+            durable = rows.get(SHARED_ROW)
+            self.shared = unpack("", durable) if durable else Slot("", make(""))
+
+    @property
+    def hot(self) -> int:
+        """How many keys are held as live objects."""
+        return len(self._hot)
+
+    @property
+    def dirty(self) -> int:
+        """How many keys changed since the last flush."""
+        return len(self._dirty)
+
+    def touch(self, key: str, now: int) -> Slot:
+        """The key's slot, for writing; a new one if it is unknown or has been idle too long."""
+        slot = self._hot.get(key)
+        if slot is not None:
+            self._hot.move_to_end(key)
+            if self._idle_ms is None or now - slot.last_seen <= self._idle_ms or not slot.last_seen:
+                return slot
+            slot = None
+        else:
+            slot = self._read.pop(key, None) or self._load(key)
+            if slot is not None and self._idle(slot, now):
+                slot = None
+            self._make_room()
+        if slot is None:
+            slot = Slot(key, None if self.shared is not None else self._make(key))
+        self._hot[key] = slot
+        return slot
+
+    def mark(self, slot: Slot) -> None:
+        """Note that a slot changed, so that the next flush writes it."""
+        if not slot.dirty:
+            slot.dirty = True
+            self._dirty[slot.key] = slot
+
+    def peek(self, key: str, now: int) -> Slot | None:
+        """The key's slot, for reading only; None if it is unknown or has been idle too long.
+
+        Changes neither the hot slots nor their order.
+        """
+        slot = self._hot.get(key) or self._read.get(key)
+        if slot is None:
+            slot = self._load(key)
+            if slot is None:
+                return None
+            self._read[key] = slot
+            if len(self._read) > READ_CACHE_MAX:
+                self._read.popitem(last=False)
+        return None if self._idle(slot, now) else slot
+
+    def changed(self) -> Iterator[tuple[bytes, bytes | None]]:
+        """The rows of what changed since the last `flushed`, encoded one by one."""
+        if self.shared is not None and self.shared.dirty:
+            yield SHARED_ROW, pack(self.shared)
+        for key, slot in self._dirty.items():
+            yield KEY_ROW + key.encode(), pack(slot)
+
+    def flushed(self) -> None:
+        """Those rows are durable: forget the journals, and cool down the longest unused keys."""
+        for slot in self._dirty.values():
+            _settle(slot)
+        if self.shared is not None and self.shared.dirty:
+            _settle(self.shared)
+        self._dirty.clear()
+        while len(self._hot) > self._hot_max:
+            self._hot.popitem(last=False)
+
+    def rebuild(self, cell: Slot, learn: Learn) -> None:
+        """Make a cell's model again, as it was before the operation that broke it."""
+        if cell.base is not None:
+            model = codec.decode(cell.base)
+        elif cell.fresh:
+            model = self._make(cell.key)
+        else:
+            name = SHARED_ROW if cell is self.shared else KEY_ROW + cell.key.encode()
+            durable = self._rows.get(name)
+            assert durable is not None
+            model = codec.decode(_open(cell.key, durable).model)
+        for x, y in cell.journal:
+            learn(model, x, y)
+        cell.model = model
+
+    def sweep(self, rows: Iterable[tuple[bytes, bytes]], now: int) -> list[bytes]:
+        """Those of the durable rows that are idle too long and that no later event brought back."""
+        idle: list[bytes] = []
+        for row, data in rows:
+            if self._idle_ms is None or not row.startswith(KEY_ROW):
+                continue
+            key = row[len(KEY_ROW) :].decode()
+            if key in self._dirty or now - _HEAD.decode(data[32:]).last_seen <= self._idle_ms:
+                continue
+            self._hot.pop(key, None)
+            self._read.pop(key, None)
+            idle.append(row)
+        return idle
+
+    def _idle(self, slot: Slot, now: int) -> bool:
+        return self._idle_ms is not None and now - slot.last_seen > self._idle_ms
+
+    def _load(self, key: str) -> Slot | None:
+        data = self._rows.get(KEY_ROW + key.encode())
+        return None if data is None else unpack(key, data)
+
+    def _make_room(self) -> None:
+        # Only one slot comes in at a time, so one going out keeps the bound. The longest unused is
+        # clean unless all are dirty; dirty ones wait for the flush, which is bounded by keys.
+        if len(self._hot) >= self._hot_max:
+            key, slot = next(iter(self._hot.items()))
+            if not slot.dirty:
+                del self._hot[key]
+
+
+def record(cell: Slot, operations: Iterable[tuple[Any, Any]]) -> None:
+    """Put learn operations into the journal; a long journal becomes a new starting point."""
+    cell.journal.extend(operations)
+    if len(cell.journal) >= JOURNAL_MAX:
+        cell.base = codec.encode(cell.model)
+        cell.journal.clear()
+
+
+def _settle(slot: Slot) -> None:
+    slot.dirty = False
+    slot.fresh = False
+    slot.base = None
+    slot.journal.clear()
+
+
+def pack(slot: Slot) -> bytes:
+    """The slot's row: canonical bytes with their SHA-256 before them."""
+    body = _ENCODER.encode(
+        _Row(
+            _LAYOUT,
+            slot.last_seen,
+            slot.last_learned,
+            slot.updates,
+            slot.full,
+            slot.baseline,
+            slot.waiting,
+            b"" if slot.model is None else codec.encode(slot.model),
+        )
+    )
+    return sha256(body).digest() + body
+
+
+def unpack(key: str, data: bytes) -> Slot:
+    """The slot of a row. Raises CorruptStateError for bytes that are not what was written."""
+    row = _open(key, data)
+    slot = Slot(key, codec.decode(row.model) if row.model else None)
+    slot.last_seen = row.last_seen
+    slot.last_learned = row.last_learned
+    slot.updates = row.updates
+    slot.full = row.full
+    slot.baseline = row.baseline
+    slot.waiting = row.waiting
+    slot.fresh = False
+    return slot
+
+
+def _open(key: str, data: bytes) -> _Row:
+    if sha256(data[32:]).digest() != data[:32]:
+        raise CorruptStateError(f"the row of key {key!r} does not match its digest")
+    row = _DECODER.decode(data[32:])
+    if row.layout != _LAYOUT:
+        raise CorruptStateError(f"the row of key {key!r} has the unknown layout {row.layout}")
+    return row
