@@ -392,7 +392,7 @@ def test_the_check_of_clocks_can_fail(call: str, found: bool) -> None:
         "--find-" + "links /opt/wheels",
         "https://files.python" + "hosted.org/x",
         "https://pypi." + "org/simple/x",
-        "https://nexus." + "example.org/x",
+        "https://" + "nexus.example.org/x",
     ],
 )
 def test_the_check_of_registries_can_fail(text: str) -> None:
