@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from river import reco
 
 from headrace.errors import CorruptStateError
-from headrace.models.factorstep import FactorStep, Shared, Side, Slot
+from headrace.models.factorstep import DOUBLES, FactorStep, Shared, Side, Slot
 from headrace.models.historyrows import history_of, packed
 from headrace.models.popular import NO_HISTORY, History, MostPopular, Scores
 from headrace.models.rows import InRows, UserRows, decoded
@@ -70,7 +70,7 @@ class FactorRows(InRows[_User]):
         score += 0.0 if known is None else known.side.bias
         score += 0.0 if number is None else float(self._biases[number])
         if known is not None and number is not None:
-            factors = np.frombuffer(known.side.factors, dtype="<f8")
+            factors = np.frombuffer(known.side.factors, DOUBLES)
             score += float(np.dot(factors, self._factors[:, number].copy()))
         return score
 
@@ -96,7 +96,7 @@ class FactorRows(InRows[_User]):
             "items_seen": len(known.history),
             "last_items": self._last_items(known.history),
             "bias": known.side.bias,
-            "factors": np.frombuffer(known.side.factors, dtype="<f8").tolist(),
+            "factors": np.frombuffer(known.side.factors, DOUBLES).tolist(),
         }
 
     # -- tables -------------------------------------------------------------------------------
@@ -119,13 +119,13 @@ class FactorRows(InRows[_User]):
         )
         if known is not None:
             # Factor by factor, not a matrix product: each sum has one order on every machine.
-            factors = np.frombuffer(known.side.factors, dtype="<f8").tolist()
+            factors = np.frombuffer(known.side.factors, DOUBLES).tolist()
             for factor, column in zip(factors, self._factors, strict=True):
                 scores += factor * column[:count]
         return scores
 
     def _item_side(self, number: int) -> Side:
-        factors = self._factors[:, number].astype("<f8").tobytes()
+        factors = self._factors[:, number].astype(DOUBLES, copy=False).tobytes()
         return Side(float(self._biases[number]), factors, self._slots[number])
 
     def _set_item_side(self, number: int, side: Side) -> None:
@@ -135,7 +135,7 @@ class FactorRows(InRows[_User]):
         if number == len(self._slots):
             self._slots.append(())
         self._biases[number] = side.bias
-        self._factors[:, number] = np.frombuffer(side.factors, dtype="<f8")
+        self._factors[:, number] = np.frombuffer(side.factors, DOUBLES)
         self._slots[number] = side.slots
 
     # -- rows ---------------------------------------------------------------------------------

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any, Final
 
 import msgspec
@@ -20,13 +19,14 @@ from river import optim, reco
 
 from headrace.errors import SpecError, Violation
 
-__all__ = ["FactorStep", "Shared", "Side"]
+__all__ = ["DOUBLES", "FactorStep", "Shared", "Side", "Slot"]
 
 Slot = (
     float | bytes
 )  # what an optimizer remembers for a bias or, as float64, for a vector of factors
 
 _GENERATOR: Final = "MT19937"  # numpy's RandomState
+DOUBLES: Final = np.dtype("<f8")  # of factors in rows
 
 
 class Side(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
@@ -94,7 +94,8 @@ class FactorStep:
         model = self._model
         users = (model.u_biases, model.u_latents, self._user_slots)
         items = (model.i_biases, model.i_latents, self._item_slots)
-        with self._all_or_nothing(draws=user_side is None or item_side is None):
+        before = self.shared(generators=user_side is None or item_side is None)
+        try:
             _lend(*users, user, user_side)
             _lend(*items, item, item_side)
             with np.errstate(over="raise", invalid="raise", divide="raise"):
@@ -102,6 +103,9 @@ class FactorStep:
                 after = _taken(*users, user), _taken(*items, item)
             if not math.isfinite(self.mean):
                 raise ArithmeticError("the mean would not stay finite")
+        except BaseException:
+            self.take(before)
+            raise
         return after
 
     def shared(self, *, generators: bool = True) -> Shared:
@@ -127,16 +131,6 @@ class FactorStep:
                 key = np.frombuffer(saved.key, dtype="<u4").astype(np.uint32)
                 place = (saved.position, saved.has_gauss, saved.gauss)
                 generator.set_state((_GENERATOR, key, *place))
-
-    @contextmanager
-    def _all_or_nothing(self, *, draws: bool) -> Iterator[None]:
-        before, done = self.shared(generators=draws), False
-        try:
-            yield
-            done = True
-        finally:
-            if not done:
-                self.take(before)
 
 
 def _slots(optimizer: optim.base.Optimizer) -> list[tuple[optim.base.Optimizer, str]]:
@@ -188,13 +182,14 @@ def _taken(
         raise ArithmeticError("a bias or a factor would not stay finite")
     memory = (getattr(optimizer, attribute)[name] for optimizer, attribute in slots)
     packed_memory = tuple(
-        m.astype("<f8").tobytes() if isinstance(m, np.ndarray) else float(m) for m in memory
+        m.astype(DOUBLES, copy=False).tobytes() if isinstance(m, np.ndarray) else float(m)
+        for m in memory
     )
-    return Side(bias, factors.astype("<f8").tobytes(), packed_memory)
+    return Side(bias, factors.astype(DOUBLES, copy=False).tobytes(), packed_memory)
 
 
 def _vector(data: bytes) -> NDArray[np.float64]:
-    return np.frombuffer(data, dtype="<f8").astype(np.float64)
+    return np.frombuffer(data, DOUBLES).astype(np.float64)
 
 
 def _generator(generator: np.random.RandomState) -> _Generator:

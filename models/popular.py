@@ -79,7 +79,11 @@ class MostPopular(Ranker):
         self._counts[number] += 1
         self.total += 1
         kept = history[history != number]
-        return np.append(kept[max(0, len(kept) + 1 - self.seen_max) :], np.int32(number))
+        kept = kept[max(0, len(kept) + 1 - self.seen_max) :]
+        after = np.empty(len(kept) + 1, dtype=np.int32)
+        after[:-1] = kept
+        after[-1] = number
+        return after
 
     def scores(self, history: History) -> Scores:
         """The score of every known item for the owner of `history`. Changes nothing."""
