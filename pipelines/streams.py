@@ -10,15 +10,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Collection
-from typing import Any, NamedTuple
+from typing import Any, TypedDict, Unpack
 
-import faust
-from faust.types import TP, Message
-from yarl import URL
+from faust.types import TP
 
 from headrace.config import Config
 from headrace.errors import UnavailableError
-from headrace.pipelines.transport import Chunk, ChunkConsumer, ChunkTransport
+from headrace.pipelines.faustapp import FaustApp
+from headrace.pipelines.transport import Chunk
 from headrace.ports import ReadingPositions
 from headrace.views import Partition
 
@@ -26,19 +25,15 @@ log = logging.getLogger(__name__)
 
 SUBSCRIBE_WAIT_S = 60.0
 """How long a change of the subscription may take until its partitions flow."""
-RESUBSCRIBE_PAUSE_S = 0.05
-"""How long Faust gathers changes of the subscription before it makes them (its own: 45 s)."""
 NUDGE_S = 0.5
 """How often a change that Faust has forgotten is asked for again."""
-REQUEST_TIMEOUT_S = 40.0
-"""Of one request to the broker; Kafka wants it above the session timeout."""
 
 OnChunk = Callable[[Chunk], Awaitable[None]]
 OnPartitions = Callable[[Collection[Partition]], Awaitable[None]]
 
 
-class Hooks(NamedTuple):
-    """What the streams call, always on the service's event loop."""
+class Hooks(TypedDict):
+    """What the streams call, always on the service's event loop; see `Streams`."""
 
     on_chunk: OnChunk
     on_assigned: OnPartitions
@@ -63,18 +58,15 @@ class Streams:
         config: Config,
         bootstrap: str,
         positions: ReadingPositions,
-        *,
-        on_chunk: OnChunk,
-        on_assigned: OnPartitions,
-        on_revoked: OnPartitions,
+        **hooks: Unpack[Hooks],
     ) -> None:
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.failed.add_done_callback(lambda f: f.cancelled() or f.exception())
         self._config = config
         self._bootstrap = bootstrap
         self._positions = positions
-        self._hooks = Hooks(on_chunk, on_assigned, on_revoked)
-        self._app: _App | None = None
+        self._hooks = hooks
+        self._app: FaustApp | None = None
         self._starting: asyncio.Task[None] | None = None
         self._agents: dict[str, Any] = {}
         self._owned: set[Partition] = set()
@@ -165,25 +157,25 @@ class Streams:
             return
         # A task of its own: Faust cancels agents when it pleases, and a chunk must not be learned
         # by half.
-        work = asyncio.ensure_future(self._hooks.on_chunk(chunk))
+        work = asyncio.ensure_future(self._hooks["on_chunk"](chunk))
         work.add_done_callback(self._ended)
         work.add_done_callback(lambda _: consumer.end(chunk))
         await asyncio.wait({work})
 
-    async def _assign(self, app: _App, **_: Any) -> None:
+    async def _assign(self, app: FaustApp, **_: Any) -> None:
         async with self._handing_over:
             self._owned = {
                 Partition(tp.topic, tp.partition)
                 for tp in app.consumer.assignment()
                 if tp.topic in self._agents
             }
-            await self._call(self._hooks.on_assigned, self._owned)
+            await self._call(self._hooks["on_assigned"], self._owned)
 
-    async def _revoke(self, app: _App, revoked: Collection[TP] = (), **_: Any) -> None:
+    async def _revoke(self, app: FaustApp, revoked: Collection[TP] = (), **_: Any) -> None:
         async with self._handing_over:
             gone = self._owned & {Partition(tp.topic, tp.partition) for tp in revoked}
             self._owned = self._owned - gone
-            await self._call(self._hooks.on_revoked, gone)
+            await self._call(self._hooks["on_revoked"], gone)
             await app.consumer.commit()
 
     async def _call(self, hook: OnPartitions, partitions: Collection[Partition]) -> None:
@@ -195,15 +187,15 @@ class Streams:
 
     # -- the app's life ----------------------------------------------------------------------
 
-    def _new_app(self) -> _App:
-        app = _App(self._config, self._bootstrap, self._positions, self._settled)
+    def _new_app(self) -> FaustApp:
+        app = FaustApp(self._config, self._bootstrap, self._positions, self._settled)
         signals: Any = app  # mode's types of signal handlers fit no function that names a parameter
         signals.on_rebalance_complete.connect(self._assign)
         signals.on_partitions_revoked.connect(self._revoke)
         asyncio.ensure_future(app.wait_until_stopped()).add_done_callback(self._ended)
         return app
 
-    async def _close(self, app: _App) -> None:
+    async def _close(self, app: FaustApp) -> None:
         if self._starting is not None and not self._starting.done():
             self._starting.cancel()
         if app.consumer_started and not self.failed.done():
@@ -246,82 +238,3 @@ class Streams:
         if self._app is not None:
             self._app.chunks.stop_flow()
         self.failed.set_exception(error)
-
-
-class _App(faust.App):
-    """Faust, set up to run inside another program: no web server, no directory, no leader."""
-
-    def __init__(
-        self, config: Config, bootstrap: str, positions: ReadingPositions, settled: asyncio.Event
-    ) -> None:
-        super().__init__(
-            config.app,
-            broker=f"kafka://{bootstrap.replace(',', ';')}",
-            autodiscover=False,
-            web_enabled=False,
-            canonical_url=URL.build(scheme="http", host=config.grpc_host, port=config.grpc_port),
-            topic_allow_declare=False,
-            topic_disable_leader=True,
-            # Without it Faust takes aiokafka's assignor, and its router knows no owners.
-            table_standby_replicas=1,
-            stream_wait_empty=True,
-            key_serializer="raw",
-            value_serializer="raw",
-            broker_commit_interval=config.commit_interval_s,
-            broker_max_poll_records=config.max_poll_records,
-            broker_session_timeout=config.session_timeout_s,
-            broker_heartbeat_interval=config.session_timeout_s / 4,
-            broker_request_timeout=max(REQUEST_TIMEOUT_S, config.session_timeout_s * 2),
-        )
-        self.transport = ChunkTransport(
-            bootstrap, self, positions, fetch_wait_ms=config.fetch_wait_ms
-        )
-        self.conductor._resubscribe_sleep_lock_seconds = RESUBSCRIBE_PAUSE_S
-        self.flowing: frozenset[str] = frozenset()  # topics whose partitions are given out
-        self._is_settled = settled
-
-    @property
-    def chunks(self) -> ChunkConsumer:
-        consumer = self.consumer
-        assert isinstance(consumer, ChunkConsumer)
-        return consumer
-
-    @property
-    def conductor(self) -> Any:
-        """Faust's keeper of subscriptions; what we need of it is private."""
-        return self.topics
-
-    @property
-    def consumer_started(self) -> bool:
-        return self._consumer is not None and self.chunks.subscription is not None
-
-    def chunk_topic(self, name: str) -> Any:
-        """The topic as a channel of chunks. No acknowledgements: what is durable is asked for."""
-        return self.topic(name, schema=_ChunkSchema(), acks=False)
-
-    def nudge(self, wanted: set[str]) -> None:
-        """Make Faust look at its subscription again if it is not as wanted."""
-        subscription = self.chunks.subscription
-        if subscription is not None and set(subscription.topics) != wanted:
-            self.conductor._flag_changes()
-
-    def on_rebalance_end(self) -> None:
-        """Faust calls it when partitions have been given out and flow."""
-        super().on_rebalance_end()
-        subscription = self.chunks.subscription
-        if subscription is not None and subscription.assignment is not None:
-            self.flowing = frozenset(subscription.topics)
-            self._is_settled.set()
-
-    def _create_directories(self) -> None:
-        """None: there are no tables."""
-
-
-class _ChunkSchema(faust.Schema[Any, Any]):
-    """Hands the driver's chunk on as it is: bytes are decoded where a bad one can be refused."""
-
-    def loads_key(self, app: Any, message: Message, **_: Any) -> None:
-        """Records have keys, chunks do not."""
-
-    def loads_value(self, app: Any, message: Message, **_: Any) -> Any:
-        return message.value

@@ -9,8 +9,8 @@ What it promises to an agent, per partition: chunks come in offset order and non
 (`headrace.pipelines.order`). It never moves a position by itself: a position that the log does
 not have (any more) is a StateError, not a jump to where the log begins.
 
-Threads: Faust runs aiokafka on an event loop in a thread of its own. `_ChunkThread` works there,
-`ChunkConsumer` on the service's loop; they speak through `call_thread` only.
+Faust runs aiokafka on an event loop in a thread of its own (`headrace.pipelines.fetchthread`);
+everything here runs on the service's loop.
 """
 
 from __future__ import annotations
@@ -18,17 +18,14 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
-from collections.abc import Iterable, Mapping
 from typing import Any
 
-import aiokafka
-from aiokafka.errors import KafkaError, NoOffsetForPartitionError, OffsetOutOfRangeError
-from aiokafka.structs import OffsetAndMetadata, TopicPartition
+from aiokafka.structs import TopicPartition
 from faust.transport.drivers import aiokafka as stock
 from faust.types import TP, AppT, ConsumerMessage
 from yarl import URL
 
-from headrace.errors import StateError
+from headrace.pipelines.fetchthread import FetchThread
 from headrace.pipelines.order import Chunk, PartitionOrder
 from headrace.ports import ReadingPositions
 from headrace.views import Partition
@@ -37,10 +34,6 @@ __all__ = ["Chunk", "ChunkConsumer", "ChunkTransport"]
 
 log = logging.getLogger(__name__)
 
-FETCH_BYTES_MAX = 16 << 20
-"""Of one answer of a broker, all partitions together."""
-PARTITION_BYTES_MAX = 1 << 20
-"""Of one partition in it; a single larger record still comes."""
 POLL_WAIT_S = 0.5
 """How long one poll waits for records."""
 CHUNKS_IN_FLIGHT_MAX = 2
@@ -57,7 +50,7 @@ class ChunkConsumer(stock.Consumer):
     """
 
     transport: ChunkTransport
-    _thread: _ChunkThread
+    _thread: FetchThread
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._orders: dict[TP, PartitionOrder] = {}
@@ -131,8 +124,8 @@ class ChunkConsumer(stock.Consumer):
 
     # -- fetching ----------------------------------------------------------------------------
 
-    def _new_consumer_thread(self) -> _ChunkThread:
-        return _ChunkThread(self, loop=self.loop, beacon=self.beacon)
+    def _new_consumer_thread(self) -> FetchThread:
+        return FetchThread(self, loop=self.loop, beacon=self.beacon)
 
     async def _drain_messages(self, fetcher: Any) -> None:
         """Fetch and deliver until the fetcher is stopped; Faust runs it as the fetcher's task."""
@@ -261,109 +254,6 @@ class ChunkConsumer(stock.Consumer):
         """Nothing: Faust's watch compares counters of single messages, which do not move here."""
 
 
-class _ChunkThread(stock.AIOKafkaConsumerThread):
-    """aiokafka's side, on the event loop of Faust's consumer thread."""
-
-    consumer: ChunkConsumer
-
-    async def seek_to(self, offsets: Mapping[TP, int]) -> None:
-        """Set positions; a partition that is not assigned any more is left out."""
-        await self.call_thread(self._seek_to, offsets)
-
-    async def committed(self, tps: Iterable[TP]) -> dict[TP, int | None]:
-        """What the group has committed; None where it has not."""
-        found: dict[TP, int | None] = await self.call_thread(self._committed, list(tps))
-        return found
-
-    async def first_offsets(self, tps: Iterable[TP]) -> dict[TP, int]:
-        """Where the logs begin."""
-        wanted = [TopicPartition(*tp) for tp in tps]
-        if not wanted:
-            return {}
-        found = await self.call_thread(self._ensure_consumer().beginning_offsets, wanted)
-        return {TP(*tp): at for tp, at in found.items()}
-
-    async def _seek_to(self, offsets: Mapping[TP, int]) -> None:
-        consumer = self._ensure_consumer()
-        assigned = consumer.assignment()
-        for tp, offset in offsets.items():
-            if TopicPartition(*tp) in assigned:
-                consumer.seek(TopicPartition(*tp), offset)
-
-    async def _committed(self, tps: list[TP]) -> dict[TP, int | None]:
-        consumer = self._ensure_consumer()
-        return {tp: await consumer.committed(TopicPartition(*tp)) for tp in tps}
-
-    async def _commit(self, offsets: Mapping[TP, int]) -> bool:
-        # The group's offset is a hint that nothing depends on, so a commit that fails stops
-        # nothing: the next one says more. (Faust's own ends the process.)
-        consumer = self._ensure_consumer()
-        assigned = consumer.assignment()
-        known = {
-            TopicPartition(*tp): OffsetAndMetadata(offset, "")
-            for tp, offset in offsets.items()
-            if TopicPartition(*tp) in assigned
-        }
-        try:
-            await consumer.commit(known)
-        except KafkaError as error:
-            log.warning("commit_failed partitions=%d error=%r", len(known), error)
-            return False
-        return True
-
-    async def _fetch_records(
-        self,
-        consumer: Any,
-        active_partitions: Any,
-        timeout: Any = None,  # noqa: ASYNC109 - Faust's signature
-        max_records: Any = None,
-    ) -> Any:
-        """One chunk per partition that has records, together at most `max_records` of them."""
-        try:
-            fetched = await super()._fetch_records(
-                consumer, active_partitions, timeout=timeout, max_records=max_records
-            )
-        except NoOffsetForPartitionError:
-            return {}  # aiokafka fetches as soon as it is assigned; `perform_seek` comes later
-        except OffsetOutOfRangeError as error:
-            return _out_of_range(consumer, error)
-        # No await since the records were taken, so the position is the one behind them.
-        assignment = consumer._subscription.subscription.assignment
-        return {
-            TP(*tp): Chunk(
-                tp.topic, tp.partition, records, int(assignment.state_value(tp).position)
-            )
-            for tp, records in fetched.items()
-        }
-
-    def _create_worker_consumer(self, transport: Any) -> aiokafka.AIOKafkaConsumer:
-        # Faust's own hard-codes a fetch wait of 1.5 s, during which a partition that has run dry
-        # starves the others of its broker, and reads records of aborted transactions.
-        conf = self.app.conf
-        self._assignor = self.app.assignor
-        return aiokafka.AIOKafkaConsumer(
-            client_id=conf.broker_client_id,
-            group_id=conf.id,
-            group_instance_id=conf.consumer_group_instance_id,
-            bootstrap_servers=stock.server_list(transport.url, transport.default_port),
-            partition_assignment_strategy=[self._assignor],
-            enable_auto_commit=False,
-            auto_offset_reset="none",
-            isolation_level="read_committed",
-            fetch_max_wait_ms=transport.fetch_wait_ms,
-            fetch_max_bytes=FETCH_BYTES_MAX,
-            max_partition_fetch_bytes=PARTITION_BYTES_MAX,
-            max_poll_records=conf.broker_max_poll_records,
-            max_poll_interval_ms=int(conf.broker_max_poll_interval * 1000),
-            request_timeout_ms=int(conf.broker_request_timeout * 1000),
-            session_timeout_ms=int(conf.broker_session_timeout * 1000),
-            rebalance_timeout_ms=int(conf.broker_rebalance_timeout * 1000),
-            heartbeat_interval_ms=int(conf.broker_heartbeat_interval * 1000),
-            metadata_max_age_ms=conf.consumer_metadata_max_age_ms,
-            connections_max_idle_ms=conf.consumer_connections_max_idle_ms,
-        )
-
-
 class ChunkTransport(stock.Transport):
     """The driver: set it as `app.transport` before anything else touches the app."""
 
@@ -375,15 +265,3 @@ class ChunkTransport(stock.Transport):
         super().__init__([URL(f"kafka://{server}") for server in bootstrap.split(",")], app)
         self.positions = positions
         self.fetch_wait_ms = fetch_wait_ms
-
-
-def _out_of_range(consumer: Any, error: OffsetOutOfRangeError) -> dict[TP, Chunk]:
-    ((tp, offset),) = error.args[0].items()
-    state = consumer._subscription.subscription.assignment.state_value(tp)
-    if state is None or state.position != offset:
-        return {}  # it has been sought elsewhere since: the error is stale
-    raise StateError(
-        f"the log of {tp.topic}[{tp.partition}] does not have offset {offset}: retention has cut "
-        "records that were never learned, or the topic was made anew. Delete the agents of this "
-        "topic and deploy them again to start from what is there"
-    ) from error
