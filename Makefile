@@ -10,11 +10,13 @@ export OPENBLAS_NUM_THREADS := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 V := .venv/bin
-# The first interpreter that runs, is new enough and can make an environment with pip in it; the
-# versions that CI tries come first. `make PYTHON=/path/to/python setup` names another.
-PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.14; do \
-	$$p -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' \
-	>/dev/null 2>&1 && { echo $$p; break; }; done)
+# An interpreter that runs, is new enough and can make an environment with pip in it: one of the
+# versions that CI tries if there is one, else a newer one.
+# `make PYTHON=/path/to/python setup` names another.
+PYTHON ?= $(shell for newest in 13 99; do \
+	for p in python3 python3.13 python3.12 python3.11 python3.14; do \
+	$$p -c 'import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, '$$newest'))' \
+	>/dev/null 2>&1 && { echo $$p; exit; }; done; done)
 INSTALL = $(V)/python -m pip install --quiet
 
 help: ## these lines
