@@ -7,6 +7,7 @@ remembers its most recent neighbours only, so that the model follows taste as it
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable
 from typing import Final
 
@@ -17,6 +18,8 @@ from headrace.models.popular import History, MostPopular, Scores
 
 __all__ = ["ItemCooccurrence"]
 
+N_LAST_MAX: Final = 1_000
+N_NEIGHBOURS_MAX: Final = 100_000
 _FIRST_CAPACITY: Final = 32  # neighbours of an item; doubled up to n_neighbours
 _TIE_BREAK: Final = 1e-9  # weight of popularity: it orders what the neighbours leave equal
 
@@ -34,8 +37,9 @@ class ItemCooccurrence(MostPopular):
     neighbour of what the user took lately is *j*, in [0, 1]. `prior` discounts items of which
     little is known. A user without a history gets the most popular items, by their share.
 
-    Parameters: `n_last` ≥ 1; `recency` in (0, 1]; `n_neighbours` ≥ 2·`n_last` (it bounds memory:
-    4 bytes each per item); `prior` ≥ 0, in neighbours; `seen_max` as in MostPopular, ≥ `n_last`.
+    Parameters: `n_last` 1 to 1,000; `recency` in (0, 1]; `n_neighbours` `n_last` to 100,000 (it
+    bounds memory: 4 bytes each per item); `prior` ≥ 0, in neighbours; `seen_max` as in MostPopular.
+    Raises ValueError for others.
 
     >>> model = ItemCooccurrence(prior=0)
     >>> for user, item in [("ann", "up"), ("ann", "wall-e"), ("bob", "alien"), ("cem", "up")]:
@@ -55,6 +59,15 @@ class ItemCooccurrence(MostPopular):
         seen_max: int = 10_000,
     ) -> None:
         super().__init__(seen_max)
+        if not 1 <= n_last <= N_LAST_MAX:
+            raise ValueError(f"n_last must be 1 to {N_LAST_MAX}, not {n_last}")
+        if not 0 < recency <= 1:
+            raise ValueError(f"recency must be above 0 and at most 1, not {recency}")
+        if not n_last <= n_neighbours <= N_NEIGHBOURS_MAX:
+            text = f"n_neighbours must be n_last ({n_last}) to {N_NEIGHBOURS_MAX}"
+            raise ValueError(f"{text}, not {n_neighbours}")
+        if not 0 <= prior < math.inf:
+            raise ValueError(f"prior must be 0 or more, not {prior}")
         self.n_last = n_last
         self.recency = recency
         self.n_neighbours = n_neighbours

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from river import reco
 
-from headrace.errors import CorruptStateError
+from headrace.errors import CorruptStateError, SpecError, Violation
 from headrace.models.factorstep import DOUBLES, FactorStep, Shared, Side, Slot
 from headrace.models.historyrows import history_of, packed
 from headrace.models.popular import NO_HISTORY, History, MostPopular, Scores
@@ -25,6 +25,7 @@ __all__ = ["FactorRows"]
 
 Factors = NDArray[np.float64]
 
+_FACTORS_MAX: Final = 1000
 _FIRST_CAPACITY: Final = 64  # items; doubled when full
 _GENERATOR: Final = "MT19937"  # of numpy's RandomState
 
@@ -59,6 +60,9 @@ class FactorRows(InRows[_User]):
 
     def __init__(self, model: reco.BiasedMF, users_max: int) -> None:
         super().__init__()
+        if not 1 <= model.n_factors <= _FACTORS_MAX:
+            text = f"n_factors must be 1 to {_FACTORS_MAX}, not {model.n_factors}"
+            raise SpecError([Violation("$.model", text)])
         self._untrained = model
         self.users = UserRows(_user_row, _user_of, users_max)
         self._reset()
@@ -75,6 +79,7 @@ class FactorRows(InRows[_User]):
         return score
 
     def learn_one(self, user: str, item: str, y: float) -> None:
+        self.interactions.require_room(item)
         known = self.users.get(user)
         number = self.interactions.numbers.get(item)
         user_side = None if known is None else known.side

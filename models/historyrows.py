@@ -65,6 +65,7 @@ class HistoryRows(InRows[History]):
     def learn_one(self, user: str, item: str, y: float) -> None:
         if not math.isfinite(y):
             raise ArithmeticError(f"the reward {y} is not finite")
+        self.interactions.require_room(item)
         known = self.users.get(user)
         history = NO_HISTORY if known is None else known
         # Nothing below raises: the model's tables and the row of the user change together.

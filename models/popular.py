@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from river.reco.base import Ranker
 
-__all__ = ["NO_HISTORY", "History", "MostPopular", "Scores"]
+__all__ = ["ITEMS_MAX", "NO_HISTORY", "History", "MostPopular", "Scores"]
 
 History = NDArray[
     np.int32
@@ -22,13 +22,16 @@ History = NDArray[
 Scores = NDArray[np.float64]  # one score per known item, by item number
 
 NO_HISTORY: Final[History] = np.empty(0, dtype=np.int32)
+ITEMS_MAX: Final = 200_000  # that one ranker knows; they are all in memory
+SEEN_MAX: Final = 100_000  # per user; a user is one row
 _FIRST_CAPACITY: Final = 64  # items; doubled when full
 
 
 class MostPopular(Ranker):
     """Ranks items by their share of all interactions, the same for every user.
 
-    Parameters: `seen_max`, how many distinct items are remembered of a user (≥ 1; the oldest go).
+    Parameters: `seen_max`, how many distinct items are remembered of a user (1 to 100,000; the
+    oldest go). The 200,001st item is refused with OverflowError.
 
     >>> model = MostPopular()
     >>> for user, item in [("ann", "up"), ("bob", "up"), ("bob", "alien")]:
@@ -41,6 +44,8 @@ class MostPopular(Ranker):
 
     def __init__(self, seen_max: int = 10_000) -> None:
         super().__init__()
+        if not 1 <= seen_max <= SEEN_MAX:
+            raise ValueError(f"seen_max must be 1 to {SEEN_MAX}, not {seen_max}")
         self.seen_max = seen_max
         self.numbers: dict[Hashable, int] = {}  # item → its number
         self.items: list[Hashable] = []  # number → item
@@ -50,6 +55,7 @@ class MostPopular(Ranker):
 
     def learn_one(self, user: Hashable, item: Hashable, y: Any = None, x: Any = None) -> None:
         """Counts the interaction. `y` and `x` are not used."""
+        self.require_room(item)
         self._histories[user] = self.absorb(self._histories.get(user, NO_HISTORY), item)
 
     def predict_one(  # type: ignore[override] # to mypy no float is a Number
@@ -97,6 +103,11 @@ class MostPopular(Ranker):
     def count(self, number: int) -> int:
         """How many interactions the item of this number had."""
         return int(self._counts[number])
+
+    def require_room(self, item: Hashable) -> None:
+        """Raises OverflowError if `item` would be one too many."""
+        if len(self.items) >= ITEMS_MAX and item not in self.numbers:
+            raise OverflowError(f"{ITEMS_MAX} items are known already, there is no room for more")
 
     def add(self, item: Hashable, count: int = 0) -> int:
         """Gives an item that is not known yet the next number, and `count` interactions."""

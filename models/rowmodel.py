@@ -83,7 +83,8 @@ def row_model(estimator: Any, users_max: int = 50_000) -> RowModel | None:
     """`estimator`, as the catalog built it and untrained, in rows; None if it has no such form.
 
     At most `users_max` users and those changed since the last flush are held in memory, and all
-    items. Raises SpecError for a BiasedMF whose optimizer cannot be split into rows.
+    items. Raises SpecError for a BiasedMF with more than 1,000 factors, or whose optimizer has
+    state that cannot be split into rows.
     """
     if isinstance(estimator, reco.BiasedMF):
         return FactorRows(estimator, users_max)

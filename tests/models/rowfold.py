@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from typing import Protocol
 
 import numpy as np
 
 from headrace.models.rowmodel import RowModel
 
 Interaction = tuple[str, str, float]
+
+
+class Changing(Protocol):
+    """What has rows to flush: a model in rows, or a whole learner."""
+
+    def changed(self) -> Iterator[tuple[bytes, bytes | None]]: ...
+
+    def flushed(self) -> None: ...
 
 
 class DictRows:
@@ -23,7 +32,7 @@ class DictRows:
     def scan(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
         return iter(sorted((n, row) for n, row in self.rows.items() if n.startswith(prefix)))
 
-    def flush(self, model: RowModel) -> list[bytes]:
+    def flush(self, model: Changing) -> list[bytes]:
         """Makes what changed durable; returns the names of the rows."""
         changed = list(model.changed())
         for name, row in changed:

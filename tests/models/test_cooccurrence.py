@@ -185,3 +185,25 @@ def test_many_equal_scores_are_ordered_by_first_sight() -> None:
     top = model.top("nobody", 10)
     assert [scored.item for scored in top] == [f"i{number}" for number in range(10)]
     assert np.ptp([scored.score for scored in top]) == 0.0
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"n_last": 0},
+        {"n_last": 1001},
+        {"recency": 0.0},
+        {"recency": 1.5},
+        {"n_neighbours": 5},
+        {"n_neighbours": 10**9},
+        {"prior": -1.0},
+        {"prior": math.nan},
+        {"seen_max": 0},
+        {"seen_max": 10**9},
+    ],
+)
+def test_parameters_out_of_range_are_refused_by_name(params: dict[str, float]) -> None:
+    """A spec cannot make a ranker that keeps everything or nothing."""
+    (name,) = params
+    with pytest.raises(ValueError, match=name):
+        ItemCooccurrence(**params)  # type: ignore[arg-type]

@@ -133,6 +133,13 @@ def test_an_optimizer_without_a_form_in_rows_is_refused_by_name() -> None:
         row_model(river)
 
 
+@pytest.mark.parametrize("n_factors", [0, 10**9])
+def test_a_number_of_factors_out_of_range_is_refused(n_factors: int) -> None:
+    """A spec cannot ask for more memory than there is."""
+    with pytest.raises(SpecError, match="n_factors must be 1 to 1000"):
+        row_model(reco.BiasedMF(n_factors=n_factors, seed=1))
+
+
 def test_other_estimators_have_no_rows() -> None:
     """Only what can be split is split."""
     assert row_model(reco.Baseline()) is None

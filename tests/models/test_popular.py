@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+from river import reco
+from river.reco.base import Ranker
+
+from headrace.models import popular
+from headrace.models.cooccurrence import ItemCooccurrence
 from headrace.models.popular import MostPopular
 from headrace.models.rowmodel import RowModel, row_model
 from tests.models.rowfold import (
@@ -36,6 +42,23 @@ def test_more_items_than_the_first_capacity_are_counted() -> None:
     for number in range(1000):
         model.learn_one("ann", f"i{number}", 1.0)
     assert model.popularity().tolist() == [0.001] * 1000
+
+
+@pytest.mark.parametrize("estimator", [MostPopular(), ItemCooccurrence(), reco.BiasedMF(seed=1)])
+def test_one_item_too_many_is_refused_whole(
+    estimator: Ranker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Items are all in memory, so their number has a bound; known ones are learned as before."""
+    monkeypatch.setattr(popular, "ITEMS_MAX", 2)
+    model = row_model(estimator)
+    assert model is not None
+    fold(model, [("ann", "a", 1.0), ("bob", "b", 2.0)])
+    before = list(model.changed())
+    with pytest.raises(OverflowError, match="2 items are known already"):
+        model.learn_one("ann", "c", 1.0)
+    assert list(model.changed()) == before
+    model.learn_one("ann", "b", 1.0)
+    assert model.describe("ann")["last_items"] == ["b", "a"]
 
 
 def test_it_keeps_the_laws_of_models_in_rows() -> None:
