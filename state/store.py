@@ -117,8 +117,8 @@ class ShardStore:
         its layout is of another Headrace.
         """
         fresh = not (path / "CURRENT").exists()
-        # A directory with tables but without CURRENT has lost it; RocksDB would start anew on it.
-        if fresh and path.is_dir() and any(path.glob("*.sst")):
+        # A directory with tables or a write-ahead log had a CURRENT; RocksDB would start anew on it.
+        if fresh and any(file.suffix in (".sst", ".log") for file in path.glob("*")):
             raise CorruptStateError(f"shard {path}: its file CURRENT is missing. {_REMEDY}")
         if fresh and not create:
             raise StateError(f"no shard at {path}")

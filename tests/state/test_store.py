@@ -195,15 +195,29 @@ def test_layout_of_another_headrace_is_refused(tmp_path: Path) -> None:
         reopen(tmp_path / "shard")
 
 
-def test_lost_current_file_is_no_new_shard(tmp_path: Path) -> None:
+@pytest.mark.parametrize("flushed", [True, False], ids=["tables", "write-ahead log only"])
+def test_lost_current_file_is_no_new_shard(tmp_path: Path, flushed: bool) -> None:
     """A shard whose file CURRENT is gone is damaged; it must not become an empty one."""
     store = create(tmp_path / "shard")
     store.write([(b"k/ada", b"weights")], META)
-    store._database.flush()
+    if flushed:
+        store._database.flush()
+    shutil.copytree(tmp_path / "shard", tmp_path / "image")  # before close, which flushes too
     store.close()
-    (tmp_path / "shard" / "CURRENT").unlink()
+    (tmp_path / "image" / "CURRENT").unlink()
     with pytest.raises(CorruptStateError, match="CURRENT is missing"):
-        create(tmp_path / "shard")
+        create(tmp_path / "image")
+
+
+def test_crash_while_a_shard_is_made_leaves_a_new_shard(tmp_path: Path) -> None:
+    """What RocksDB leaves before its first CURRENT is taken as nothing."""
+    path = tmp_path / "shard"
+    path.mkdir()
+    for name in ("LOCK", "LOG", "IDENTITY", "MANIFEST-000001"):
+        (path / name).write_bytes(b"")
+    store = create(path)
+    assert store.meta is None
+    store.close()
 
 
 def test_shards_share_cache_and_buffers(tmp_path: Path) -> None:
