@@ -74,12 +74,12 @@ class ChunkConsumer(stock.Consumer):
         if not self.flow_active or order is None or chunk.reading != order.reading:
             return False
         wanted = self.transport.positions.next_offset(Partition(*tp))
-        if wanted is None or wanted >= chunk.begins:
+        if self._behind.get(tp) != wanted:
             self._behind.pop(tp, None)
-        elif self._behind.get(tp) != wanted:
-            self._behind[tp] = wanted
-            await self.rewind(tp, wanted)
-            return False
+            if wanted is not None and wanted < chunk.begins:
+                self._behind[tp] = wanted
+                await self.rewind(tp, wanted)
+                return False
         self._busy += 1
         return True
 
