@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import functools
 import importlib
-import importlib.metadata
 import inspect
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
@@ -21,8 +20,8 @@ from headrace.errors import Violation
 from headrace.models import pure
 from headrace.models.catalog_data import COST, OUT
 from headrace.models.catalog_types import Parameter, parameters_of
-from headrace.models.codec import register
-from headrace.models.codec_table import table
+from headrace.models.codec import class_table
+from headrace.models.own import own_classes
 
 __all__ = ["Entry", "build", "build_pipeline", "catalog", "name_of", "out_of_catalog"]
 
@@ -37,13 +36,6 @@ MODULES: Final = (
     "preprocessing", "proba", "reco", "rules", "stats", "time_series", "tree", "tree.splitter",
     "utils",
 )  # fmt: skip
-
-# Ours: one line each, the name in specs and where the class is. Those of River's names stand for
-# River's own class, whose state they keep in an order that does not depend on hashes.
-OURS: Final = {
-    "headrace.ItemCooccurrence": "headrace.models.cooccurrence:ItemCooccurrence",
-    "headrace.MostPopular": "headrace.models.popular:MostPopular",
-}
 
 # A kind is that of the first class that fits; parts of estimators come last.
 KINDS: Final[tuple[tuple[str, str], ...]] = (
@@ -100,14 +92,8 @@ def catalog() -> Mapping[str, Entry]:
     'integer or number or Scheduler = 0.01'
     """
     found = {name: _entry(name, cls) for name, cls in _river() if name not in OUT}
-    for name, where in OURS.items():
-        module, _, attribute = where.partition(":")
-        cls = getattr(importlib.import_module(module), attribute)
-        found[name] = _ours(name, cls)
-    for point in importlib.metadata.entry_points(group="headrace.estimators"):
-        assert "." in point.name, f"entry point {point.name!r}: write it as package.Estimator"
-        assert point.name not in found, f"two estimators are called {point.name!r}"
-        found[point.name] = _ours(point.name, point.load())
+    for name, cls in own_classes().items():
+        found[name] = msgspec.structs.replace(_entry(name, cls), ours=True)
     return MappingProxyType(dict(sorted(found.items())))
 
 
@@ -119,7 +105,7 @@ def out_of_catalog() -> Mapping[str, str]:
 def name_of(cls: type) -> str | None:
     """The name under which a spec knows a class, River's own or ours; None if it does not."""
     entries = catalog()
-    name = table().name_of(cls)
+    name = class_table().name_of(cls)
     if name in entries:
         return name
     return next((known for known, entry in entries.items() if entry.cls is cls), None)
@@ -206,10 +192,3 @@ def _entry(name: str, cls: type) -> Entry:
         cost=None if cost is None else cost[0],
         reads=pure.how(cls),
     )
-
-
-def _ours(name: str, cls: type) -> Entry:
-    if table().name_of(cls) is None:
-        taken = name in {known for known, _ in _river()}
-        register(cls, f"headrace.{name}" if taken else name)
-    return msgspec.structs.replace(_entry(name, cls), ours=True)

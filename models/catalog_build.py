@@ -14,7 +14,7 @@ from headrace.models import seeds
 from headrace.models.catalog_data import OUT
 from headrace.models.catalog_types import TYPES, Parameter, complaint, wants_text_only
 from headrace.models.codec_plans import build_plan
-from headrace.models.panics import is_panic
+from headrace.models.panics import FAILURES, is_panic
 
 if TYPE_CHECKING:
     from headrace.models.catalog import Entry
@@ -22,11 +22,6 @@ if TYPE_CHECKING:
 _MAX_PARTS: Final = 1000  # estimators and optimizers in one model
 _MAX_DEPTH: Final = 12  # of models in models
 _BAD: Final = object()  # stands for what could not be built; its violation is noted
-# What constructors raise on values that they do not take.
-_REFUSALS: Final = (
-    ArithmeticError, AssertionError, AttributeError, LookupError, NotImplementedError,
-    RuntimeError, TypeError, ValueError,
-)  # fmt: skip
 _NO_STEP: Final = "is no estimator that can stand here"
 
 
@@ -82,7 +77,7 @@ class Builder:
             return _BAD
         try:
             return entry.cls(*positional, **keywords)
-        except _REFUSALS as error:
+        except FAILURES as error:
             return self._wrong(path, f"{name} refuses its parameters: {error}")
         except BaseException as error:
             if not is_panic(error):
@@ -126,7 +121,8 @@ class Builder:
             if not isinstance(given, list):
                 self._wrong(f"{path}.{star}", "must be a list")
                 given = []
-            positional = [self._value(v, f"{path}[{i}]", ()) for i, v in enumerate(given)]
+            takes = entry.parameters[star].takes
+            positional = [self._value(v, f"{path}[{i}]", takes) for i, v in enumerate(given)]
         keywords = {}
         extra = any(parameter.extra for parameter in entry.parameters.values())
         for name, value in params.items():

@@ -12,6 +12,7 @@ its field names, so that state of another River version is seen as such.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Callable
 from typing import Any, Final
@@ -21,10 +22,12 @@ import msgspec
 from headrace.errors import CorruptStateError
 from headrace.models.codec_plans import install_pipeline_plan
 from headrace.models.codec_reader import Reader
-from headrace.models.codec_table import Plan, table
+from headrace.models.codec_table import Plan, Table, table
 from headrace.models.codec_tags import CODEC_VERSION
 from headrace.models.codec_writer import UnsupportedType, Writer
-from headrace.models.panics import is_panic
+from headrace.models.ordered import OrderedSet
+from headrace.models.own import own_classes
+from headrace.models.panics import FAILURES, is_panic
 
 __all__ = [
     "MAX_BYTES",
@@ -69,9 +72,9 @@ def encode(item: Any) -> bytes:
     True
     """
     try:
-        data = _pack(Writer(_table(), big_ints=False).envelope(item))
+        data = _pack(Writer(class_table(), big_ints=False).envelope(item))
     except OverflowError:
-        data = _pack(Writer(_table(), big_ints=True).envelope(item))
+        data = _pack(Writer(class_table(), big_ints=True).envelope(item))
     except UnicodeEncodeError as error:
         raise UnsupportedType(f"text that is not Unicode: {error.reason}") from None
     if len(data) > MAX_BYTES:
@@ -79,8 +82,10 @@ def encode(item: Any) -> bytes:
     return data
 
 
-def decode(data: bytes) -> Any:
+def decode(data: bytes, *, sets: type[set[Any]] = set) -> Any:
     """The object that `encode` wrote. Raises CodecError for any other bytes.
+
+    `sets` is for the law that looks whether the order of sets matters: the class they become.
 
     >>> try:
     ...     decode(b"nonsense")
@@ -93,10 +98,8 @@ def decode(data: bytes) -> Any:
     try:
         envelope = _unpack(data)
         if envelope.version != CODEC_VERSION:
-            raise CodecError(
-                f"written by codec {envelope.version}, this build reads {CODEC_VERSION}"
-            )
-        reader = Reader(_table(), _plans(bytes(envelope.classes)))
+            raise ValueError(f"codec {envelope.version}, and this build reads {CODEC_VERSION}")
+        reader = Reader(class_table(), _plans(bytes(envelope.classes)), sets)
         return reader.root(envelope.value, envelope.deferred)
     except _BAD_BYTES as error:
         raise CodecError(f"not the bytes of a model: {error}") from error
@@ -106,10 +109,7 @@ def decode(data: bytes) -> Any:
         raise CodecError(f"not the bytes of a model: {error}") from None
 
 
-_BAD_BYTES: Final = (
-    ArithmeticError, AttributeError, LookupError, MemoryError, RecursionError, TypeError,
-    ValueError, msgspec.MsgspecError,
-)  # fmt: skip
+_BAD_BYTES: Final = (*FAILURES, MemoryError, msgspec.MsgspecError)
 
 
 def digest(data: bytes) -> str:
@@ -133,7 +133,7 @@ def register(
     `derived` names attributes that are not state (caches); `after` makes them anew when an
     instance is read. Call it at import, in the module that defines the class.
     """
-    held = table()
+    held = class_table()
     held.add(name, cls)
     if derived:
         held.derived[cls] = derived
@@ -144,7 +144,7 @@ def register(
 def _plans(classes: bytes) -> tuple[Plan, ...]:
     found = _headers.get(classes)
     if found is None:
-        held = _table()
+        held = class_table()
         found = tuple(held.plan(name, fields) for name, fields in _unpack_classes(classes))
         if len(_headers) >= _MAX_HEADERS:
             _headers.clear()
@@ -152,8 +152,13 @@ def _plans(classes: bytes) -> tuple[Plan, ...]:
     return found
 
 
-def _table() -> Any:
+@functools.cache
+def class_table() -> Table:
+    """The closed table with all that this process knows: River's classes, ours, other packages'."""
     held = table()
-    if not held.after:
-        install_pipeline_plan(held)
+    install_pipeline_plan(held)
+    held.add("headrace.OrderedSet", OrderedSet)
+    for name, cls in own_classes().items():
+        if held.name_of(cls) is None:
+            held.add(name if held.is_free(name) else f"headrace.{name}", cls)
     return held

@@ -25,9 +25,10 @@ _UNMADE: Final = object()
 class Reader:
     """One run of the decoder over one envelope. Raises ValueError, KeyError, … on bad values."""
 
-    __slots__ = ("memo", "open", "plans", "table", "unfinished")
+    __slots__ = ("memo", "open", "plans", "sets", "table", "unfinished")
 
-    def __init__(self, table: Table, plans: tuple[Plan, ...]) -> None:
+    def __init__(self, table: Table, plans: tuple[Plan, ...], sets: type[set[Any]]) -> None:
+        self.sets = sets
         self.table = table
         self.plans = plans
         self.memo: list[Any] = []
@@ -191,7 +192,7 @@ def _deque_of(reader: Reader, node: list[Any]) -> Any:
 
 
 def _set(reader: Reader, node: list[Any]) -> Any:
-    made: Any = reader.keep(set())
+    made: Any = reader.keep(reader.sets())
     made.update(reader.items(node, 1))
     return made
 

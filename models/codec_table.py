@@ -98,6 +98,10 @@ class Table:
         """The name under which bytes may hold `thing`; None when they may not."""
         return self._names.get(id(thing))
 
+    def is_free(self, name: str) -> bool:
+        """Whether nothing has that name yet."""
+        return name not in self._named
+
     def plan(self, name: str, fields: tuple[str, ...]) -> Plan:
         """The plan to build instances of the class `name` that have `fields`.
 

@@ -18,7 +18,7 @@ import datetime
 import functools
 import random
 import types
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final, Literal
 
 import msgspec
@@ -43,6 +43,13 @@ RUST: Final = {
     )
 }
 _RUST_NAMES: Final = {cls: name for name, cls in RUST.items()}
+
+
+class ReversedSet(set[Any]):
+    """A set that is walked backwards. What then comes out otherwise depends on sets' order."""
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(list(super().__iter__())[::-1])
 
 
 class UnsupportedType(TypeError):
@@ -96,6 +103,8 @@ class Writer:
             return _rust
         if issubclass(kind, type):
             return _name
+        if kind is ReversedSet:
+            return _set
         if name is None:
             raise UnsupportedType(f"{kind.__module__}.{kind.__qualname__} is not in the table")
         if issubclass(kind, tuple):

@@ -21,11 +21,15 @@ from river import (
     base,
     cluster,
     compose,
+    conf,
+    drift,
     ensemble,
     facto,
     feature_extraction,
     forest,
     linear_model,
+    model_selection,
+    multiclass,
     preprocessing,
     reco,
 )
@@ -99,8 +103,10 @@ def how(cls: type) -> str:
         return "from a copy"
     if cls is preprocessing.StandardScaler:
         return "by a twin that makes no entries"
-    if ready is _parts:
+    if ready in (_parts, _steps, _weighted):
         return "directly if all inside is, else from a copy"
+    if cls in _MADE_LATE:
+        return "directly once it has learned, before from a copy"
     return "directly once it knows the features, else from a copy"
 
 
@@ -180,34 +186,47 @@ def _latents(model: Any, x: Any) -> bool:
     return x["user"] in model.u_latents and x["item"] in model.i_latents
 
 
+def _known_numbers(model: Any, x: Any) -> bool:
+    """A factorisation machine makes a feature of each word, so only numbers are known by name."""
+    return all(type(v) in (int, float) for v in x.values()) and x.keys() <= model.latents.keys()
+
+
 def _parts(model: Any, x: Any) -> bool:
-    """Ready if nothing inside could write, whatever it is given."""
-    return all(_harmless(part) for part in vars(model).values())
+    """Ready if nothing inside would write."""
+    inside = x if type(model) in PASSES else None
+    return all(_harmless(part, inside) for part in vars(model).values())
 
 
-def _harmless(part: Any) -> bool:
+def _steps(pipeline: Any, x: Any) -> bool:
+    first, *others = pipeline.steps.values()
+    return _harmless(first, x) and all(_harmless(step, None) for step in others)
+
+
+def _harmless(part: Any, x: Any) -> bool:
+    """Whether reading `part` with `x` writes nothing; x None: with whatever features."""
     kind = type(part)
     if kind in _PLAIN:
         return True
     if isinstance(part, dict):
-        return all(map(_harmless, part.values()))
+        return all(_harmless(value, x) for value in part.values())
     if isinstance(part, list | tuple):
-        return all(map(_harmless, part))
+        return all(_harmless(value, x) for value in part)
     if not isinstance(part, base.Base):
         return True
     ready = _ready_of(kind)
-    return ready is None or (ready is _parts and _parts(part, None))
+    if ready is None:
+        return True
+    return ready(part, x) if x is not None or ready in (_parts, _steps) else False
 
 
 _PLAIN: Final = frozenset({int, float, str, bool, type(None)})
 
 # Those that write when read, and when they do not.
 READY: Final[dict[type, Ready]] = {
-    anomaly.QuantileFilter: _parts,
-    anomaly.ThresholdFilter: _parts,
     cluster.CluStream: _never,
     cluster.DBSTREAM: _never,
     cluster.KMeans: _never,
+    compose.Pipeline: _steps,
     ensemble.ADWINBoostingClassifier: _weighted,
     ensemble.AdaBoostClassifier: _weighted,
     ensemble.BOLEClassifier: _weighted,
@@ -215,8 +234,8 @@ READY: Final[dict[type, Ready]] = {
     ensemble.SRPRegressor: _made("data"),
     facto.FFMClassifier: _never,
     facto.FFMRegressor: _never,
-    facto.FMClassifier: _never,
-    facto.FMRegressor: _never,
+    facto.FMClassifier: _known_numbers,
+    facto.FMRegressor: _known_numbers,
     facto.FwFMClassifier: _never,
     facto.FwFMRegressor: _never,
     facto.HOFMClassifier: _never,
@@ -243,6 +262,47 @@ READY: Final[dict[type, Ready]] = {
 }
 
 
+_MADE_LATE: Final = frozenset(
+    {
+        ensemble.SRPClassifier,
+        ensemble.SRPRegressor,
+        forest.ARFClassifier,
+        forest.ARFRegressor,
+        forest.OXTRegressor,
+        linear_model.AdPredictor,
+    }
+)
+# Estimators that hand the very features that they get to what is inside, so that a scaler in there
+# knows them if it knows those of the event. What others hold must not write whatever it is given.
+PASSES: Final = frozenset(
+    {
+        anomaly.QuantileFilter,
+        anomaly.ThresholdFilter,
+        compose.TransformerUnion,
+        conf.RegressionJackknife,
+        drift.DriftRetrainingClassifier,
+        ensemble.ADWINBaggingClassifier,
+        ensemble.ADWINBoostingClassifier,
+        ensemble.AdaBoostClassifier,
+        ensemble.BOLEClassifier,
+        ensemble.BaggingClassifier,
+        ensemble.BaggingRegressor,
+        ensemble.EWARegressor,
+        ensemble.LeveragingBaggingClassifier,
+        ensemble.VotingClassifier,
+        model_selection.BanditClassifier,
+        model_selection.BanditRegressor,
+        model_selection.GreedyRegressor,
+        model_selection.SuccessiveHalvingClassifier,
+        model_selection.SuccessiveHalvingRegressor,
+        multiclass.OneVsOneClassifier,
+        multiclass.OneVsRestClassifier,
+        preprocessing.PredClipper,
+        preprocessing.TargetMinMaxScaler,
+        preprocessing.TargetStandardScaler,
+    }
+)
+
 _ready: Final[dict[type, Ready | None]] = dict(READY)
 
 
@@ -250,10 +310,11 @@ def _ready_of(cls: type) -> Ready | None:
     """None: always ready. Estimators that hold others are as ready as those are."""
     if cls in _ready:
         return _ready[cls]
-    holds = issubclass(
-        cls,
-        compose.Pipeline | compose.TransformerUnion | base.Wrapper | base.Ensemble,
-    )
+    kept = next((READY[parent] for parent in cls.__mro__ if parent in READY), None)
+    if kept is not None:
+        _ready[cls] = kept
+        return kept
+    holds = issubclass(cls, compose.TransformerUnion | base.Wrapper | base.Ensemble)
     found = _ready[cls] = _parts if holds or _takes_estimators(cls) else None
     return found
 

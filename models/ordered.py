@@ -1,0 +1,85 @@
+"""River's classifiers that list their classes by a set, with the classes in order of appearance.
+
+The order of a set depends on hashes and on its history, and no bytes can keep it. These four list
+probabilities in that order, so that a tie would be decided another way after a restore. Here the
+classes stand in a dict; all numbers are River's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable, Iterator
+from typing import Any
+
+from river import dummy, forest, neighbors, tree
+
+__all__ = [
+    "AMFClassifier",
+    "HoeffdingAdaptiveTree",
+    "KNNClassifier",
+    "NoChangeClassifier",
+    "OrderedSet",
+]
+
+
+class OrderedSet:
+    """What River asks of a set of classes, in order of first appearance.
+
+    >>> classes = OrderedSet(["b"])
+    >>> classes.add("a")
+    >>> classes.add("b")
+    >>> list(classes), len(classes), "a" in classes
+    (['b', 'a'], 2, True)
+    """
+
+    def __init__(self, items: Iterable[Hashable] = ()) -> None:
+        self.items = dict.fromkeys(items)
+
+    def add(self, item: Hashable) -> None:
+        self.items[item] = None
+
+    def __contains__(self, item: Hashable) -> bool:
+        return item in self.items
+
+    def __iter__(self) -> Iterator[Hashable]:
+        return iter(self.items)
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+
+def _in_order(name: str) -> Any:
+    """A property in place of River's attribute `name`, which River sets to a set."""
+    held = f"_ordered{name}"
+
+    def get(self: Any) -> OrderedSet:
+        found: OrderedSet = getattr(self, held)
+        return found
+
+    def put(self: Any, items: Iterable[Hashable]) -> None:
+        setattr(self, held, OrderedSet(items))
+
+    return property(get, put)
+
+
+class AMFClassifier(forest.AMFClassifier):
+    """River's aggregated Mondrian forest (Mourtada, Gaïffas, Scornet 2021), in order."""
+
+    _classes = _in_order("_classes")
+
+
+class HoeffdingAdaptiveTree(tree.HoeffdingAdaptiveTreeClassifier):
+    """River's Hoeffding adaptive tree (Bifet, Gavaldà 2009), in order."""
+
+    classes = _in_order("classes")
+
+
+class KNNClassifier(neighbors.KNNClassifier):
+    """River's nearest neighbours, in order."""
+
+    classes = _in_order("classes")
+
+
+class NoChangeClassifier(dummy.NoChangeClassifier):
+    """River's classifier that says the last label, in order."""
+
+    classes = _in_order("classes")
