@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Callable, Collection, Iterator, Sequence
+from itertools import islice
 from typing import Any, Final, Generic, TypeVar
 
 import msgspec
@@ -102,7 +103,7 @@ class UserRows(Generic[User]):
 
     def flushed(self) -> None:
         self._changed.clear()
-        for user in list(self._hot)[: max(0, len(self._hot) - self._hot_max)]:
+        for user in list(islice(self._hot, max(0, len(self._hot) - self._hot_max))):
             del self._hot[user]
 
 
