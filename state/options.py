@@ -5,6 +5,7 @@ from __future__ import annotations
 import rocksdict
 
 _MIB = 1 << 20
+_ALWAYS_OPEN = 8  # of a shard: its log, manifest, lock, two directories, LOG; some in passing
 
 
 class StoreOptions:
@@ -16,8 +17,8 @@ class StoreOptions:
     six descriptors that RocksDB always holds).
 
     >>> options = StoreOptions(cache_bytes=1 << 24, buffer_bytes=1 << 23, open_files=32)
-    >>> options.buffers_used(), options.open_files
-    (0, 32)
+    >>> options.buffers_used(), options.descriptors()
+    (0, 40)
     """
 
     def __init__(
@@ -34,6 +35,10 @@ class StoreOptions:
         self._buffers = rocksdict.WriteBufferManager.new_write_buffer_manager_with_cache(
             buffer_bytes, False, self._cache
         )
+
+    def descriptors(self) -> int:
+        """How many file descriptors one open shard takes at most; it starts with about six."""
+        return self.open_files + _ALWAYS_OPEN
 
     def buffers_used(self) -> int:
         """Bytes of write buffers in use, of all shards together."""
@@ -55,6 +60,8 @@ class StoreOptions:
         options.set_level_compaction_dynamic_level_bytes(True)
         options.set_compression_type(rocksdict.DBCompressionType.lz4())
         options.set_max_open_files(self.open_files)
+        # The default spreads the open files over 64 parts, each of which keeps at least one.
+        options.set_table_cache_num_shard_bits(0)
         options.set_paranoid_checks(True)
         # A half-written last record is what a crash leaves. Anything else that is wrong in the
         # log must be an error: going back silently to where the log still reads is not ours.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -299,6 +300,59 @@ def test_kill_leaves_a_whole_write(tmp_path: Path) -> None:
         assert numbers == {b"%d" % store.meta.next_offset}
         assert store.meta.next_offset in (reached, reached + 1)
         store.close()
+
+
+def open_files() -> int:
+    """How many descriptors this process has."""
+    return len(list(Path("/dev/fd").iterdir()))
+
+
+def test_open_shards_stay_within_their_descriptors(tmp_path: Path) -> None:
+    """A shard with many tables takes no more descriptors than its options say."""
+    options = StoreOptions(open_files=20)
+    before = open_files()
+    store = ShardStore.open(tmp_path / "shard", create=True, options=options)
+    store._database.set_options({"disable_auto_compactions": "true"})
+    for number in range(60):
+        store.write([(b"k/%d" % number, b"x")], META)
+        store._database.flush()
+    assert len(list(store.scan(b""))) == 60
+    assert len(list((tmp_path / "shard").glob("*.sst"))) > options.descriptors()
+    assert open_files() - before <= options.descriptors()
+    store.close()
+
+
+_TWO_WRITES = """
+import sys
+from pathlib import Path
+from headrace.state.checks import META
+from headrace.state.store import ShardStore
+store = ShardStore.open(Path(sys.argv[1]), create=True)
+for name in (b"k/a", b"k/b"):
+    print("before", flush=True)
+    store.write([(name, b"weights")], META)
+    print("after", flush=True)
+store.close()
+"""
+
+
+@pytest.mark.skipif(shutil.which("strace") is None, reason="strace shows the system calls")
+def test_write_returns_after_its_log_is_synced(tmp_path: Path) -> None:
+    """Between the start of a write and its return, the kernel is told to sync."""
+    trace = tmp_path / "trace"
+    command = [sys.executable, "-c", _TWO_WRITES, str(tmp_path / "shard")]
+    ran = subprocess.run(
+        ["strace", "-f", "-e", "trace=fsync,fdatasync,write", "-o", trace, *command],
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    if ran.returncode != 0 and "ptrace" in ran.stderr:
+        pytest.skip("this machine forbids ptrace")
+    pieces = trace.read_text().split('"before')[1:]
+    assert len(pieces) == 2
+    for piece in pieces:
+        assert re.search(r"\bf(data)?sync\(", piece.split('"after')[0])
 
 
 def test_rocksdict_raises_bare_exceptions(tmp_path: Path) -> None:
