@@ -117,7 +117,7 @@ class ShardStore:
         its layout is of another Headrace.
         """
         fresh = not (path / "CURRENT").exists()
-        # A directory with tables or a write-ahead log had a CURRENT; RocksDB would start anew on it.
+        # A directory with tables or a write-ahead log had a CURRENT. RocksDB would start anew.
         if fresh and any(file.suffix in (".sst", ".log") for file in path.glob("*")):
             raise CorruptStateError(f"shard {path}: its file CURRENT is missing. {_REMEDY}")
         if fresh and not create:

@@ -281,7 +281,7 @@ for number in range(1, 1_000_000):
 
 
 def test_kill_leaves_a_whole_write(tmp_path: Path) -> None:
-    """After SIGKILL between or in writes, rows and position are of one write, the last or one on."""
+    """After SIGKILL rows and position are of one write: the last that returned, or the next."""
     path = tmp_path / "shard"
     reached = 0
     for lines in (1, 7, 40):
