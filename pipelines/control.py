@@ -80,7 +80,7 @@ Command = Deploy | Pause | Resume | Delete
 ControlRecord = Command | ShardEffect | Hello
 
 _encoder = msgspec.json.Encoder()
-_decoder = msgspec.json.Decoder(ControlRecord)
+_decoder: msgspec.json.Decoder[ControlRecord] = msgspec.json.Decoder(ControlRecord)
 
 
 def encode(record: ControlRecord) -> bytes:

@@ -63,15 +63,19 @@ class Emitter:
         while len(self._in_flight) > IN_FLIGHT_BATCHES_MAX:
             await self._settle(asyncio.FIRST_COMPLETED)
 
+    async def send(self) -> None:
+        """Hand over everything appended so far, without waiting for acknowledgements."""
+        self._full.extend((to, batch) for to, batch in self._open.items() if batch.record_count())
+        self._open = {}
+        await self.flow()
+
     async def drain(self) -> None:
         """Return when everything appended before this call is acknowledged by Kafka.
 
         Raises KafkaError if the broker refused or did not answer: then nothing may be flushed,
         now or later, because the records of a failed batch are gone from the emitter.
         """
-        self._full.extend((to, batch) for to, batch in self._open.items() if batch.record_count())
-        self._open = {}
-        await self._hand_over()
+        await self.send()
         await self._settle(asyncio.ALL_COMPLETED)
 
     async def _hand_over(self) -> None:

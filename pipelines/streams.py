@@ -152,7 +152,8 @@ class Streams:
     async def _take(self, chunk: Chunk) -> None:
         assert self._app is not None
         consumer = self._app.chunks
-        if self.failed.done() or not await consumer.begin(chunk):
+        owned = Partition(chunk.topic, chunk.partition) in self._owned and not self.failed.done()
+        if not owned or not await consumer.begin(chunk):
             consumer.skip(chunk)
             return
         # A task of its own: Faust cancels agents when it pleases, and a chunk must not be learned
@@ -199,12 +200,7 @@ class Streams:
         if self._starting is not None and not self._starting.done():
             self._starting.cancel()
         if app.consumer_started and not self.failed.done():
-            # As in a rebalance: nothing new begins, what runs is finished, then shards are told.
-            app.chunks.stop_flow()
-            app.flow_control.suspend()
-            app.flow_control.clear()
-            await app.chunks.wait_empty()
-            await self._revoke(app, [TP(*p) for p in self._owned])
+            await app.chunks.give_back()
         self._app, self._owned = None, set()
         self._agents.clear()
         await app.stop()

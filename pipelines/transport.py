@@ -18,6 +18,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
+from collections.abc import Iterable
 from typing import Any
 
 from aiokafka.structs import TopicPartition
@@ -241,14 +242,38 @@ class ChunkConsumer(stock.Consumer):
                 await self._ended.wait()
         await self.commit()
 
-    async def on_partitions_revoked(self, revoked: set[TP]) -> None:
-        """Let go of partitions: Faust's part waits for chunks and sends the signal at which shards
-        are flushed and the last commit is made. Only then are the positions forgotten.
+    async def subscribe(self, topics: Iterable[str]) -> None:
+        """Read other topics from now on.
+
+        aiokafka forgets its assignment at once and Faust then neither waits for chunks nor
+        commits. So partitions are given back before, in order.
         """
+        if self.assignment():
+            await self.give_back()
+        await super().subscribe(topics)
+
+    async def give_back(self) -> None:
+        """Give all partitions back without being asked: as in a rebalance."""
+        await self._halt()
+        await self.app.on_partitions_revoked.send(self.assignment())
+
+    async def on_partitions_revoked(self, revoked: set[TP]) -> None:
+        """Let go of partitions: Faust's part sends the signal at which shards are flushed and the
+        last commit is made. Only then are the positions forgotten.
+        """
+        if revoked:
+            await self._halt()
         await super().on_partitions_revoked(revoked)
         for tp in revoked:
             self._orders.pop(tp, None)
             self._behind.pop(tp, None)
+
+    async def _halt(self) -> None:
+        """No chunk begins any more, and those in work have ended."""
+        self.stop_flow()
+        self.app.flow_control.suspend()
+        self.app.flow_control.clear()
+        await self.wait_empty()
 
     def verify_event_path(self, now: float, tp: TP) -> None:
         """Nothing: Faust's watch compares counters of single messages, which do not move here."""
