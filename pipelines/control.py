@@ -84,6 +84,7 @@ _decoder: msgspec.json.Decoder[ControlRecord] = msgspec.json.Decoder(ControlReco
 
 
 def encode(record: ControlRecord) -> bytes:
+    """The record as JSON, with its `type`."""
     return _encoder.encode(record)
 
 

@@ -9,6 +9,7 @@ durable only when a `drain` that began afterwards has returned.
 from __future__ import annotations
 
 import asyncio
+
 from aiokafka import AIOKafkaProducer
 from aiokafka.producer.message_accumulator import BatchBuilder
 

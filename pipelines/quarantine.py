@@ -6,6 +6,8 @@ import base64
 
 import msgspec
 
+from headrace.models.decisions import Origin
+from headrace.models.guard import Refusal
 from headrace.ports import Record
 from headrace.views import Position
 
@@ -36,18 +38,27 @@ decode = msgspec.json.Decoder(Quarantined).decode
 
 
 def encode(quarantined: Quarantined) -> bytes:
+    """The record as JSON."""
     return _encoder.encode(quarantined)
 
 
-def original(record: Record) -> dict[str, object]:
-    """The fields of `Quarantined` that come from the event itself."""
+def quarantined(refusal: Refusal, record: Record, origin: Origin) -> Quarantined:
+    """What is kept of a refused event."""
     key, value = record.key, record.value
-    return {
-        "timestamp": record.timestamp,
-        "key": None if key is None else _text(key[:QUARANTINED_BYTES_MAX]),
-        "value": None if value is None else _text(value[:QUARANTINED_BYTES_MAX]),
-        "truncated": max(len(key or b""), len(value or b"")) > QUARANTINED_BYTES_MAX,
-    }
+    return Quarantined(
+        id=origin.decision_id(refusal.offset),
+        agent=origin.agent,
+        spec_version=origin.spec_version,
+        epoch=origin.epoch,
+        position=Position(origin.topic, origin.partition, refusal.offset),
+        timestamp=record.timestamp,
+        reason=refusal.code,
+        path=refusal.path,
+        text=refusal.text,
+        key=None if key is None else _text(key[:QUARANTINED_BYTES_MAX]),
+        value=None if value is None else _text(value[:QUARANTINED_BYTES_MAX]),
+        truncated=max(len(key or b""), len(value or b"")) > QUARANTINED_BYTES_MAX,
+    )
 
 
 def _text(data: bytes) -> str:

@@ -35,6 +35,22 @@ Handler = Any  # an RpcMethodHandler, whose stubs know only blocking servicers
 ALWAYS_ADMITTED = "/grpc.health.v1.Health/Check"  # a busy worker is not a dead one
 
 
+class _Ticket:
+    """A call's place. `use` it when its message is there: raises when there is no place."""
+
+    def __init__(
+        self, *, shed: OverloadError | None = None, timer: asyncio.TimerHandle | None = None
+    ) -> None:
+        self._shed = shed
+        self._timer = timer  # ends a call that took a place and then sends nothing
+
+    def use(self) -> None:
+        if self._timer:
+            self._timer.cancel()
+        if self._shed:
+            raise self._shed
+
+
 class Interceptor(grpc.aio.ServerInterceptor):
     """Wraps each handler: admits or sheds, turns errors into statuses, counts."""
 
@@ -44,6 +60,12 @@ class Interceptor(grpc.aio.ServerInterceptor):
         self._requests = requests
         self._unary: set[asyncio.Task[Any]] = set()
         self._streams: set[asyncio.Task[Any]] = set()
+        self._asking: set[asyncio.Task[Any]] = set()
+
+    @property
+    def in_flight(self) -> int:
+        """Calls that somebody waits for: unary ones and two-way streams, no watches."""
+        return len(self._asking)
 
     async def intercept_service(
         self,
@@ -54,48 +76,48 @@ class Interceptor(grpc.aio.ServerInterceptor):
         if handler is None:
             return None  # gRPC answers UNIMPLEMENTED
         method = handler_call_details.method
-        shed = None if method == ALWAYS_ADMITTED else self._admit(handler.response_streaming)
+        ticket = _Ticket() if method == ALWAYS_ADMITTED else self._admit(handler)
         if handler.request_streaming and handler.response_streaming:
-            return grpc.stream_stream_rpc_method_handler(self._stream(method, handler, shed))
+            return grpc.stream_stream_rpc_method_handler(self._stream(method, handler, ticket))
         if handler.response_streaming:
-            return grpc.unary_stream_rpc_method_handler(self._stream(method, handler, shed))
+            return grpc.unary_stream_rpc_method_handler(self._stream(method, handler, ticket))
         assert not handler.request_streaming, "no method takes a stream and gives one answer"
-        return grpc.unary_unary_rpc_method_handler(self._once(method, handler, shed))
+        return grpc.unary_unary_rpc_method_handler(self._once(method, handler, ticket))
 
-    def _admit(self, streaming: bool) -> OverloadError | None:
-        """Take a place until the call's task ends, or say why there is none."""
+    def _admit(self, handler: Handler) -> _Ticket:
+        """Take a place until the call's task ends, or a ticket that says why there is none."""
+        streaming = handler.response_streaming
         taken = self._streams if streaming else self._unary
         limit = self._limits.streams if streaming else self._limits.in_flight
         if len(taken) >= limit:
-            kind = "streams" if streaming else "calls"
-            return OverloadError(
-                "overloaded",
-                f"{limit} {kind} are in flight already; try again in {self._limits.retry_s} s",
-                retry_s=self._limits.retry_s,
-            )
+            kind, retry_s = "streams" if streaming else "calls", self._limits.retry_s
+            text = f"{limit} {kind} are in flight already; try again in {retry_s} s"
+            return _Ticket(shed=OverloadError("overloaded", text, retry_s=retry_s))
         task = asyncio.current_task()
         assert task is not None
-        taken.add(task)
-        task.add_done_callback(taken.discard)
-        return None
+        asking = handler.request_streaming or not streaming
+        for places in (taken, self._asking) if asking else (taken,):
+            places.add(task)
+            task.add_done_callback(places.discard)
+        if handler.request_streaming:
+            return _Ticket()
+        loop = asyncio.get_running_loop()
+        return _Ticket(timer=loop.call_later(self._limits.message_s, task.cancel))
 
-    def _once(self, method: str, handler: Handler, shed: OverloadError | None) -> Any:
+    def _once(self, method: str, handler: Handler, ticket: _Ticket) -> Any:
         async def call(raw: bytes, context: Context) -> bytes:
             async with self._guard(method, context):
-                if shed:
-                    raise shed
+                ticket.use()
                 request = _parsed(handler, raw)
-                answer: Message = await handler.unary_unary(request, context)
-                return self._written(answer)
+                return self._written(await handler.unary_unary(request, context))
             raise AssertionError("a guard that swallows an error aborts the call")
 
         return call
 
-    def _stream(self, method: str, handler: Handler, shed: OverloadError | None) -> Any:
+    def _stream(self, method: str, handler: Handler, ticket: _Ticket) -> Any:
         async def call(raw: Any, context: Context) -> None:
             async with self._guard(method, context):
-                if shed:
-                    raise shed
+                ticket.use()
                 if handler.request_streaming:
                     answers = handler.stream_stream(_all_parsed(handler, raw), context)
                 else:

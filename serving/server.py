@@ -66,9 +66,15 @@ class Server:
         self._requests = Requests(self._registry)
         self._decisions = DecisionServicer(backend, self._limits)
         self._health = HealthServicer(backend.directory, SERVICES, self._limits)
+        self._interceptor = Interceptor(self._limits, self._clock, self._requests)
         self._grpc: grpc.aio.Server | None = None
         self.port = 0  # bound ones, once started
         self.metrics_port: int | None = None
+
+    @property
+    def in_flight(self) -> int:
+        """Calls that somebody waits for now; a learner on the same loop takes shorter turns."""
+        return self._interceptor.in_flight
 
     async def start(self) -> int:
         """Listen, and return the bound port. Raises StateError: port taken, or host not local."""
@@ -87,17 +93,18 @@ class Server:
                 f"port {port} is taken on {host}, or {host} is not an address of this machine;"
                 " stop what listens there or choose another port with --port"
             ) from error
-        # Before the first await: from here on `stop` knows what there is to stop.
-        self._grpc = server
-        if self._listen.metrics_port is not None:
-            directory, loop = self._backend.directory, asyncio.get_running_loop()
-            self._registry.register(
-                AgentsCollector(directory, loop, scrape_s=self._limits.scrape_s)
-            )
-            self.metrics_port = self._metrics.start("127.0.0.1", self._listen.metrics_port)
+        self._start_metrics()
         await server.start()
+        self._grpc = server
         logger.info("serving host=%s port=%d metrics_port=%s", host, self.port, self.metrics_port)
         return self.port
+
+    def _start_metrics(self) -> None:
+        if self._listen.metrics_port is None:
+            return
+        directory, loop = self._backend.directory, asyncio.get_running_loop()
+        self._registry.register(AgentsCollector(directory, loop, scrape_s=self._limits.scrape_s))
+        self.metrics_port = self._metrics.start("127.0.0.1", self._listen.metrics_port)
 
     async def stop(self, grace_s: float = 1.0) -> None:
         """Say NOT_SERVING, end the watches, let calls in flight end for `grace_s` seconds."""
@@ -111,7 +118,7 @@ class Server:
     def _built(self) -> grpc.aio.Server:
         limits = self._limits
         server = grpc.aio.server(
-            interceptors=[Interceptor(limits, self._clock, self._requests)],
+            interceptors=[self._interceptor],
             options=_options(limits),
         )
         prediction = PredictionServicer(self._backend, limits, self._clock)

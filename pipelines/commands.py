@@ -1,0 +1,168 @@
+"""Deploying, pausing, resuming and deleting agents: commands on their way into the control log.
+
+Each command is checked first, appended, and waited for: it answers with the positions at which it
+took effect, or with what the control log decided against it. A command whose answer was lost can
+be sent again: the same spec deployed twice changes nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from headrace.clock import new_id
+from headrace.errors import RequestError, SpecError, UnavailableError, Violation
+from headrace.models.checks import require_lawful
+from headrace.models.dryrun import examine, key_violation
+from headrace.models.spec import Spec, load_spec
+from headrace.pipelines import control, reader
+from headrace.pipelines.worker import Worker
+from headrace.views import DryRun, Effect, Partition, Position
+
+SAMPLE_RECORDS = 200
+"""Recent records that a dry run reads, and that a deploy compares keys with."""
+
+
+class Commands:
+    """Implements `ports.Controls`."""
+
+    def __init__(self, worker: Worker) -> None:
+        self._worker = worker
+
+    async def deploy(self, spec: bytes) -> Effect:
+        """Raises SpecError (all violations), ConflictError, RequestError `topic_missing`."""
+        self._worker.check_ready()
+        checked = load_spec(spec)
+        await asyncio.to_thread(require_lawful, checked.build_model(""))
+        partitions = await self._source(checked)
+        if not partitions:
+            await self._make_source(checked)
+        elif (wrong := key_violation(await self._examine(checked, partitions))) is not None:
+            raise SpecError([wrong])
+        record = control.Deploy(
+            id=new_id(),
+            agent=checked.agent,
+            spec=checked.to_dict(),
+            digest=checked.digest,
+            emit_topic=checked.emit_topic,
+        )
+        self._worker.controls.registry.check_deploy(record)
+        return await self._submit(record)
+
+    async def dry_run(self, spec: bytes) -> DryRun:
+        """What the spec would do with the last 200 records. Deploys nothing."""
+        self._worker.check_ready()
+        checked = load_spec(spec)
+        await asyncio.to_thread(require_lawful, checked.build_model(""))
+        partitions = await self._source(checked)
+        if not partitions:
+            return DryRun(
+                read=0,
+                accepted=0,
+                refused=(),
+                note=f"topic {checked.source.topic!r} does not exist yet",
+            )
+        return await self._examine(checked, partitions)
+
+    async def pause(self, agent: str) -> Effect:
+        return await self._submit(control.Pause(id=new_id(), agent=agent))
+
+    async def resume(self, agent: str) -> Effect:
+        return await self._submit(control.Resume(id=new_id(), agent=agent))
+
+    async def delete(self, agent: str) -> Effect:
+        return await self._submit(control.Delete(id=new_id(), agent=agent))
+
+    async def _source(self, spec: Spec) -> int:
+        """How many partitions the spec's topic has; 0: there is no such topic."""
+        topic = spec.source.topic
+        partitions = await self._worker.topics.partition_count(topic)
+        if spec.scope == "shared" and partitions > 1:
+            raise SpecError(
+                [
+                    Violation(
+                        "$.scope",
+                        f"`shared` needs a topic of one partition, {topic!r} has {partitions}",
+                        "for now an agent reads one topic that is keyed by its key, and `shared` "
+                        "a topic of one partition",
+                    )
+                ]
+            )
+        if spec.source.start_ms is not None and not self._worker.broker.can_start_at_timestamp:
+            raise SpecError(
+                [
+                    Violation(
+                        "$.source.start",
+                        "the embedded broker cannot find a position by time",
+                        "use `latest` or `earliest`, or a kafka:// broker",
+                    )
+                ]
+            )
+        return partitions
+
+    async def _make_source(self, spec: Spec) -> None:
+        topic = spec.source.topic
+        if self._worker.broker.durable:
+            raise RequestError(
+                "topic_missing",
+                f"topic {topic!r} does not exist: create it first, with as many partitions as it "
+                "is to keep",
+                topic=topic,
+            )
+        # The embedded broker is empty at every start and has no tools around it.
+        await self._worker.topics.ensure(topic, partitions=1, keep_forever=True)
+
+    async def _examine(self, spec: Spec, partitions: int) -> DryRun:
+        topic = spec.source.topic
+        where = [Partition(topic, number) for number in range(partitions)]
+        records = await reader.recent(self._worker.broker.bootstrap, where, SAMPLE_RECORDS)
+        return examine(spec, topic, records)
+
+    async def _submit(self, command: control.Command) -> Effect:
+        self._worker.check_ready()
+        controls = self._worker.controls
+        if not isinstance(command, control.Deploy):
+            controls.registry.get(command.agent)  # raises before anything is appended
+        await controls.append(command)
+        outcome = controls.registry.outcome(command.id)
+        if isinstance(outcome, RequestError):
+            raise outcome
+        deployment = controls.registry.last(command.agent)
+        assert deployment is not None
+        if outcome is None:
+            return _effect(deployment, command.id, changed=False, note="nothing to change")
+        await self._took_effect(deployment, command.id)
+        return _effect(deployment, command.id, changed=True)
+
+    async def _took_effect(self, deployment: control.Deployment, control_id: str) -> None:
+        controls = self._worker.controls
+        topic = deployment.deploy.spec["source"]["topic"]
+        partitions = await self._worker.topics.partition_count(topic)
+        seconds = self._worker.config.control_timeout_s
+        try:
+            await asyncio.wait_for(
+                controls.wait_for(lambda: len(deployment.positions(control_id)) >= partitions),
+                seconds,
+            )
+        except TimeoutError:
+            raise UnavailableError(
+                "control_timeout",
+                f"the command is in the control log but has not taken effect in all {partitions} "
+                f"partitions of {topic!r} after {seconds:g} s; `headrace agents` shows when it has",
+            ) from None
+
+
+def _effect(
+    deployment: control.Deployment, control_id: str, *, changed: bool, note: str = ""
+) -> Effect:
+    return Effect(
+        control_id=control_id,
+        agent=deployment.agent,
+        spec_version=deployment.spec_version,
+        epoch=deployment.epoch,
+        positions=tuple(
+            Position(p.topic, p.partition, offset)
+            for p, offset in sorted(deployment.positions(control_id).items())
+        ),
+        changed=changed,
+        note=note,
+    )

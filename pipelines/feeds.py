@@ -1,0 +1,140 @@
+"""Events going into source topics, and decisions and quarantined events coming out of theirs."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Iterable
+from typing import NamedTuple
+
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError, MessageSizeTooLargeError
+
+from headrace.errors import EventError, RequestError, UnavailableError
+from headrace.models.guard import Guard, Refusal
+from headrace.pipelines import quarantine, reader
+from headrace.pipelines.shards import spec_of
+from headrace.pipelines.worker import Worker
+from headrace.views import Partition, Position
+
+UNACKNOWLEDGED_MAX = 5_000
+"""Events that `EventProducer.send_all` has under way at a time."""
+
+
+class Outgoing(NamedTuple):
+    """An event on its way to a topic."""
+
+    topic: str
+    key: bytes
+    value: bytes
+    timestamp_ms: int
+
+
+class EventProducer:
+    """Appends events to topics, keyed as Kafka's own clients do it (murmur2).
+
+    Order of calls: `start`, `send` at will, `stop`. `send` returns when Kafka has the event.
+    """
+
+    def __init__(self, bootstrap: str) -> None:
+        self._producer = AIOKafkaProducer(
+            bootstrap_servers=bootstrap, acks="all", max_request_size=4 * 1024 * 1024, linger_ms=1
+        )
+
+    async def start(self) -> None:
+        await self._producer.start()
+
+    async def stop(self) -> None:
+        await self._producer.stop()
+
+    async def send(
+        self, topic: str, key: bytes | None, value: bytes, *, timestamp_ms: int | None = None
+    ) -> Position:
+        """Raises RequestError `too_large`, UnavailableError `broker_away`."""
+        try:
+            sent = await self._producer.send_and_wait(
+                topic, key=key, value=value, timestamp_ms=timestamp_ms
+            )
+        except MessageSizeTooLargeError as error:
+            raise RequestError("too_large", f"the event has {len(value)} bytes: {error}") from error
+        except KafkaError as error:
+            raise UnavailableError("broker_away", f"the event was not appended: {error}") from error
+        return Position(sent.topic, sent.partition, int(sent.offset))
+
+    async def send_all(self, events: Iterable[Outgoing]) -> None:
+        """Append events in their order, many at a time; return when Kafka has all of them.
+
+        Raises UnavailableError `broker_away` if one of them was not taken.
+        """
+        waiting: deque[asyncio.Future[object]] = deque()
+        try:
+            for event in events:
+                waiting.append(
+                    await self._producer.send(
+                        event.topic,
+                        key=event.key,
+                        value=event.value,
+                        timestamp_ms=event.timestamp_ms,
+                    )
+                )
+                if len(waiting) >= UNACKNOWLEDGED_MAX:
+                    await waiting.popleft()
+            while waiting:
+                await waiting.popleft()
+        except KafkaError as error:
+            raise UnavailableError("broker_away", f"events were not appended: {error}") from error
+
+
+class _Incoming:
+    """An event as the guard sees it before it has a place in a log."""
+
+    offset = -1
+    timestamp = 0
+
+    def __init__(self, key: bytes, value: bytes) -> None:
+        self.key = key
+        self.value = value
+
+
+class Feedback:
+    """Appends whole events to an agent's input log. Implements `ports.EventSink`."""
+
+    def __init__(self, worker: Worker, producer: EventProducer) -> None:
+        self._worker = worker
+        self._producer = producer
+
+    async def append(self, agent: str, key: str, event: bytes) -> Position:
+        """Raises EventError for an event that the agent would quarantine."""
+        spec = spec_of(self._worker.controls.registry.get(agent))
+        admitted = Guard(spec).admit(_Incoming(key.encode(), event))
+        if isinstance(admitted, Refusal):
+            raise EventError(admitted.code, admitted.text, path=admitted.path)
+        return await self._producer.send(spec.source.topic, key.encode(), event)
+
+
+class Decisions:
+    """Follows the decision topics and the quarantine. Implements `ports.DecisionFeed`."""
+
+    def __init__(self, worker: Worker) -> None:
+        self._worker = worker
+
+    async def watch(self, agent: str, *, from_start: bool, follow: bool) -> AsyncIterator[bytes]:
+        """The agent's decision records, of this and earlier epochs, as they were written."""
+        topic = self._worker.controls.registry.get(agent).deploy.emit_topic
+        partitions = await self._worker.topics.partition_count(topic)
+        where = [Partition(topic, number) for number in range(partitions)]
+        async for record in reader.follow(
+            self._worker.broker.bootstrap, where, from_start=from_start, stop_at_end=not follow
+        ):
+            yield record.value
+
+    async def watch_quarantine(
+        self, agent: str | None, *, from_start: bool, follow: bool
+    ) -> AsyncIterator[bytes]:
+        """Quarantined events, of one agent or of all."""
+        where = [Partition(self._worker.quarantine_topic, 0)]
+        async for record in reader.follow(
+            self._worker.broker.bootstrap, where, from_start=from_start, stop_at_end=not follow
+        ):
+            if agent is None or quarantine.decode(record.value).agent == agent:
+                yield record.value

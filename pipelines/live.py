@@ -1,0 +1,85 @@
+"""The read side of a worker: predictions, keys and agents as they stand. Nothing here writes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from aiokafka.partitioner import murmur2
+
+from headrace.errors import UnavailableError
+from headrace.models.metrics import merge_views
+from headrace.pipelines import control
+from headrace.pipelines.shard import Shard
+from headrace.pipelines.worker import Worker
+from headrace.views import AgentView, Answer, KeyView, Partition, Question
+
+
+def partition_of(key: str, partitions: int) -> int:
+    """The partition that Kafka's default partitioner (murmur2) gives to a key."""
+    return int((murmur2(key.encode()) & 0x7FFFFFFF) % partitions)
+
+
+class LiveShards:
+    """Finds the shard of a key. Implements `ports.Predictor` and `ports.Directory`."""
+
+    def __init__(self, worker: Worker) -> None:
+        self._worker = worker
+
+    def predict(self, question: Question) -> Answer:
+        shard = self._shard(question.agent, question.key)
+        return shard.learner.predict(question, shard.next_offset)
+
+    def key(self, agent: str, key: str) -> KeyView:
+        shard = self._shard(agent, key)
+        return shard.learner.describe(key, shard.next_offset)
+
+    def ready(self) -> bool:
+        return self._worker.ready and not self._worker.failed.done()
+
+    def agents(self) -> Sequence[AgentView]:
+        if not self._worker.ready:
+            return ()
+        return [self._view(d) for d in self._worker.controls.registry.live()]
+
+    def agent(self, name: str) -> AgentView:
+        self._worker.check_ready()
+        return self._view(self._worker.controls.registry.get(name))
+
+    def _shard(self, agent: str, key: str) -> Shard:
+        self._worker.check_ready()
+        deployment = self._worker.controls.registry.get(agent)
+        topic = deployment.deploy.spec["source"]["topic"]
+        partitions = self._worker.topics.known_partition_count(topic)
+        if partitions:
+            partition = Partition(topic, partition_of(key, partitions))
+            shard = self._worker.shards.find(agent, partition)
+            if shard is not None and shard.origin.epoch == deployment.epoch:
+                return shard
+        raise UnavailableError(
+            "not_ready", f"this worker does not hold the shard of key {key!r} of agent {agent!r}"
+        )
+
+    def _view(self, deployment: control.Deployment) -> AgentView:
+        shards = [
+            s
+            for s in self._worker.shards.of_agent(deployment.agent)
+            if s.origin.epoch == deployment.epoch
+        ]
+        for shard in shards:
+            shard.end_offset = self._worker.streams.end_offset(shard.partition)
+        state, note = "running", ""
+        if deployment.paused:
+            state = "paused"
+        elif not shards:
+            state, note = "starting", "no shard of it is open on this worker yet"
+        return AgentView(
+            name=deployment.agent,
+            spec_version=deployment.spec_version,
+            epoch=deployment.epoch,
+            digest=deployment.deploy.digest,
+            state=state,
+            spec=deployment.deploy.spec,
+            shards=tuple(s.view() for s in shards),
+            metrics=tuple(merge_views([s.learner.metrics() for s in shards])),
+            note=note,
+        )

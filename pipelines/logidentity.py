@@ -1,0 +1,47 @@
+"""Is the log still the one that this state was learned from?
+
+A shard's state names the cluster and the record that it applied last: timestamp and hash. Offsets
+alone prove nothing, because a topic that was made anew counts from 0 again.
+"""
+
+from __future__ import annotations
+
+from headrace.errors import ForeignStateError
+from headrace.pipelines import reader
+from headrace.pipelines.shard import record_digest
+from headrace.state.store import ShardMeta
+from headrace.views import Partition
+
+
+async def check_log(bootstrap: str, cluster_id: str, partition: Partition, meta: ShardMeta) -> None:
+    """Raise ForeignStateError, saying what to do, unless the log continues this state."""
+    where = f"{partition.topic}[{partition.partition}]"
+    if meta.cluster_id != cluster_id:
+        raise ForeignStateError(
+            f"the state of {where} was learned on cluster {meta.cluster_id}, this is cluster "
+            f"{cluster_id}: connect to the former, or start with an empty --state-dir"
+        )
+    log = await reader.span(bootstrap, partition)
+    if meta.next_offset > log.end:
+        raise ForeignStateError(
+            f"the state of {where} has read up to offset {meta.next_offset}, but the log ends at "
+            f"{log.end}: the topic was made anew or truncated. Delete the agent and deploy it "
+            "again to learn from the new log"
+        )
+    if meta.next_offset < log.begin:
+        raise ForeignStateError(
+            f"the log of {where} begins at offset {log.begin}, but the state has read only up to "
+            f"{meta.next_offset}: retention has cut {log.begin - meta.next_offset} records that "
+            "were never learned. Delete the agent and deploy it again to start from what is left"
+        )
+    if meta.applied is None or meta.applied.offset < log.begin:
+        return  # that record has been retired, which is legal: the cluster's id must suffice
+    there = await reader.record_at(bootstrap, partition, meta.applied.offset)
+    if there is not None and (
+        there.timestamp != meta.applied.timestamp or record_digest(there) != meta.applied.sha256
+    ):
+        raise ForeignStateError(
+            f"the record at offset {meta.applied.offset} of {where} is not the one that this "
+            "state was learned from: the topic was made anew. Delete the agent and deploy it "
+            "again to learn from the new log"
+        )

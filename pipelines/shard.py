@@ -1,0 +1,281 @@
+"""A shard: all state of one (agent, input-log partition), with one writer.
+
+The shard owns a learner (live models), a store (durable rows) and its place in the log. It turns
+chunks of records into decisions and quarantined events, and makes its state durable by a flush
+whose order is sacred:
+
+1. Kafka has acknowledged every decision and quarantined event of the records so far;
+2. one atomic, synced write puts the changed rows, the next offset and the log's identity on disk;
+3. only now does `durable_offset` rise, and with it what Faust may commit to the group.
+
+So durable state implies durable decisions, and a committed offset implies durable state. A crash
+between any two steps repeats work whose results are byte-identical, and loses none.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from typing import NamedTuple, Protocol
+
+from headrace.models.decisions import Origin, encode_decision
+from headrace.models.learner import Learner, Outcome
+from headrace.pipelines import quarantine
+from headrace.pipelines.control import Kind
+from headrace.ports import Record
+from headrace.state.store import AppliedRecord, ShardMeta, Store
+from headrace.views import Partition, ShardView
+
+SLICE_RECORDS = 256
+"""Records learned between two yields to the event loop when nobody waits for an answer."""
+
+BUSY_SLICE_RECORDS = 16
+"""The same while requests are in flight: about half a millisecond of learning."""
+
+BUSY_YIELDS = 10
+"""Turns given to the event loop after each slice while requests are in flight: an RPC needs eight
+to ten turns of the loop from arrival to answer."""
+
+FLUSH_SLICE_ROWS = 64
+"""Rows encoded between two yields to the event loop."""
+
+
+class Chunk(Protocol):
+    """Records of one partition in offset order; the next chunk begins at `next_offset`."""
+
+    @property
+    def records(self) -> Sequence[Record]: ...
+
+    @property
+    def next_offset(self) -> int: ...
+
+
+class Sink(Protocol):
+    """Where decisions and quarantined events go; see `pipelines.emit.Emitter`."""
+
+    def append(self, to: Partition, key: bytes | None, value: bytes) -> None: ...
+
+    async def flow(self) -> None: ...
+
+    async def send(self) -> None: ...
+
+    async def drain(self) -> None: ...
+
+
+class Change(NamedTuple):
+    """A command that takes effect before the record at `offset` is handled."""
+
+    offset: int
+    kind: Kind
+
+
+class Outlets(NamedTuple):
+    """Where a shard's output goes."""
+
+    sink: Sink
+    decisions: Partition
+    quarantine: Partition
+
+
+class Standpoint(NamedTuple):
+    """Where a shard begins: from its store, or from the effect of its deployment."""
+
+    next_offset: int
+    durable: bool  # False: nothing has been written yet
+    cluster_id: str
+    spec_digest: str
+    flush_keys: int
+
+
+class Shard:
+    """Order of calls: `process` for each chunk in offset order, `flush` by size and by timer,
+    `apply` for a command between two chunks, `close` at the end. Reading is allowed at any time.
+    """
+
+    def __init__(
+        self,
+        learner: Learner,
+        store: Store,
+        outlets: Outlets,
+        at: Standpoint,
+        *,
+        busy: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self.learner = learner
+        self.origin: Origin = learner.origin
+        self.partition = Partition(self.origin.topic, self.origin.partition)
+        self.next_offset = at.next_offset
+        self.durable_offset = at.next_offset if at.durable else -1
+        self.paused = False
+        self.end_offset: int | None = None
+        self.longest_flush_s = 0.0
+        self._at = at
+        self._store = store
+        self._outlets = outlets
+        self._busy = busy
+        self._changes: deque[Change] = deque()
+        self._applied: AppliedRecord | Record | None = store.meta.applied if store.meta else None
+        self._control_offset = store.meta.control_offset if store.meta else -1
+        self._turn = asyncio.Lock()
+        self._closing = asyncio.Event()
+
+    def schedule(self, changes: Sequence[Change]) -> None:
+        """Commands that the control log placed at positions this shard has yet to reach.
+
+        Those at or below its next offset are applied at once, in order.
+        """
+        assert list(changes) == sorted(changes, key=lambda c: c.offset)
+        self._changes.extend(changes)
+        self._take_changes(self.next_offset)
+
+    async def apply(
+        self, kind: Kind, control_offset: int, effect: Callable[[int], Awaitable[int]]
+    ) -> None:
+        """Apply a command between two chunks.
+
+        `effect(offset)` logs the position and returns the one that counts after it was read
+        back. Until then this shard handles no event, so a crash replays the command at the
+        same place.
+        """
+        async with self._turn:
+            at = max([self.next_offset, *(c.offset for c in self._changes)])
+            self._changes.append(Change(await effect(at), kind))
+            self._control_offset = control_offset
+            self._take_changes(self.next_offset)
+
+    async def process(self, chunk: Chunk) -> None:
+        """Learn from a chunk and emit its decisions. Records that were learned are skipped."""
+        async with self._turn:
+            if self._closing.is_set() or chunk.next_offset <= self.next_offset:
+                return
+            records = [r for r in chunk.records if r.offset >= self.next_offset]
+            done = 0
+            while done < len(records):
+                self._take_changes(records[done].offset)
+                upto = self._slice_end(records, done)
+                self._emit(records[done:upto], self._step(records[done:upto]))
+                self.next_offset = records[upto - 1].offset + 1
+                done = upto
+                await self._yield()
+            if records:
+                self._applied = records[-1]
+            # Past the last record there may be transaction markers and compacted offsets.
+            self.next_offset = chunk.next_offset
+            await self._outlets.sink.send()
+            if self.learner.dirty_keys >= self._at.flush_keys:
+                await self._flush()
+
+    async def flush(self) -> None:
+        """Make the state durable, in the order that the module's docstring lists."""
+        async with self._turn:
+            if not self._closing.is_set():
+                await self._flush()
+
+    async def flush_by_timer(self, every_s: float) -> None:
+        """Flush again and again until the shard is closed; without it a quiet log stays dirty.
+
+        It is never cancelled: a cancelled flush could leave a write under way in its thread.
+        """
+        while not self._closing.is_set():
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._closing.wait(), every_s)
+            await self.flush()
+
+    async def close(self, *, flush: bool) -> None:
+        """Release the store. With `flush`, nothing that was learned is repeated later."""
+        async with self._turn:
+            if self._closing.is_set():
+                return
+            if flush:
+                await self._flush()
+            self._closing.set()
+            self._store.close()
+
+    def view(self) -> ShardView:
+        learner = self.learner
+        return ShardView(
+            topic=self.partition.topic,
+            partition=self.partition.partition,
+            next_offset=self.next_offset,
+            durable_offset=max(self.durable_offset, 0),
+            end_offset=self.end_offset,
+            keys_hot=learner.keys_hot,
+            accepted=learner.accepted,
+            quarantined=learner.quarantined,
+            learned=learner.learned,
+            paused=self.paused,
+        )
+
+    def _step(self, records: Sequence[Record]) -> Outcome:
+        return self.learner.step(records, learning=not self.paused)
+
+    def _slice_end(self, records: Sequence[Record], start: int) -> int:
+        end = min(start + (BUSY_SLICE_RECORDS if self._busy() else SLICE_RECORDS), len(records))
+        if self._changes:
+            while end > start + 1 and records[end - 1].offset >= self._changes[0].offset:
+                end -= 1
+        return end
+
+    def _take_changes(self, offset: int) -> None:
+        while self._changes and self._changes[0].offset <= offset:
+            change = self._changes.popleft()
+            if change.kind in ("pause", "resume"):
+                self.paused = change.kind == "pause"
+
+    async def _yield(self) -> None:
+        await self._outlets.sink.flow()
+        for _ in range(BUSY_YIELDS if self._busy() else 1):
+            await asyncio.sleep(0)
+
+    def _emit(self, records: Sequence[Record], outcome: Outcome) -> None:
+        sink, decisions, to_quarantine = self._outlets
+        for decision in outcome.decisions:
+            sink.append(decisions, decision.key.encode(), encode_decision(decision))
+        if not outcome.refusals:
+            return
+        by_offset = {record.offset: record for record in records}
+        for refusal in outcome.refusals:
+            refused = quarantine.quarantined(refusal, by_offset[refusal.offset], self.origin)
+            sink.append(to_quarantine, None, quarantine.encode(refused))
+
+    async def _flush(self) -> None:
+        if self.next_offset == self.durable_offset:
+            return
+        await self._outlets.sink.drain()
+        rows: list[tuple[bytes, bytes | None]] = []
+        for row in self.learner.changed():
+            rows.append(row)
+            if len(rows) % FLUSH_SLICE_ROWS == 0:
+                await asyncio.sleep(0)
+        self._applied = _applied(self._applied)
+        meta = ShardMeta(
+            next_offset=self.next_offset,
+            epoch=self.origin.epoch,
+            spec_digest=self._at.spec_digest,
+            control_offset=self._control_offset,
+            cluster_id=self._at.cluster_id,
+            applied=self._applied,
+        )
+        # In a thread: an fsync takes milliseconds, and answers must not wait for the disk.
+        await asyncio.to_thread(self._store.write, rows, meta)
+        self.learner.flushed()
+        self.durable_offset = meta.next_offset
+
+
+def record_digest(record: Record) -> str:
+    """SHA-256 over a record's key and value, lengths included so that no two can be mixed up."""
+    digest = hashlib.sha256()
+    for part in (record.key, record.value):
+        digest.update(b"-" if part is None else b"%d:" % len(part) + part)
+    return digest.hexdigest()
+
+
+def _applied(record: AppliedRecord | Record | None) -> AppliedRecord | None:
+    if record is None or isinstance(record, AppliedRecord):
+        return record
+    return AppliedRecord(
+        offset=record.offset, timestamp=record.timestamp, sha256=record_digest(record)
+    )

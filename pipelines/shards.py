@@ -1,0 +1,223 @@
+"""The shards that this worker holds: how they are opened, found, and closed."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable
+
+import msgspec
+
+from headrace.errors import ForeignStateError
+from headrace.logs import fields
+from headrace.models.decisions import Origin
+from headrace.models.learner import Learner
+from headrace.models.spec import Spec, spec_from_data
+from headrace.pipelines import control, reader
+from headrace.pipelines.controllog import ControlLog
+from headrace.pipelines.logidentity import check_log
+from headrace.pipelines.shard import Change, Outlets, Shard, Sink, Standpoint
+from headrace.state.directory import StateDirectory
+from headrace.state.store import ShardStore, StoreOptions
+from headrace.views import Partition
+
+log = logging.getLogger(__name__)
+
+
+class Site(msgspec.Struct, frozen=True, kw_only=True):
+    """Where this worker runs: what every one of its shards needs to know."""
+
+    worker: str
+    bootstrap: str
+    cluster_id: str
+    quarantine_topic: str
+    directory: StateDirectory
+    stores: StoreOptions
+    sink: Sink
+    busy: Callable[[], bool]
+
+
+def spec_of(deployment: control.Deployment) -> Spec:
+    """The spec as it was deployed."""
+    return spec_from_data(deployment.deploy.spec)
+
+
+class Shards:
+    """All open shards, by agent and partition. Implements `ports.ReadingPositions`."""
+
+    def __init__(self, site: Site, controls: ControlLog) -> None:
+        self._site = site
+        self._controls = controls
+        self._open: dict[tuple[str, Partition], Shard] = {}
+
+    def all(self) -> list[Shard]:
+        return list(self._open.values())
+
+    def of_partition(self, partition: Partition) -> list[Shard]:
+        return [shard for (_, p), shard in self._open.items() if p == partition]
+
+    def of_agent(self, agent: str) -> list[Shard]:
+        return [shard for (name, _), shard in sorted(self._open.items()) if name == agent]
+
+    def find(self, agent: str, partition: Partition) -> Shard | None:
+        return self._open.get((agent, partition))
+
+    def next_offset(self, partition: Partition) -> int | None:
+        """Where reading must start: the shard that is farthest behind decides."""
+        return min((s.next_offset for s in self.of_partition(partition)), default=None)
+
+    def durable_offset(self, partition: Partition) -> int | None:
+        """What may be committed: the least that is durable in every shard of the partition."""
+        least = min((s.durable_offset for s in self.of_partition(partition)), default=-1)
+        return None if least < 0 else least
+
+    async def open(self, deployment: control.Deployment, partition: Partition) -> Shard:
+        """Open (or find) the shard of an agent, with its state as durable as it was left.
+
+        Raises StateError if the state on disk cannot be used, with what to do.
+        """
+        there = self.find(deployment.agent, partition)
+        if there is not None:
+            return there
+        spec = spec_of(deployment)
+        path = self._site.directory.shard_path(deployment.agent, deployment.epoch, *partition)
+        store = ShardStore.open(path, create=True, options=self._site.stores)
+        try:
+            at = await self._standpoint(deployment, spec, partition, store)
+        except BaseException:
+            store.close()
+            raise
+        origin = Origin(
+            agent=deployment.agent,
+            spec_version=deployment.spec_version,
+            epoch=deployment.epoch,
+            topic=partition.topic,
+            partition=partition.partition,
+        )
+        outlets = Outlets(
+            sink=self._site.sink,
+            decisions=Partition(deployment.deploy.emit_topic, partition.partition),
+            quarantine=Partition(self._site.quarantine_topic, 0),
+        )
+        learner = Learner(spec, origin, store)
+        shard = Shard(learner, store, outlets, at, busy=self._site.busy)
+        await self._catch_up_with_commands(shard, deployment)
+        self._open[deployment.agent, partition] = shard
+        log.info(
+            "shard.opened",
+            extra=fields(
+                agent=deployment.agent,
+                topic=partition.topic,
+                partition=partition.partition,
+                next_offset=shard.next_offset,
+            ),
+        )
+        return shard
+
+    async def close(self, shards: Iterable[Shard], *, flush: bool) -> None:
+        for shard in shards:
+            await shard.close(flush=flush)
+            self._open.pop((shard.origin.agent, shard.partition), None)
+
+    async def apply(self, accepted: control.Accepted) -> None:
+        """Apply a pause, resume or delete to the shards of its agent that this worker holds."""
+        for shard in self.of_agent(accepted.agent):
+            if shard.origin.epoch == accepted.epoch:
+                await self._apply(shard, accepted)
+
+    async def delete(self, accepted: control.Accepted) -> None:
+        """Apply a delete: after the effect is in the log, the state goes."""
+        await self.apply(accepted)
+        shards = [s for s in self.of_agent(accepted.agent) if s.origin.epoch == accepted.epoch]
+        await self.close(shards, flush=False)
+        if not self.of_agent(accepted.agent):  # else a newer epoch has begun in this directory
+            self._site.directory.drop_agent(accepted.agent)
+
+    async def _apply(self, shard: Shard, accepted: control.Accepted) -> None:
+        async def effect(offset: int) -> int:
+            return await self._log_effect(accepted, shard.partition, offset)
+
+        await shard.apply(accepted.kind, accepted.offset, effect)
+
+    async def _log_effect(
+        self, accepted: control.Accepted, partition: Partition, offset: int
+    ) -> int:
+        """Log where a command takes effect and return the position that counts."""
+        await self._controls.append(
+            control.ShardEffect(
+                id=f"{accepted.control_id}/{partition.topic}/{partition.partition}",
+                control_id=accepted.control_id,
+                agent=accepted.agent,
+                epoch=accepted.epoch,
+                topic=partition.topic,
+                partition=partition.partition,
+                next_offset=offset,
+                worker=self._site.worker,
+            )
+        )
+        deployment = self._controls.registry.last(accepted.agent)
+        counted = deployment.effect(accepted.control_id, partition) if deployment else None
+        # A newer epoch may have begun meanwhile; this shard is then closed before its next event.
+        return offset if counted is None else counted
+
+    async def _standpoint(
+        self,
+        deployment: control.Deployment,
+        spec: Spec,
+        partition: Partition,
+        store: ShardStore,
+    ) -> Standpoint:
+        site = self._site
+        meta = store.meta
+        if meta is not None:
+            await check_log(site.bootstrap, site.cluster_id, partition, meta)
+            next_offset = meta.next_offset
+        else:
+            next_offset = await self._deployed_at(deployment, spec, partition)
+        return Standpoint(
+            next_offset=next_offset,
+            durable=meta is not None,
+            cluster_id=site.cluster_id,
+            spec_digest=deployment.deploy.digest,
+            flush_keys=spec.state.flush_keys,
+        )
+
+    async def _deployed_at(
+        self, deployment: control.Deployment, spec: Spec, partition: Partition
+    ) -> int:
+        """Where the log says that the agent began here; says it first if nobody has."""
+        deploy = deployment.commands[0]
+        logged = deployment.effect(deploy.control_id, partition)
+        if logged is None:
+            return await self._log_effect(deploy, partition, await self._start(spec, partition))
+        log_span = await reader.span(self._site.bootstrap, partition)
+        if not log_span.begin <= logged <= log_span.end:
+            raise ForeignStateError(
+                f"agent {deployment.agent!r} began at offset {logged} of {partition.topic}"
+                f"[{partition.partition}] and there is no local state, but the log now holds "
+                f"{log_span.begin}..{log_span.end}: it cannot be learned again. Delete the agent "
+                "and deploy it again to start from what is there"
+            )
+        return logged
+
+    async def _start(self, spec: Spec, partition: Partition) -> int:
+        log_span = await reader.span(self._site.bootstrap, partition)
+        if spec.source.start == "earliest":
+            return log_span.begin
+        if spec.source.start_ms is None:
+            return log_span.end
+        at = await reader.offset_at_time(self._site.bootstrap, partition, spec.source.start_ms)
+        return log_span.end if at is None else at
+
+    async def _catch_up_with_commands(self, shard: Shard, deployment: control.Deployment) -> None:
+        """Give a shard the commands that came after its deploy, those without an effect last."""
+        changes: list[Change] = []
+        unapplied: list[control.Accepted] = []
+        for command in deployment.commands[1:]:
+            at = deployment.effect(command.control_id, shard.partition)
+            if at is None:
+                unapplied.append(command)
+            else:
+                changes.append(Change(at, command.kind))
+        shard.schedule(changes)
+        for command in unapplied:
+            await self._apply(shard, command)

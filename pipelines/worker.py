@@ -1,0 +1,225 @@
+"""One worker: a Faust consumer group member, the control log's follower, and the shards it holds.
+
+Start-up in this order, because each step stands on the one before: topics, state directory,
+emitter, control log (read to its end), then the streams, which open a shard for each live agent
+of each partition that Kafka assigns. `ready` turns true only after that.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Collection
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+from headrace.config import Config, hash_seed
+from headrace.errors import StateError, UnavailableError
+from headrace.logs import fields
+from headrace.models.codec_tags import CODEC_VERSION
+from headrace.pipelines import control
+from headrace.pipelines.broker import Broker
+from headrace.pipelines.controllog import ControlLog
+from headrace.pipelines.emit import Emitter
+from headrace.pipelines.shard import Shard
+from headrace.pipelines.shards import Shards, Site, spec_of
+from headrace.pipelines.streams import Streams
+from headrace.pipelines.topics import Topics
+from headrace.pipelines.transport import Chunk
+from headrace.state.directory import Identity, StateDirectory
+from headrace.state.store import StoreOptions
+from headrace.views import Partition
+
+log = logging.getLogger(__name__)
+
+
+class Worker:
+    """Order of calls: `start`, then wait for `failed` or a signal, then `stop`.
+
+    Raises StateError from `start` if the state directory belongs to somebody or something else.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        broker: Broker,
+        state_dir: Path,
+        *,
+        worker_id: str,
+        busy: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self.config = config
+        self.broker = broker
+        self.topics = Topics(broker)
+        self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.ready = False
+        self._worker_id = worker_id
+        self._busy = busy
+        self._state_dir = state_dir
+        self._emitter = Emitter(broker.bootstrap, idempotent=broker.can_transactions)
+        self._flushers: set[asyncio.Task[None]] = set()
+        self._opening = asyncio.Lock()
+        self._taken = AsyncExitStack()
+
+    @property
+    def control_topic(self) -> str:
+        return f"{self.config.app}.control"
+
+    @property
+    def quarantine_topic(self) -> str:
+        return f"{self.config.app}.quarantine"
+
+    async def start(self) -> None:
+        try:
+            await self._start()
+        except BaseException:
+            await self.stop()
+            raise
+
+    async def stop(self) -> None:
+        """Stop reading, flush every shard, commit, release the state directory."""
+        self.ready = False
+        await self._taken.aclose()
+
+    async def _start(self) -> None:
+        await self.topics.start()
+        self._taken.push_async_callback(self.topics.stop)
+        cluster_id = await self.topics.cluster_id()
+        identity = Identity.of_this_build(
+            app=self.config.app,
+            cluster_id=cluster_id,
+            codec=str(CODEC_VERSION),
+            hash_seed=hash_seed(),
+        )
+        directory = StateDirectory.open(self._state_dir, identity)
+        self._taken.callback(directory.close)
+        for topic in (self.control_topic, self.quarantine_topic):
+            await self.topics.ensure(topic, partitions=1, keep_forever=True)
+        await self._emitter.start()
+        self._taken.push_async_callback(self._emitter.stop)
+        self.controls = ControlLog(
+            self.broker.bootstrap,
+            self.control_topic,
+            worker=self._worker_id,
+            on_accepted=self._on_accepted,
+        )
+        site = Site(
+            worker=self._worker_id,
+            bootstrap=self.broker.bootstrap,
+            cluster_id=cluster_id,
+            quarantine_topic=self.quarantine_topic,
+            directory=directory,
+            stores=StoreOptions(),
+            sink=self._emitter,
+            busy=self._busy,
+        )
+        self.shards = Shards(site, self.controls)
+        await self.controls.start()
+        self._taken.push_async_callback(self.controls.stop)
+        self._taken.push_async_callback(self._close_shards)
+        self.streams = Streams(
+            self.config,
+            self.broker.bootstrap,
+            self.shards,
+            on_chunk=self._on_chunk,
+            on_assigned=self._on_assigned,
+            on_revoked=self._on_revoked,
+        )
+        for part in (self.controls.failed, self.streams.failed):
+            part.add_done_callback(self._part_failed)
+        await self.streams.start()
+        self._taken.push_async_callback(self.streams.stop)
+        for deployment in list(self.controls.registry.live()):
+            await self._follow_source(deployment)
+        self.ready = True
+
+    async def _close_shards(self) -> None:
+        await self.shards.close(self.shards.all(), flush=not self.failed.done())
+        await asyncio.gather(*self._flushers, return_exceptions=True)
+
+    def check_ready(self) -> None:
+        """Raises UnavailableError `not_ready`, or `stopping` when infrastructure has failed."""
+        if self.failed.done():
+            raise UnavailableError(
+                "stopping", f"the worker is going down: {self.failed.exception() or 'stopped'}"
+            )
+        if not self.ready:
+            raise UnavailableError("not_ready", "the worker is starting: ask again in a moment")
+
+    async def _on_chunk(self, chunk: Chunk) -> None:
+        for shard in self.shards.of_partition(Partition(chunk.topic, chunk.partition)):
+            await shard.process(chunk)
+
+    async def _on_assigned(self, partitions: Collection[Partition]) -> None:
+        for deployment in list(self.controls.registry.live()):
+            topic = spec_of(deployment).source.topic
+            for partition in sorted(partitions):
+                if partition.topic == topic:
+                    await self._open(deployment, partition)
+
+    async def _on_revoked(self, partitions: Collection[Partition]) -> None:
+        gone = [s for p in partitions for s in self.shards.of_partition(p)]
+        await self.shards.close(gone, flush=not self.failed.done())
+
+    async def _on_accepted(self, accepted: control.Accepted) -> None:
+        """A command came back from the control log: apply it to what this worker holds."""
+        deployment = self.controls.registry.last(accepted.agent)
+        assert deployment is not None
+        if accepted.kind == "deploy":
+            if deployment.epoch == accepted.epoch and not deployment.deleted:
+                await self._follow_source(deployment)
+        elif accepted.kind == "delete":
+            await self.shards.delete(accepted)
+            await self._unfollow_source(spec_of(deployment).source.topic)
+        else:
+            await self.shards.apply(accepted)
+
+    async def _follow_source(self, deployment: control.Deployment) -> None:
+        """Open the agent's shards, subscribing to its topic if nobody reads it yet."""
+        spec = spec_of(deployment)
+        topic = spec.source.topic
+        partitions = await self.topics.partition_count(topic)
+        if not partitions:
+            log.warning("source.missing", extra=fields(agent=deployment.agent, topic=topic))
+            return
+        await self.topics.ensure(
+            deployment.deploy.emit_topic, partitions=partitions, keep_forever=True
+        )
+        if topic not in self.streams.topics:
+            await self.streams.subscribe(topic)  # opens shards through `_on_assigned`
+            return
+        for partition in sorted(self.streams.assigned(topic)):
+            reading_at = self.shards.next_offset(partition)
+            shard = await self._open(deployment, partition)
+            if reading_at is None or shard.next_offset < reading_at:
+                await self.streams.rewind(partition, shard.next_offset)
+
+    async def _unfollow_source(self, topic: str) -> None:
+        if all(spec_of(d).source.topic != topic for d in self.controls.registry.live()):
+            await self.streams.unsubscribe(topic)
+
+    async def _open(self, deployment: control.Deployment, partition: Partition) -> Shard:
+        async with self._opening:
+            shard = self.shards.find(deployment.agent, partition)
+            if shard is None:
+                shard = await self.shards.open(deployment, partition)
+                every_s = spec_of(deployment).state.flush_ms / 1000
+                flusher = asyncio.create_task(shard.flush_by_timer(every_s))
+                flusher.add_done_callback(self._flusher_ended)
+                self._flushers.add(flusher)
+            return shard
+
+    def _flusher_ended(self, task: asyncio.Task[None]) -> None:
+        self._flushers.discard(task)
+        self._part_failed(task)
+
+    def _part_failed(self, part: asyncio.Future[None]) -> None:
+        if not part.cancelled() and (error := part.exception()) is not None:
+            self._fail(error)
+
+    def _fail(self, error: BaseException) -> None:
+        """Whoever waits for `failed` stops the process; nothing is flushed any more."""
+        if not self.failed.done():
+            kind = "state" if isinstance(error, StateError) else "infrastructure"
+            log.error("worker.failed", extra=fields(kind=kind, error=repr(error)))
+            self.failed.set_exception(error)

@@ -1,0 +1,106 @@
+"""The whole service in one object: a broker, a worker, and the gRPC server in front of it.
+
+This is composition: the one place below the command line that sees every room.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import AsyncExitStack
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from headrace.clock import new_id
+from headrace.config import Config
+from headrace.pipelines.broker import Broker, open_broker
+from headrace.pipelines.commands import Commands
+from headrace.pipelines.feeds import Decisions, EventProducer, Feedback
+from headrace.pipelines.live import LiveShards
+from headrace.pipelines.worker import Worker
+from headrace.serving.backend import Backend
+from headrace.serving.limits import Limits
+from headrace.serving.server import Listen, Server
+
+log = logging.getLogger(__name__)
+
+
+class Service:
+    """A worker that is ready to learn and to answer.
+
+    `broker`: one that runs already and outlives the service; else `config.broker` is opened.
+    Order of calls: `start`; `grpc_address` and `broker` may be used; wait for `failed`; `stop`.
+    Raises StateError or UnavailableError from `start`, after releasing what it had taken.
+    """
+
+    def __init__(self, config: Config, *, broker: Broker | None = None) -> None:
+        self.config = config
+        self.grpc_address = ""
+        self.metrics_address: str | None = None
+        self._lent_broker = broker
+        self.broker: Broker
+        self.worker: Worker
+        self.events: EventProducer
+        self._server: Server
+        self.metrics_port: int | None = None
+        self._taken = AsyncExitStack()
+
+    @property
+    def failed(self) -> asyncio.Future[None]:
+        """Done, with the reason, when infrastructure has failed and the process must end."""
+        return self.worker.failed
+
+    async def start(self) -> None:
+        try:
+            await self._start()
+        except BaseException:
+            await self.stop()
+            raise
+
+    async def stop(self) -> None:
+        """Release everything in the reverse order of the start; the broker goes last."""
+        await self._taken.aclose()
+
+    async def _start(self) -> None:
+        config = self.config
+        run_dir = Path(self._taken.enter_context(TemporaryDirectory(prefix="headrace-run-")))
+        if self._lent_broker is not None:
+            self.broker = self._lent_broker
+        else:
+            self.broker = open_broker(config.broker, run_dir, wait_s=config.broker_wait_s)
+            await self.broker.start()
+            self._taken.push_async_callback(self.broker.stop)
+        self.worker = Worker(
+            config,
+            self.broker,
+            config.state_path() or run_dir / "state",
+            worker_id=new_id(),
+            busy=lambda: self._server.in_flight > 0,
+        )
+        self.events = EventProducer(self.broker.bootstrap)
+        live = LiveShards(self.worker)
+        backend = Backend(
+            predictor=live,
+            directory=live,
+            controls=Commands(self.worker),
+            sink=Feedback(self.worker, self.events),
+            feed=Decisions(self.worker),
+        )
+        # Before the shards: health must answer NOT_SERVING while they are being restored.
+        listen = Listen(
+            host=config.grpc_host,
+            port=config.grpc_port,
+            metrics_port=config.metrics_port,
+            insecure=config.insecure,
+        )
+        self._server = Server(
+            backend, listen, limits=Limits(message_bytes=config.message_bytes_max)
+        )
+        port = await self._server.start()
+        self.grpc_address = f"{config.grpc_host}:{port}"
+        self.metrics_port = self._server.metrics_port
+        self._taken.push_async_callback(self._server.stop)
+        await self.events.start()
+        self._taken.push_async_callback(self.events.stop)
+        self._taken.push_async_callback(self.worker.stop)
+        await self.worker.start()
