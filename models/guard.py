@@ -16,7 +16,7 @@ import msgspec
 from headrace.errors import EventError, RequestError, Violation
 from headrace.models.depth import deeper_than
 from headrace.models.features import EXTREME, Assembly, X
-from headrace.models.paths import MISSING, format_path, lookup
+from headrace.models.paths import MISSING, lookup
 from headrace.models.spec import Spec
 from headrace.models.spec_reader import did_you_mean
 from headrace.models.typed_reader import TypedReader
@@ -33,7 +33,7 @@ REASONS: Mapping[str, str] = {
     "bad_utf8": "a text is not UTF-8",
     "bad_json": "the event is not JSON",
     "not_an_object": "the event is JSON, but not an object",
-    "key_missing": "the record has no key",
+    "key_missing": "the record has no key, or the event does not hold it",
     "key_mismatch": "the record's key differs from the key in the event",
     "missing": "a field that must be there is absent or null",
     "wrong_type": "a field is of another type than declared",
@@ -118,14 +118,14 @@ class Guard:
             try:
                 values = self._values(self._decode(raw))
             except (msgspec.DecodeError, UnicodeDecodeError, AttributeError) as error:
-                values = self._look_again(raw, error)
+                values = self._look_again(record, raw, error)
             if self._mixed:
-                values = self._recheck(values)
+                values = self._recheck(record, values)
             key = values[0]
             if key.__class__ is not str:
                 key = str(key)
             if record.key != key.encode():
-                return self._wrong_key(record, key)
+                self._check_key(record, key)
             end = self._end
             x, extreme = self._assembly.assemble(values[1:end])
             event = Event(record.offset, key, x, None, extreme)
@@ -193,17 +193,20 @@ class Guard:
             else:
                 event.exclude = tuple(map(str, value or ()))
 
-    def _recheck(self, values: tuple[Any, ...]) -> tuple[Any, ...]:
+    def _recheck(self, record: Record, values: tuple[Any, ...]) -> tuple[Any, ...]:
+        """Checks what the decoder has taken as it came."""
         rechecked = list(values)
         for index in self._mixed:
             want = self._wants[index]
             if values[index] is not None:
                 rechecked[index] = checked(want, values[index])
             elif want.required:
-                raise want.fail("missing", "is missing")
+                raise want.missing()
+            if index == 0:
+                self._check_key(record, rechecked[0])
         return tuple(rechecked)
 
-    def _look_again(self, raw: bytes, error: Exception) -> tuple[Any, ...]:
+    def _look_again(self, record: Record, raw: bytes, error: Exception) -> tuple[Any, ...]:
         """Raises EventError with the reason why the typed decoder refused.
 
         Returns the values where there is none: a null in an object's place is an absent object.
@@ -213,28 +216,35 @@ class Guard:
             raise EventError("not_an_object", "the event is not a JSON object")
         values: list[Any] = []
         for want in self._wants:
-            value = lookup(document, want.path)
-            if value is not MISSING:
-                values.append(checked(want, value))
-            elif want.required:
-                raise want.fail("missing", "is missing")
-            else:
+            try:
+                value = lookup(document, want.path)
+            except TypeError as wrong:
+                raise want.fail("wrong_type", f"cannot be read: {wrong}") from None
+            if value is MISSING:
+                if want.required:
+                    raise want.missing()
                 values.append(None)
+                continue
+            values.append(checked(want, value))
+            if len(values) == 1:  # a wrong key tells more than what else is wrong
+                self._check_key(record, values[0])
         if not isinstance(error, (msgspec.ValidationError, AttributeError)):
             # Python's parser is lenient: NaN or half a surrogate pair in a field that nobody reads.
             raise EventError("bad_json", f"not JSON: {error}")
         return tuple(values)
 
-    def _wrong_key(self, record: Record, key: str) -> Refusal:
-        path = format_path(self._wants[0].path)
+    def _check_key(self, record: Record, key: str | int) -> None:
+        """Raises EventError unless the record's key is the text of the event's."""
+        if record.key == str(key).encode():
+            return
         if not record.key:
-            return Refusal(record.offset, "key_missing", "the record has no key")
+            raise EventError("key_missing", "the record has no key")
         try:
-            shown = record.key[:64].decode()
+            theirs = record.key[:64].decode()
         except UnicodeDecodeError:
-            return Refusal(record.offset, "bad_utf8", "the record's key is not UTF-8")
-        text = f"`key` is {key[:64]!r}, but the record's key is {shown!r}"
-        return Refusal(record.offset, "key_mismatch", text, path)
+            raise EventError("bad_utf8", "the record's key is not UTF-8") from None
+        text = f"is {str(key)[:64]!r}, but the record's key is {theirs!r}"
+        raise self._wants[0].fail("key_mismatch", text)
 
 
 def _unread(record: Record) -> Refusal:

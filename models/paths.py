@@ -76,12 +76,14 @@ def format_path(path: Path) -> str:
 def lookup(document: object, path: Path) -> object:
     """What stands at the path; `MISSING` where an object, a field or a value is absent or null.
 
+    Raises TypeError where something else stands in an object's place.
+
     >>> lookup({"a": {"b": 1}}, ("a", "b")), lookup({"a": None}, ("a", "b"))
     (1, MISSING)
     """
-    for name in path:
+    for step, name in enumerate(path):
         if not isinstance(document, dict):
-            return MISSING
+            raise TypeError(f"{format_path(path[:step])} is not an object")
         document = document.get(name)
         if document is None:
             return MISSING

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Unpack
 
 import msgspec
 
@@ -33,7 +33,7 @@ from headrace.models.spec_sections import read_sections
 from headrace.models.spec_text import read_document
 
 if TYPE_CHECKING:
-    from headrace.models.spec_river import Wiring
+    from headrace.models.spec_river import Fields
 
 __all__ = [
     "Adjust",
@@ -116,11 +116,13 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         return estimator
 
     @classmethod
-    def from_river(cls, pipeline: Any, wiring: Wiring) -> Spec:
-        """A River estimator from a notebook as a spec; see `spec_river.spec_from_river`."""
+    def from_river(cls, estimator: Any, **fields: Unpack[Fields]) -> Spec:
+        """A River estimator or pipeline from a notebook as a spec: its parameters, not what it
+        has learned. `spec_river.Fields` lists the keywords. Raises SpecError.
+        """
         from headrace.models.spec_river import spec_from_river
 
-        return spec_from_river(pipeline, wiring)
+        return spec_from_river(estimator, fields)
 
 
 def load_spec(text: bytes | str) -> Spec:

@@ -1,21 +1,26 @@
-"""What a spec needs to know about its model: does it build, which kind is it, what does it weigh?"""
+"""What a spec asks of its model: does it build, which kind is it, is it light enough per key?"""
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from typing import Any, Literal, TypeAlias
 
 from river import base, compose
-from river.reco.base import Ranker
 
 from headrace.errors import Violation
+from headrace.models.catalog import build_pipeline, catalog, name_of
 
 Kind: TypeAlias = Literal["binary", "multiclass", "regressor", "anomaly", "ranker", "clusterer"]
 
-# One instance of these grows to megabytes (HalfSpaceTrees 171 KB, a forest 5 to 25 MB).
-SHARED_ONLY = frozenset(
-    {"HalfSpaceTrees", "ARFClassifier", "ARFRegressor", "AMFClassifier", "AMFRegressor"}
-)
+_BY_ENTRY: dict[str, Kind] = {
+    "binary": "binary",
+    "multiclass": "binary",  # unless the label is a category
+    "regressor": "regressor",
+    "anomaly": "anomaly",
+    "ranker": "ranker",
+    "clusterer": "clusterer",
+}
 
 
 def seed_of(agent: str, key: str | None) -> int:
@@ -25,28 +30,13 @@ def seed_of(agent: str, key: str | None) -> int:
     (3856395055, 3858810869)
     """
     text = agent if key is None else f"{agent}\0{key}"
-    digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
+    digest = hashlib.sha256(text.encode()).digest()
     return int.from_bytes(digest[:4], "big")
 
 
 def build(model: Any, seed: int) -> tuple[Any, list[Violation]]:
     """The estimator, or None and why not. Paths begin with `$.model`."""
-    try:
-        from headrace.models.catalog import build_pipeline
-    except ModuleNotFoundError:  # until the catalog stands
-        return _stand_in(model), []
     return build_pipeline(model, seed=seed)
-
-
-def _stand_in(model: Any) -> Any:
-    import importlib
-
-    if isinstance(model, list):
-        return compose.Pipeline(*[_stand_in(step) for step in model])
-    ((name, params),) = model.items() if isinstance(model, dict) else ((model, {}),)
-    module, _, cls_name = name.rpartition(".")
-    cls = getattr(importlib.import_module(f"river.{module}"), cls_name)
-    return cls(**{k: _stand_in(v) if isinstance(v, dict) else v for k, v in params.items()})
 
 
 def last_step(estimator: Any) -> Any:
@@ -57,23 +47,38 @@ def last_step(estimator: Any) -> Any:
 
 
 def kind_of(estimator: Any, label_type: str) -> Kind | None:
-    """Which kind an estimator is; None if it is nothing that an agent can be.
+    """Which kind an estimator is; None if it is nothing that an agent can decide on.
 
     A classifier is multiclass where the label is declared as a category.
     """
-    last = last_step(estimator)
-    kinds: list[tuple[type[Any], Kind]] = [
-        (base.Classifier, "multiclass" if label_type == "category" else "binary"),
-        (base.Regressor, "regressor"),
-        (base.AnomalyDetector, "anomaly"),
-        (base.SupervisedAnomalyDetector, "anomaly"),
-        (Ranker, "ranker"),
-        (base.Clusterer, "clusterer"),
-    ]
-    return next((kind for cls, kind in kinds if isinstance(last, cls)), None)
+    name = name_of(type(last_step(estimator)))
+    kind = None if name is None else _BY_ENTRY.get(catalog()[name].kind)
+    return "multiclass" if kind == "binary" and label_type == "category" else kind
 
 
-def heavy_parts(estimator: Any) -> list[str]:
-    """Names of the estimators inside that are too heavy to have one per key."""
-    steps = estimator.steps.values() if isinstance(estimator, compose.Pipeline) else [estimator]
-    return [type(step).__name__ for step in steps if type(step).__name__ in SHARED_ONLY]
+def two_classes_only(estimator: Any) -> bool:
+    """Whether a classifier cannot tell more than two classes apart."""
+    return not getattr(last_step(estimator), "_multiclass", True)
+
+
+def heavy_names(model: Any) -> list[str]:
+    """Names in `$.model` of estimators too heavy to have one per key, each once."""
+    return sorted({name for name in _texts(model) if _is_heavy(name)})
+
+
+def _is_heavy(name: str) -> bool:
+    entry = catalog().get(name)
+    # A wrapper weighs what is inside it, which has a name of its own.
+    return entry is not None and entry.cost == "heavy" and not issubclass(entry.cls, base.Wrapper)
+
+
+def _texts(data: Any) -> Iterator[str]:
+    if isinstance(data, str):
+        yield data
+    elif isinstance(data, list):
+        for part in data:
+            yield from _texts(part)
+    elif isinstance(data, dict):
+        for name, part in data.items():
+            yield name
+            yield from _texts(part)

@@ -9,7 +9,7 @@ import msgspec
 from headrace.errors import Violation
 from headrace.models.metrics import families, works_with
 from headrace.models.paths import Path, parse_path
-from headrace.models.spec_model import Kind, heavy_parts, last_step
+from headrace.models.spec_model import Kind, heavy_names, last_step, two_classes_only
 from headrace.models.spec_parts import Adjust, Label, Recommend, Score, ValueType, Verdict
 from headrace.models.spec_reader import did_you_mean
 from headrace.models.spec_sections import Sections
@@ -47,7 +47,7 @@ def check_rules(sections: Sections, estimator: Any, kind: Kind | None) -> list[V
     if isinstance(sections.decide, Adjust):
         _check_adjust(sections, sections.decide, found)
     if estimator is not None:
-        _check_scope(sections, estimator, kind, found)
+        _check_scope(sections, kind, found)
     if estimator is not None and kind is None:
         name = type(last_step(estimator)).__name__
         text = f"{name}, the last step, predicts nothing that an agent can decide on"
@@ -55,6 +55,10 @@ def check_rules(sections: Sections, estimator: Any, kind: Kind | None) -> list[V
         found.append(Violation("$.model", text, hint))
     if kind is not None:
         _check_label(sections, kind, found)
+        if kind == "multiclass" and two_classes_only(estimator):
+            text = f"{type(last_step(estimator)).__name__} tells two classes apart, not several"
+            hint = "put it into multiclass.OneVsRestClassifier, or declare a boolean label"
+            found.append(Violation("$.model", text, hint))
         _check_policy(sections, kind, found)
         _check_metrics(sections, kind, found)
         if kind != "ranker" and not sections.features and sections.features_sound:
@@ -125,16 +129,14 @@ def _check_adjust(sections: Sections, adjust: Adjust, found: list[Violation]) ->
         found.append(Violation("$.decide.adjust.range", text, hint))
 
 
-def _check_scope(
-    sections: Sections, estimator: Any, kind: Kind | None, found: list[Violation]
-) -> None:
+def _check_scope(sections: Sections, kind: Kind | None, found: list[Violation]) -> None:
     if sections.scope == "shared":
         return
     if kind == "ranker":
         text = "a ranker learns from all users together, not from one key alone"
         found.append(Violation("$.scope", text, "write scope: shared"))
-    for name in heavy_parts(estimator):
-        text = f"{name} grows to megabytes: one per key would exhaust the worker"
+    for name in heavy_names(sections.model):
+        text = f"{name} is heavy: one per key would exhaust the worker"
         found.append(Violation("$.scope", text, "write scope: shared, or take a lighter model"))
 
 

@@ -66,7 +66,7 @@ def _common_type(wants: Sequence[Want]) -> Any:
     if kind == "time":
         return float | str
     text = Annotated[str, Meta(max_length=min(want.longest for want in wants))] | _WHOLE
-    return text if kind == "text" else Annotated[list[text], Meta(max_length=MAX_ITEMS)]
+    return text if kind in ("text", "key") else Annotated[list[text], Meta(max_length=MAX_ITEMS)]
 
 
 class _Object:

@@ -24,13 +24,14 @@ LEAST_WHOLE, MOST_WHOLE = -(1 << 63), (1 << 63) - 1  # of whole numbers that sta
 class Want(msgspec.Struct, frozen=True, kw_only=True):
     """One value that is read from every event.
 
-    A `flag` is a boolean that may also come as 0 or 1, a `text` may come as a whole number.
+    A `flag` is a boolean that may also come as 0 or 1; a `text` or a `key` may come as a whole
+    number.
     `low` and `high` are of numbers, `longest` (characters) of texts.
     """
 
     name: str  # as messages call it
     path: Path
-    kind: Literal["number", "boolean", "flag", "text", "texts", "time"]
+    kind: Literal["key", "number", "boolean", "flag", "text", "texts", "time"]
     required: bool = True
     low: float = -LARGEST
     high: float = LARGEST
@@ -40,13 +41,17 @@ class Want(msgspec.Struct, frozen=True, kw_only=True):
         """An error about this field; `text` follows its name."""
         return EventError(code, f"`{self.name}` {text}", path=format_path(self.path))
 
+    def missing(self) -> EventError:
+        """The error where nothing stands at the path."""
+        return self.fail("key_missing" if self.kind == "key" else "missing", "is missing")
+
 
 def wants_of(spec: Spec) -> dict[str, Want]:
     """Everything that is read from an event, by role, in the order in which reasons are given:
     key, the features (`features.<name>`), label, time, item, setpoint, candidates, exclude.
     """
     key = parse_path(spec.source.key)
-    wants = {"key": Want(name="key", path=key, kind="text", longest=MAX_KEY)}
+    wants = {"key": Want(name="key", path=key, kind="key", longest=MAX_KEY)}
     for name, feature in spec.features.items():
         wants[f"features.{name}"] = feature_want(name, feature)
     label = spec.label
@@ -97,7 +102,7 @@ def checked(want: Want, value: Any) -> Any:
     """The value as the typed decoder would give it, never None. Raises EventError."""
     if want.kind == "number":
         return _number(want, value)
-    if want.kind == "text":
+    if want.kind in ("text", "key"):
         return _text(want, value)
     if want.kind == "boolean":
         if not isinstance(value, bool):
@@ -110,6 +115,7 @@ def checked(want: Want, value: Any) -> Any:
     if want.kind == "time":
         if isinstance(value, bool) or not isinstance(value, (int, float, str)):
             raise want.fail("bad_time", f"is {_name(value)}, not a time")
+        milliseconds(want, value)
         return value
     if not isinstance(value, list):
         raise want.fail("wrong_type", f"is {_name(value)}, not a list of texts")
@@ -142,7 +148,8 @@ def _number(want: Want, value: Any) -> float:
 
 def _text(want: Want, value: Any) -> str | int:
     if isinstance(value, bool) or not isinstance(value, (str, int)):
-        raise want.fail("wrong_type", f"is {_name(value)}, not a text")
+        code = "key_mismatch" if want.kind == "key" else "wrong_type"
+        raise want.fail(code, f"is {_name(value)}, not a text")
     if isinstance(value, int):
         if not LEAST_WHOLE <= value <= MOST_WHOLE:
             raise want.fail("out_of_range", "is a whole number beyond 64 bits")
