@@ -68,6 +68,8 @@ class FetchThread(stock.AIOKafkaConsumerThread):
             for tp, offset in offsets.items()
             if TopicPartition(*tp) in assigned
         }
+        if not known:
+            return False
         try:
             await consumer.commit(known)
         except KafkaError as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Collection, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from itertools import count
 
 import pytest
@@ -66,9 +66,10 @@ class Reader:
 
     async def until(self, true: Callable[[], bool], seconds: float = 15.0) -> None:
         async with asyncio.timeout(seconds):
-            while not true():
+            while not true():  # another reader may be the one who makes it true
                 self.changed.clear()
-                await self.changed.wait()
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self.changed.wait(), 0.05)
 
     def read(self, topic: str) -> int:
         """How many records of the topic have come."""
@@ -161,7 +162,7 @@ async def test_chunks_come_complete_and_in_order_over_three_partitions(
 ) -> None:
     """Each partition's records arrive once, in offset order, in chunks that join without holes."""
     topic = name("three")
-    await topics.ensure(topic, partitions=3, keep_forever=True)
+    await topics.ensure(topic, partitions=3, ours=True)
     for partition in range(3):
         await produce(broker, topic, partition, range(3000))
     reader = Reader(broker, name("group"), max_poll_records=500)
@@ -185,7 +186,7 @@ async def test_a_restart_goes_on_at_the_positions_not_at_the_groups(
 ) -> None:
     """Durable positions decide; the group's offset counts only for a partition without one."""
     topic, group = name("restart"), name("group")
-    await topics.ensure(topic, partitions=2, keep_forever=True)
+    await topics.ensure(topic, partitions=2, ours=True)
     for partition in range(2):
         await produce(broker, topic, partition, range(100))
     zero, one = Partition(topic, 0), Partition(topic, 1)
@@ -208,7 +209,7 @@ async def test_the_committed_offset_never_passes_the_durable_one(
 ) -> None:
     """What was read and not flushed is not committed, neither by the timer nor at the end."""
     topic, group = name("durable"), name("group")
-    await topics.ensure(topic, partitions=1, keep_forever=True)
+    await topics.ensure(topic, partitions=1, ours=True)
     await produce(broker, topic, 0, range(1000))
     at = Partition(topic, 0)
     reader = Reader(broker, group)
@@ -226,13 +227,13 @@ async def test_the_committed_offset_never_passes_the_durable_one(
 async def test_what_is_flushed_at_a_revocation_is_committed(broker: Broker, topics: Topics) -> None:
     """The last commit comes after `on_revoked`, so that a takeover repeats nothing."""
     topic, group = name("revoked"), name("group")
-    await topics.ensure(topic, partitions=1, keep_forever=True)
+    await topics.ensure(topic, partitions=1, ours=True)
     await produce(broker, topic, 0, range(50))
     reader = Reader(broker, group)
     reader.flush_when_revoked = True
     async with reading(reader, topic):
         await reader.until(lambda: reader.read(topic) == 50)
-        await topics.ensure(other := name("other"), partitions=1, keep_forever=True)
+        await topics.ensure(other := name("other"), partitions=1, ours=True)
         await reader.streams.subscribe(other)
         assert [kind for kind, _ in reader.calls] == ["assigned", "revoked", "assigned"]
         assert await committed(broker, group, Partition(topic, 0)) == 50
@@ -243,7 +244,7 @@ async def test_a_failing_chunk_stops_reading_and_acknowledges_nothing(
 ) -> None:
     """An error of the infrastructure reaches `failed`; Faust alone would have acked the records."""
     topic, group = name("failing"), name("group")
-    await topics.ensure(topic, partitions=1, keep_forever=True)
+    await topics.ensure(topic, partitions=1, ours=True)
     await produce(broker, topic, 0, range(1000))
     reader = Reader(broker, group, max_poll_records=100)
     reader.raises["chunk"] = OSError("disk full")
@@ -259,7 +260,7 @@ async def test_a_failing_chunk_stops_reading_and_acknowledges_nothing(
 async def test_a_failing_assignment_stops_the_worker(broker: Broker, topics: Topics) -> None:
     """State that cannot be opened reaches `failed` and the one who subscribes."""
     topic = name("unopened")
-    await topics.ensure(topic, partitions=1, keep_forever=True)
+    await topics.ensure(topic, partitions=1, ours=True)
     await produce(broker, topic, 0, range(10))
     reader = Reader(broker, name("group"))
     reader.raises["assigned"] = RuntimeError("corrupt state")
@@ -274,7 +275,7 @@ async def test_a_failing_assignment_stops_the_worker(broker: Broker, topics: Top
 async def test_two_workers_share_and_hand_over(broker: Broker, topics: Topics) -> None:
     """A second worker takes its part from where the first was durable; nothing is lost or twice."""
     topic, group = name("shared"), name("group")
-    await topics.ensure(topic, partitions=4, keep_forever=True)
+    await topics.ensure(topic, partitions=4, ours=True)
     for partition in range(4):
         await produce(broker, topic, partition, range(500))
     one, two = Reader(broker, group, max_poll_records=50), Reader(broker, group)
@@ -306,7 +307,7 @@ async def test_a_topic_can_be_added_and_dropped_while_others_flow(
     """`subscribe` returns when the new topic flows; the old one goes on where it was."""
     old, new = name("old"), name("new")
     for topic in (old, new):
-        await topics.ensure(topic, partitions=2, keep_forever=True)
+        await topics.ensure(topic, partitions=2, ours=True)
         await produce(broker, topic, 1, range(100))
     reader = Reader(broker, name("group"))
     reader.flush_when_revoked = True
@@ -345,7 +346,7 @@ async def test_streams_without_any_topic_start_and_stop(broker: Broker) -> None:
 async def test_a_rewind_reads_again_without_a_rebalance(broker: Broker, topics: Topics) -> None:
     """An agent deployed with `start: earliest` on a topic already read gets it from the start."""
     topic = name("rewound")
-    await topics.ensure(topic, partitions=2, keep_forever=True)
+    await topics.ensure(topic, partitions=2, ours=True)
     for partition in range(2):
         await produce(broker, topic, partition, range(1000))
     at = Partition(topic, 1)
@@ -365,7 +366,7 @@ async def test_a_rewind_reads_again_without_a_rebalance(broker: Broker, topics: 
 async def test_compressed_batches_are_read(broker: Broker, topics: Topics, codec: str) -> None:
     """Topics in the wild are compressed in four ways."""
     topic = name(codec)
-    await topics.ensure(topic, partitions=1, keep_forever=True)
+    await topics.ensure(topic, partitions=1, ours=True)
     await produce(broker, topic, 0, range(2000), compression=codec)
     reader = Reader(broker, name("group"))
     async with reading(reader, topic):
@@ -376,7 +377,7 @@ async def test_compressed_batches_are_read(broker: Broker, topics: Topics, codec
 async def test_any_bytes_reach_the_agent(broker: Broker, topics: Topics) -> None:
     """No bytes, empty bytes and bytes that are no JSON are records too; the guard judges them."""
     topic = name("bytes")
-    await topics.ensure(topic, partitions=1, keep_forever=True)
+    await topics.ensure(topic, partitions=1, ours=True)
     values = [None, b"", b"\xff\xfe", b"{", b"0" * 1_000_000, b"last"]
     async with AIOKafkaProducer(
         bootstrap_servers=broker.bootstrap, max_request_size=2 << 20
