@@ -84,7 +84,7 @@ class Learner:
                 continue
             slot = engine.begin(event, now)
             try:
-                choice = engine.handle(slot, event, now, learning)
+                choice = engine.handle(slot, event, record.value or b"", now, learning)
             except BaseException as error:
                 # The one broad handler of this room: whatever a model raises is the event's fault,
                 # Rust panics included, which are no Exceptions.
@@ -101,7 +101,7 @@ class Learner:
         return outcome
 
     def changed(self) -> Iterator[tuple[bytes, bytes | None]]:
-        """The rows that changed since the last `flushed`, made one by one; None for deleted ones."""
+        """The rows that changed since the last `flushed`, one by one; None for a deleted one."""
         yield from self._engine.changed()
         if self._stepped:
             yield from self._metrics.changed()
@@ -127,6 +127,11 @@ class Learner:
     def dirty_keys(self) -> int:
         """How many keys changed since the last flush."""
         return self._engine.slots.dirty
+
+    @property
+    def log_time(self) -> int:
+        """Milliseconds: the shard's log time at the last record."""
+        return self._time.now
 
     @property
     def keys_hot(self) -> int:

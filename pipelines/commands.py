@@ -35,7 +35,7 @@ class Commands:
         await asyncio.to_thread(require_lawful, checked.build_model(""))
         partitions = await self._source(checked)
         if not partitions:
-            await self._make_source(checked)
+            partitions = await self._make_source(checked)
         elif (wrong := key_violation(await self._examine(checked, partitions))) is not None:
             raise SpecError([wrong])
         record = control.Deploy(
@@ -46,6 +46,9 @@ class Commands:
             emit_topic=checked.emit_topic,
         )
         self._worker.controls.registry.check_deploy(record)
+        # Before the command is in the log: a topic that cannot be used is then the caller's to
+        # mend, and not a command that every worker fails to carry out.
+        await self._worker.topics.ensure(checked.emit_topic, partitions=partitions, ours=False)
         return await self._submit(record)
 
     async def dry_run(self, spec: bytes) -> DryRun:
@@ -99,7 +102,7 @@ class Commands:
             )
         return partitions
 
-    async def _make_source(self, spec: Spec) -> None:
+    async def _make_source(self, spec: Spec) -> int:
         topic = spec.source.topic
         if self._worker.broker.durable:
             raise RequestError(
@@ -109,7 +112,8 @@ class Commands:
                 topic=topic,
             )
         # The embedded broker is empty at every start and has no tools around it.
-        await self._worker.topics.ensure(topic, partitions=1, keep_forever=True)
+        await self._worker.topics.ensure(topic, partitions=1, ours=False)
+        return 1
 
     async def _examine(self, spec: Spec, partitions: int) -> DryRun:
         topic = spec.source.topic

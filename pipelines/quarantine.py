@@ -61,5 +61,10 @@ def quarantined(refusal: Refusal, record: Record, origin: Origin) -> Quarantined
     )
 
 
+def original(quarantined: Quarantined) -> bytes | None:
+    """The event's value, up to the bound; None if it had none."""
+    return None if quarantined.value is None else base64.b64decode(quarantined.value)
+
+
 def _text(data: bytes) -> str:
     return base64.b64encode(data).decode("ascii")

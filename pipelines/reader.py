@@ -12,8 +12,7 @@ from aiokafka.structs import ConsumerRecord
 from headrace.views import Partition
 
 QUIET_MS = 300
-"""A fetch that brings nothing for this long has reached the end of the log. Brokers may report an
-end that is short of their last batch, so silence is the better witness."""
+"""A fetch that brings nothing for this long has reached the end of the log."""
 
 
 @asynccontextmanager
@@ -33,6 +32,25 @@ async def _reading(bootstrap: str, partitions: list[Partition]) -> AsyncIterator
         await consumer.stop()
 
 
+async def _to_the_end(
+    consumer: AIOKafkaConsumer, partitions: list[Partition]
+) -> AsyncIterator[ConsumerRecord]:
+    """Records from where the consumer stands to the end of the log as it is now.
+
+    The end that a broker reports when asked may be short of its last batch; the high watermark
+    that comes with a fetch is not.
+    """
+    at = {TopicPartition(*p): 0 for p in partitions}
+    while True:
+        fetched = await consumer.getmany(timeout_ms=QUIET_MS)
+        for tp, records in fetched.items():
+            at[tp] = records[-1].offset + 1
+            for record in records:
+                yield record
+        if not fetched or all(at[tp] >= (consumer.highwater(tp) or at[tp] + 1) for tp in at):
+            return
+
+
 async def recent(
     bootstrap: str, partitions: list[Partition], count: int
 ) -> list[tuple[int, ConsumerRecord]]:
@@ -47,10 +65,7 @@ async def recent(
             begin = (await consumer.beginning_offsets([tp]))[tp]
             end = (await consumer.end_offsets([tp]))[tp]
             consumer.seek(tp, max(begin, end - share))
-        found: list[tuple[int, ConsumerRecord]] = []
-        while fetched := await consumer.getmany(timeout_ms=QUIET_MS):
-            for tp, records in fetched.items():
-                found.extend((tp.partition, record) for record in records)
+        found = [(r.partition, r) async for r in _to_the_end(consumer, partitions)]
     newest: list[tuple[int, ConsumerRecord]] = []
     for partition in partitions:
         newest.extend([pair for pair in found if pair[0] == partition.partition][-share:])
@@ -72,11 +87,9 @@ async def span(bootstrap: str, partition: Partition) -> LogSpan:
         begin = (await consumer.beginning_offsets([tp]))[tp]
         end = (await consumer.end_offsets([tp]))[tp]
         consumer.seek(tp, max(begin, end - 1))
-        # The reported end may be short of the last batch; reading on finds the true one.
-        while fetched := await consumer.getmany(timeout_ms=QUIET_MS):
-            for records in fetched.values():
-                end = max(end, records[-1].offset + 1)
-        return LogSpan(begin, max(end, begin))
+        async for record in _to_the_end(consumer, [partition]):
+            end = max(end, record.offset + 1)
+        return LogSpan(begin, max(end, begin, consumer.highwater(tp) or 0))
 
 
 async def record_at(bootstrap: str, partition: Partition, offset: int) -> ConsumerRecord | None:

@@ -17,12 +17,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import itertools
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import NamedTuple, Protocol
 
 from headrace.models.decisions import Origin, encode_decision
 from headrace.models.learner import Learner, Outcome
+from headrace.models.slots import KEY_ROW
 from headrace.pipelines import quarantine
 from headrace.pipelines.control import Kind
 from headrace.ports import Record
@@ -38,6 +40,12 @@ BUSY_SLICE_RECORDS = 16
 BUSY_YIELDS = 10
 """Turns given to the event loop after each slice while requests are in flight: an RPC needs eight
 to ten turns of the loop from arrival to answer."""
+
+SWEEPS_PER_TTL = 8
+"""Idle rows are looked for whenever log time has advanced by this part of `idle_ttl`."""
+
+SWEEP_ROWS = 500
+"""Rows looked at in one go; the shard's turn is given up in between."""
 
 FLUSH_SLICE_ROWS = 64
 """Rows encoded between two yields to the event loop."""
@@ -119,6 +127,7 @@ class Shard:
         self._changes: deque[Change] = deque()
         self._applied: AppliedRecord | Record | None = store.meta.applied if store.meta else None
         self._control_offset = store.meta.control_offset if store.meta else -1
+        self._swept_at = learner.log_time
         self._turn = asyncio.Lock()
         self._closing = asyncio.Event()
 
@@ -183,6 +192,8 @@ class Shard:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._closing.wait(), every_s)
             await self.flush()
+            if self._sweep_is_due():
+                await self.sweep()
 
     async def close(self, *, flush: bool) -> None:
         """Release the store. With `flush`, nothing that was learned is repeated later."""
@@ -193,6 +204,27 @@ class Shard:
                 await self._flush()
             self._closing.set()
             self._store.close()
+
+    async def sweep(self) -> None:
+        """Delete the rows of keys that have been idle too long: nobody can see the difference."""
+        self._swept_at = self.learner.log_time
+        names = (name for name, _ in self._store.scan(KEY_ROW))
+        while True:
+            async with self._turn:
+                if self._closing.is_set():
+                    return
+                part = list(itertools.islice(names, SWEEP_ROWS))
+                if not part:
+                    return
+                meta = self._store.meta
+                assert meta is not None, "there are rows, so there is a position"
+                # The walk sees the rows as they were when it began; what counts is what they
+                # are now, because a key may have come back meanwhile.
+                rows = ((name, row) for name in part if (row := self._store.get(name)) is not None)
+                idle = self.learner.sweep(rows)
+                if idle:
+                    self._store.write([(name, None) for name in idle], meta)
+            await asyncio.sleep(0)
 
     def view(self) -> ShardView:
         learner = self.learner
@@ -240,6 +272,11 @@ class Shard:
         for refusal in outcome.refusals:
             refused = quarantine.quarantined(refusal, by_offset[refusal.offset], self.origin)
             sink.append(to_quarantine, None, quarantine.encode(refused))
+
+    def _sweep_is_due(self) -> bool:
+        ttl = self.learner.spec.state.idle_ttl_ms
+        since = self.learner.log_time - self._swept_at
+        return ttl is not None and since >= ttl // SWEEPS_PER_TTL
 
     async def _flush(self) -> None:
         if self.next_offset == self.durable_offset:

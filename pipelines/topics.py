@@ -67,32 +67,33 @@ class Topics:
         """As `partition_count`, without asking: as of the last question."""
         return self._counts.get(topic, 0)
 
-    async def ensure(self, topic: str, *, partitions: int, keep_forever: bool) -> None:
-        """Make the topic unless it is there.
+    async def ensure(self, topic: str, *, partitions: int, ours: bool) -> None:
+        """Make the topic, to be kept for ever, unless it is there.
 
-        Raises StateError if it is there with another number of partitions, or, where
-        `keep_forever`, with a retention that would delete or compact it.
+        Raises StateError if it is there with another number of partitions, or if it is `ours` (a
+        topic that only the service writes and must be able to read from its beginning) and its
+        retention would delete or compact it.
         """
         found = await self.partition_count(topic)
         if not found:
-            await self._create(topic, partitions, keep_forever=keep_forever)
+            await self._create(topic, partitions)
             return
         if found != partitions:
             raise StateError(
                 f"topic {topic} has {found} partitions and must have {partitions}: "
                 "delete it or use another name"
             )
-        if keep_forever and self._broker.durable:
+        if ours and self._broker.durable:
             await self._check_kept(topic)
 
-    async def _create(self, topic: str, partitions: int, *, keep_forever: bool) -> None:
+    async def _create(self, topic: str, partitions: int) -> None:
         try:
             brokers = (await self._admin.describe_cluster())["brokers"]
             new = NewTopic(
                 topic,
                 partitions,
                 min(REPLICAS_MAX, len(brokers)),
-                topic_configs=dict(RETENTION) if keep_forever else {},
+                topic_configs=dict(RETENTION),
             )
             answer = await self._admin.create_topics([new])
         except KafkaError as error:

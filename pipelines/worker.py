@@ -94,7 +94,7 @@ class Worker:
         directory = StateDirectory.open(self._state_dir, identity)
         self._taken.callback(directory.close)
         for topic in (self.control_topic, self.quarantine_topic):
-            await self.topics.ensure(topic, partitions=1, keep_forever=True)
+            await self.topics.ensure(topic, partitions=1, ours=True)
         await self._emitter.start()
         self._taken.push_async_callback(self._emitter.stop)
         self.controls = ControlLog(
@@ -182,9 +182,7 @@ class Worker:
         if not partitions:
             log.warning("source.missing", extra=fields(agent=deployment.agent, topic=topic))
             return
-        await self.topics.ensure(
-            deployment.deploy.emit_topic, partitions=partitions, keep_forever=True
-        )
+        await self.topics.ensure(deployment.deploy.emit_topic, partitions=partitions, ours=False)
         if topic not in self.streams.topics:
             await self.streams.subscribe(topic)  # opens shards through `_on_assigned`
             return

@@ -6,7 +6,7 @@ This is composition: the one place below the command line that sees every room.
 from __future__ import annotations
 
 import asyncio
-import logging
+import dataclasses
 from contextlib import AsyncExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -22,7 +22,8 @@ from headrace.serving.backend import Backend
 from headrace.serving.limits import Limits
 from headrace.serving.server import Listen, Server
 
-log = logging.getLogger(__name__)
+EMBEDDED_SESSION_S = 2.0
+"""Session timeout towards an embedded broker, which lets a first member wait for half of it."""
 
 
 class Service:
@@ -70,6 +71,9 @@ class Service:
             self.broker = open_broker(config.broker, run_dir, wait_s=config.broker_wait_s)
             await self.broker.start()
             self._taken.push_async_callback(self.broker.stop)
+        if not self.broker.durable:
+            session_s = min(config.session_timeout_s, EMBEDDED_SESSION_S)
+            config = dataclasses.replace(config, session_timeout_s=session_s)
         self.worker = Worker(
             config,
             self.broker,
@@ -94,7 +98,12 @@ class Service:
             insecure=config.insecure,
         )
         self._server = Server(
-            backend, listen, limits=Limits(message_bytes=config.message_bytes_max)
+            backend,
+            listen,
+            limits=Limits(
+                message_bytes=config.message_bytes_max,
+                streams_per_connection=config.streams_max,
+            ),
         )
         port = await self._server.start()
         self.grpc_address = f"{config.grpc_host}:{port}"

@@ -30,16 +30,16 @@ async def test_a_topic_that_is_not_there_has_no_partitions(topics: Topics) -> No
 async def test_a_topic_is_made_once(topics: Topics) -> None:
     """`ensure` makes a topic with the partitions asked for and then leaves it alone."""
     for _ in range(2):
-        await topics.ensure("made", partitions=3, keep_forever=True)
+        await topics.ensure("made", partitions=3, ours=True)
         assert await topics.partition_count("made") == 3
     assert topics.known_partition_count("made") == 3
 
 
 async def test_another_number_of_partitions_is_refused(topics: Topics) -> None:
     """Keys would change their partition silently: the operator must decide."""
-    await topics.ensure("of-two", partitions=2, keep_forever=False)
+    await topics.ensure("of-two", partitions=2, ours=False)
     with pytest.raises(StateError, match="has 2 partitions and must have 5"):
-        await topics.ensure("of-two", partitions=5, keep_forever=False)
+        await topics.ensure("of-two", partitions=5, ours=False)
 
 
 async def test_a_topic_that_would_forget_is_refused_on_a_cluster(broker: Broker) -> None:
@@ -53,8 +53,8 @@ async def test_a_topic_that_would_forget_is_refused_on_a_cluster(broker: Broker)
     await topics.start()
     try:
         with pytest.raises(StateError, match=r"cleanup\.policy=compact"):
-            await topics.ensure("forgetful", partitions=1, keep_forever=True)
-        await topics.ensure("forgetful", partitions=1, keep_forever=False)
+            await topics.ensure("forgetful", partitions=1, ours=True)
+        await topics.ensure("forgetful", partitions=1, ours=False)
     finally:
         await topics.stop()
 
