@@ -12,20 +12,28 @@ import importlib
 import inspect
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import msgspec
 
 from headrace.errors import Violation
-from headrace.models import pure
 from headrace.models.catalog_data import COST, OUT
 from headrace.models.catalog_types import Parameter, parameters_of
 from headrace.models.codec import class_table
+from headrace.models.costs import Cost
 from headrace.models.own import own_classes
+from headrace.models.ready import how
 
-__all__ = ["Entry", "build", "build_pipeline", "catalog", "name_of", "out_of_catalog"]
-
-Cost = Literal["light", "medium", "heavy"]
+__all__ = [
+    "Entry",
+    "build",
+    "build_pipeline",
+    "catalog",
+    "estimator_kinds",
+    "kind_of_class",
+    "name_of",
+    "out_of_catalog",
+]
 
 # Modules of River whose public classes may be named in a spec.
 MODULES: Final = (
@@ -68,6 +76,7 @@ KINDS: Final[tuple[tuple[str, str], ...]] = (
     ("TimeRolling", "window"),
 )
 _PART: Final = "part"
+_ESTIMATORS: Final = next(number for number, (_, kind) in enumerate(KINDS) if kind == "pipeline")
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True):
@@ -160,10 +169,16 @@ def _river() -> Iterator[tuple[str, type]]:
 
 def _concrete(cls: type) -> bool:
     """Leaves out what River exports for those who write estimators."""
-    return _kind(cls) != _PART and cls.__module__.split(".")[-1] != "base"
+    return kind_of_class(cls) != _PART and cls.__module__.split(".")[-1] != "base"
 
 
-def _kind(cls: type) -> str:
+def estimator_kinds() -> frozenset[str]:
+    """The kinds that stand on their own in a model; all others are parts of estimators."""
+    return frozenset(kind for _, kind in KINDS[: _ESTIMATORS + 1]) | {"binary"}
+
+
+def kind_of_class(cls: type) -> str:
+    """The kind of a class, by what it inherits from; "part" for what no spec may name."""
     names = {parent.__name__ for parent in cls.__mro__}
     found = next((kind for name, kind in KINDS if name in names), _PART)
     if found == "multiclass" and not _multiclass(cls):
@@ -182,7 +197,7 @@ def _multiclass(cls: type) -> bool:
 
 
 def _entry(name: str, cls: type) -> Entry:
-    kind = _kind(cls)
+    kind = kind_of_class(cls)
     cost = COST.get(name)
     return Entry(
         name=name,
@@ -190,5 +205,5 @@ def _entry(name: str, cls: type) -> Entry:
         kind=kind,
         parameters=parameters_of(cls),
         cost=None if cost is None else cost[0],
-        reads=pure.how(cls),
+        reads=how(cls),
     )

@@ -84,13 +84,14 @@ def reads_equal_rivers(model: Any, events: Sequence[Event]) -> str | None:
 
 
 def learning_is_finite(model: Any, events: Sequence[Event]) -> str | None:
-    """Finite events of moderate size never make it say NaN or infinity."""
+    """Finite events of moderate size never make it say NaN or infinity, not even when fresh."""
     subject = decode(encode(model))
-    for x, y in events:
-        learn(subject, x, y)
+    for number, (x, y) in enumerate(events):
         said = ask(subject, x)
-        if not all(math.isfinite(number) for number in _numbers(said)):
-            return "it says NaN or infinity after finite events"
+        if not all(math.isfinite(part) for part in _numbers(said)):
+            when = f"after {number} finite events" if number else "before it has learned anything"
+            return f"it says NaN or infinity {when}"
+        learn(subject, x, y)
     return None
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import datetime
 import functools
+import operator
 import random
 from collections.abc import Callable, Iterator
 from sys import intern
@@ -313,6 +314,10 @@ def _iterator(reader: Reader, node: list[Any]) -> Any:
     return made
 
 
+def _itemgetter(reader: Reader, node: list[Any]) -> Any:
+    return operator.itemgetter(reader.value(node[1]))
+
+
 def _complex(reader: Reader, node: list[Any]) -> Any:
     return complex(node[1], node[2])
 
@@ -348,6 +353,7 @@ _BY_TAG: Final[dict[int, Callable[[Reader, list[Any]], Any]]] = {
     tag.ITERATOR: _iterator,
     tag.NAMEDTUPLE: _namedtuple,
     tag.COMPLEX: _complex,
+    tag.ITEMGETTER: _itemgetter,
 }
 
 

@@ -40,6 +40,7 @@ VECTOR: Final = 26  # data, factory, mask: a VectorDict
 ITERATOR: Final = 27  # items still to come, of a list's iterator
 NAMEDTUPLE: Final = 28  # class, items
 COMPLEX: Final = 29  # real, imaginary
+ITEMGETTER: Final = 31  # the key that an operator.itemgetter gets
 DEQUE_OF: Final = 30  # class, maxlen, attributes as a dict, items: a subclass of deque
 
 OBJECT: Final = 32  # OBJECT + i: an instance of the i-th entry of the envelope's class list

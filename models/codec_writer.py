@@ -16,6 +16,7 @@ import collections
 import copy
 import datetime
 import functools
+import operator
 import random
 import types
 from collections.abc import Callable, Iterable, Iterator
@@ -338,6 +339,13 @@ def _vector(writer: Writer, item: Any, depth: int) -> Any:
     return [tag.VECTOR, inner, writer.value(factory, depth), writer.value(mask, depth)]
 
 
+def _itemgetter(writer: Writer, item: Any, depth: int) -> Any:
+    _, keys = item.__reduce__()
+    if len(keys) != 1:
+        raise UnsupportedType("an itemgetter of several keys")
+    return [tag.ITEMGETTER, writer.value(keys[0], depth)]
+
+
 def _iterator(writer: Writer, item: Any, depth: int) -> Any:
     writer.number(item)
     return [tag.ITERATOR, *[writer.value(part, depth) for part in copy.copy(item)]]
@@ -370,6 +378,7 @@ _WRITERS: Final[dict[type, Callable[[Writer, Any, int], Any]]] = {
     type(str.lower): _name,
     type(iter([])): _iterator,
     VectorDict: _vector,
+    operator.itemgetter: _itemgetter,
     complex: lambda writer, item, depth: [tag.COMPLEX, item.real, item.imag],
     datetime.datetime: lambda writer, item, depth: [tag.DATETIME, item.isoformat()],
     datetime.date: lambda writer, item, depth: [tag.DATE, item.isoformat()],

@@ -6,7 +6,7 @@ import random
 from collections.abc import Sequence
 from typing import Any, Final
 
-from river import base, compose
+from river import base, compose, feature_extraction, preprocessing
 from river.reco.base import Ranker
 
 from headrace.models import pure
@@ -16,6 +16,11 @@ __all__ = ["Event", "ask", "ask_river", "events_for", "learn"]
 Event = tuple[Any, Any]  # features (a recommender's: user and item), label
 
 FEATURES: Final = ("amount", "hour", "speed", "level", "pressure", "age")
+_TEXT: Final = (
+    feature_extraction.BagOfWords,
+    feature_extraction.TFIDF,
+    preprocessing.GapEncoder,
+)
 _CLASSES: Final = ("allow", "block", "review", "hold", "wait")
 
 
@@ -78,11 +83,12 @@ def _last(model: Any) -> Any:
     return model
 
 
-def events_for(model: Any, count: int, *, seed: int = 1) -> Sequence[Event]:
+def events_for(model: Any, count: int, *, seed: int = 1, gaps: bool = True) -> Sequence[Event]:
     """Made-up events that suit the estimator: the same for the same count and seed.
 
-    Six numbers in [0, 1) that drift a little, sometimes one missing and, later, a new one; the
-    label hangs on them with noise. Recommenders get interactions of 12 users and 15 items.
+    Six numbers in [0, 1) of two decimals, with `gaps` sometimes one missing and, later, a new one;
+    a text where a part takes one. The label hangs on the numbers, drifts, and has noise.
+    Recommenders get interactions of 12 users and 15 items.
     """
     chance = random.Random(seed)
     last = _last(model)
@@ -95,13 +101,16 @@ def events_for(model: Any, count: int, *, seed: int = 1) -> Sequence[Event]:
             for _ in range(count)
         ]
     many = isinstance(last, base.Classifier) and bool(getattr(last, "_multiclass", False))
+    text = getattr(last, "on", None) if isinstance(last, _TEXT) else None
     events = []
     for number in range(count):
-        x = {name: chance.random() for name in FEATURES}
-        if number % 9 == 8:
+        x: dict[str, Any] = {name: round(chance.random(), 2) for name in FEATURES}
+        if gaps and number % 9 == 8:
             x.pop(chance.choice(FEATURES))
-        if number > count // 2:
-            x["late"] = chance.random()
+        if gaps and number > count // 2:
+            x["late"] = round(chance.random(), 2)
+        if text is not None:
+            x[text] = f"{chance.choice(_CLASSES)} the {chance.choice(_CLASSES)} {number % 7}"
         value = (
             2 * x.get("amount", 0.5) - x.get("hour", 0.5) + chance.gauss(0, 0.2) + number / count
         )

@@ -1,8 +1,9 @@
-"""River's classifiers that list their classes by a set, with the classes in order of appearance.
+"""River's estimators whose answers are listed by a set, with an order in place of the set.
 
-The order of a set depends on hashes and on its history, and no bytes can keep it. These four list
-probabilities in that order, so that a tie would be decided another way after a restore. Here the
-classes stand in a dict; all numbers are River's.
+The order of a set depends on hashes and on its history, and no bytes can keep it. Four classifiers
+list probabilities in that order, so that a tie would be decided another way after a restore; Select
+lists features, and sums over them would round another way. Here a dict holds what the set held;
+all numbers are River's.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterable, Iterator
 from typing import Any
 
-from river import dummy, forest, neighbors, tree
+from river import compose, dummy, forest, neighbors, tree
 
 __all__ = [
     "AMFClassifier",
@@ -18,6 +19,7 @@ __all__ = [
     "KNNClassifier",
     "NoChangeClassifier",
     "OrderedSet",
+    "Select",
 ]
 
 
@@ -83,3 +85,13 @@ class NoChangeClassifier(dummy.NoChangeClassifier):
     """River's classifier that says the last label, in order."""
 
     classes = _in_order("classes")
+
+
+class Select(compose.Select):
+    """River's choice of features, in the order in which they were named."""
+
+    keys = _in_order("keys")
+
+    def __init__(self, *keys: Hashable) -> None:
+        super().__init__()
+        self.keys = keys

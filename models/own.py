@@ -18,10 +18,12 @@ GROUP: Final = "headrace.estimators"
 # One line each: the name in specs, and where the class is. Those of River's names stand for
 # River's own class there.
 OURS: Final = {
+    "compose.Select": "headrace.models.ordered:Select",
     "dummy.NoChangeClassifier": "headrace.models.ordered:NoChangeClassifier",
     "forest.AMFClassifier": "headrace.models.ordered:AMFClassifier",
     "headrace.ItemCooccurrence": "headrace.models.cooccurrence:ItemCooccurrence",
     "headrace.MostPopular": "headrace.models.popular:MostPopular",
+    "preprocessing.MinMaxScaler": "headrace.models.scaled:MinMaxScaler",
     "neighbors.KNNClassifier": "headrace.models.ordered:KNNClassifier",
     "tree.HoeffdingAdaptiveTreeClassifier": "headrace.models.ordered:HoeffdingAdaptiveTree",
 }
