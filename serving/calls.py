@@ -21,7 +21,11 @@ CONTROL_TIMEOUT_S = 60.0  # a new source topic makes the workers subscribe anew
 IN_FLIGHT = 64  # predictions of one AsyncClient; a worker admits 256 of all clients
 BATCH_ROWS = 500  # of one PredictBatch; a server takes 1000
 REFUSED_STREAM = "RST_STREAM with error code 7"  # as gRPC words it
-OPTIONS = [("grpc.max_receive_message_length", 64 << 20), ("grpc.max_metadata_size", 64 << 10)]
+OPTIONS = [
+    ("grpc.max_receive_message_length", 64 << 20),
+    ("grpc.max_metadata_size", 64 << 10),
+    ("grpc.enable_http_proxy", 0),  # gRPC would send even loopback calls to an HTTP proxy
+]
 
 Event = bytes | str | Mapping[str, Any]
 """A whole event: JSON text, or an object to be written as JSON."""

@@ -37,14 +37,14 @@ class HealthServicer(health_pb2_grpc.HealthServicer):  # type: ignore[misc]  # u
     async def Watch(
         self, request: health_pb2.HealthCheckRequest, context: Context
     ) -> AsyncIterator[health_pb2.HealthCheckResponse]:
-        last = None
-        while True:
+        last, ended = None, False
+        while not ended:
+            # Read before the status: who stops while this one is written is told in the next turn.
+            ended = self._stopping.is_set()
             now = self._status(request.service)
             if now != last:
                 yield health_pb2.HealthCheckResponse(status=now)
                 last = now
-            if self._stopping.is_set():
-                return
             try:
                 async with asyncio.timeout(self._poll_s):
                     await self._stopping.wait()

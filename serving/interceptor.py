@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
@@ -33,22 +33,6 @@ logger = logging.getLogger(__name__)
 Context = grpc.aio.ServicerContext[Any, Any]
 Handler = Any  # an RpcMethodHandler, whose stubs know only blocking servicers
 ALWAYS_ADMITTED = "/grpc.health.v1.Health/Check"  # a busy worker is not a dead one
-
-
-class _Ticket:
-    """A call's place. `use` it when its message is there: raises when there is no place."""
-
-    def __init__(
-        self, *, shed: OverloadError | None = None, timer: asyncio.TimerHandle | None = None
-    ) -> None:
-        self._shed = shed
-        self._timer = timer  # ends a call that took a place and then sends nothing
-
-    def use(self) -> None:
-        if self._timer:
-            self._timer.cancel()
-        if self._shed:
-            raise self._shed
 
 
 class Interceptor(grpc.aio.ServerInterceptor):
@@ -76,57 +60,68 @@ class Interceptor(grpc.aio.ServerInterceptor):
         if handler is None:
             return None  # gRPC answers UNIMPLEMENTED
         method = handler_call_details.method
-        ticket = _Ticket() if method == ALWAYS_ADMITTED else self._admit(handler)
-        if handler.request_streaming and handler.response_streaming:
-            return grpc.stream_stream_rpc_method_handler(self._stream(method, handler, ticket))
+        shed = None if method == ALWAYS_ADMITTED else self._admit(handler)
+        # On the wire a single message is a stream of one. Taken as a stream, it can be waited for
+        # with a bound, and refused before it has come.
         if handler.response_streaming:
-            return grpc.unary_stream_rpc_method_handler(self._stream(method, handler, ticket))
+            return grpc.stream_stream_rpc_method_handler(self._stream(method, handler, shed))
         assert not handler.request_streaming, "no method takes a stream and gives one answer"
-        return grpc.unary_unary_rpc_method_handler(self._once(method, handler, ticket))
+        return grpc.stream_unary_rpc_method_handler(self._once(method, handler, shed))
 
-    def _admit(self, handler: Handler) -> _Ticket:
-        """Take a place until the call's task ends, or a ticket that says why there is none."""
+    def _admit(self, handler: Handler) -> OverloadError | None:
+        """Take a place until the call's task ends, or say why there is none."""
         streaming = handler.response_streaming
         taken = self._streams if streaming else self._unary
         limit = self._limits.streams if streaming else self._limits.in_flight
         if len(taken) >= limit:
             kind, retry_s = "streams" if streaming else "calls", self._limits.retry_s
             text = f"{limit} {kind} are in flight already; try again in {retry_s} s"
-            return _Ticket(shed=OverloadError("overloaded", text, retry_s=retry_s))
+            return OverloadError("overloaded", text, retry_s=retry_s)
         task = asyncio.current_task()
         assert task is not None
         asking = handler.request_streaming or not streaming
         for places in (taken, self._asking) if asking else (taken,):
             places.add(task)
             task.add_done_callback(places.discard)
-        if handler.request_streaming:
-            return _Ticket()
-        loop = asyncio.get_running_loop()
-        return _Ticket(timer=loop.call_later(self._limits.message_s, task.cancel))
+        return None
 
-    def _once(self, method: str, handler: Handler, ticket: _Ticket) -> Any:
-        async def call(raw: bytes, context: Context) -> bytes:
+    def _once(self, method: str, handler: Handler, shed: OverloadError | None) -> Any:
+        async def call(raws: AsyncIterator[bytes], context: Context) -> bytes:
             async with self._guard(method, context):
-                ticket.use()
-                request = _parsed(handler, raw)
+                if shed:
+                    raise shed
+                request = await self._one(handler, raws)
                 return self._written(await handler.unary_unary(request, context))
             raise AssertionError("a guard that swallows an error aborts the call")
 
         return call
 
-    def _stream(self, method: str, handler: Handler, ticket: _Ticket) -> Any:
-        async def call(raw: Any, context: Context) -> None:
+    def _stream(self, method: str, handler: Handler, shed: OverloadError | None) -> Any:
+        async def call(raws: AsyncIterator[bytes], context: Context) -> None:
             async with self._guard(method, context):
-                ticket.use()
+                if shed:
+                    raise shed
                 if handler.request_streaming:
-                    answers = handler.stream_stream(_all_parsed(handler, raw), context)
+                    answers = handler.stream_stream(_all_parsed(handler, raws), context)
                 else:
-                    answers = handler.unary_stream(_parsed(handler, raw), context)
+                    answers = handler.unary_stream(await self._one(handler, raws), context)
                 async with aclosing(answers) as messages:
                     async for message in messages:
                         await self._write(context, self._written(message))
 
         return call
+
+    async def _one(self, handler: Handler, raws: AsyncIterator[bytes]) -> Any:
+        """The one message of a call that takes one."""
+        message_s = self._limits.message_s
+        try:
+            async with asyncio.timeout(message_s):
+                return _parsed(handler, await anext(raws))
+        except TimeoutError:
+            text = f"the call brought no message within {message_s} s"
+            raise UnavailableError("deadline", text) from None
+        except StopAsyncIteration:
+            raise RequestError("invalid_request", "the call has no message") from None
 
     async def _write(self, context: Context, data: bytes) -> None:
         """Write one message; flow control makes this wait for a client that does not read."""
@@ -188,6 +183,6 @@ def _parsed(handler: Handler, raw: bytes) -> Any:
         raise RequestError("invalid_request", text) from error
 
 
-async def _all_parsed(handler: Handler, raws: AsyncIterable[bytes]) -> AsyncIterator[Any]:
+async def _all_parsed(handler: Handler, raws: AsyncIterator[bytes]) -> AsyncIterator[Any]:
     async for raw in raws:
         yield _parsed(handler, raw)

@@ -16,6 +16,7 @@ class Limits:
     # is then refused 9 to 27 calls in 100 with UNAVAILABLE (measured, 200 callers, 64 allowed; none
     # at 1024). So this is well above `in_flight`, which sheds with words and a time to retry.
     streams_per_connection: int = 1024
+    message_s: float = 10.0  # a call that was begun must bring its message within this
     message_bytes: int = 4 << 20  # one request or one answer
     spec_bytes: int = 64 << 10
     event_bytes: int = 1 << 20

@@ -321,3 +321,81 @@ async def test_a_long_batch_lets_others_in(world: World) -> None:
         await asyncio.gather(batch(), single())
     await server.stop()
     assert order == ["single", "batch"]
+
+
+async def test_in_flight_counts_who_waits_and_no_watches(
+    world: World, server: Server, client: AsyncClient
+) -> None:
+    """Unary calls and two-way streams are in flight; a watch is not."""
+    watch = client.watch_decisions("card-fraud", from_start=True)
+    await anext(watch)
+    assert server.in_flight == 0
+    going = asyncio.Event()
+
+    async def questions() -> AsyncIterator[Question]:
+        yield Question(agent="card-fraud", key="4711")
+        await going.wait()
+
+    rows = client.predict_stream(questions())
+    await anext(rows)
+    assert server.in_flight == 1
+    world.hold = asyncio.Event()
+    deploy = asyncio.create_task(client.deploy(SPEC.replace("card-fraud", "second")))
+    await world.waiting.wait()
+    assert server.in_flight == 2
+    world.hold.set()
+    going.set()
+    await deploy
+    assert [row async for row in rows] == []
+    await client.agents()  # a round trip later the ended calls are gone
+    assert server.in_flight <= 1
+
+
+async def test_a_call_that_brings_no_message_loses_its_place(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Who opens a call and sends nothing holds a place for `message_s`, no longer."""
+    server = Server(world.backend, Listen(port=0), limits=Limits(in_flight=1, message_s=0.5))
+    target = f"127.0.0.1:{await server.start()}"
+
+    async def nothing() -> AsyncIterator[bytes]:
+        await asyncio.Event().wait()
+        yield b""
+
+    async with AsyncClient(target) as client, grpc.aio.insecure_channel(target) as channel:
+        stream: Any = channel.stream_unary(PREDICT)
+        silent = asyncio.ensure_future(stream(nothing()))
+        while not server.in_flight:
+            await client.ready()
+        assert await code_of(client.predict("card-fraud", key="4711")) == "overloaded"
+        # Who is shed hears it before a message has come.
+        with pytest.raises(grpc.aio.AioRpcError, match="1 calls are in flight already"):
+            await stream(nothing())
+        with pytest.raises(grpc.aio.AioRpcError, match=r"no message within 0\.5 s"):
+            await silent
+        while server.in_flight:
+            await client.ready()
+        assert (await client.predict("card-fraud", key="4711")).score == 0.95
+        with pytest.raises(grpc.aio.AioRpcError, match="has no message"):
+            await stream(_none())
+    await server.stop()
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
+
+
+async def _none() -> AsyncIterator[bytes]:
+    empty: tuple[bytes, ...] = ()
+    for data in empty:
+        yield data
+
+
+async def test_a_client_that_leaves_in_mid_stream_is_no_bug(
+    world: World, client: AsyncClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A connection cut while records flow ends the feed and logs no error."""
+    world.endless = True
+    watch = client.watch_decisions("card-fraud")
+    await anext(watch)
+    await client.close()
+    async with asyncio.timeout(5):
+        await world.feed_closed.wait()
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]

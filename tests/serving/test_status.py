@@ -59,7 +59,7 @@ async def test_every_code_reaches_the_client_as_its_class(
 
 
 def test_details_say_reason_field_resource_and_retry() -> None:
-    """ErrorInfo names the code, BadRequest the field, ResourceInfo the thing, RetryInfo the time."""
+    """ErrorInfo says the code, BadRequest the field, ResourceInfo the thing, RetryInfo when."""
     gone = _details(status.describe(NotFoundError("unknown_key", "never seen", agent="a", key="k")))
     assert gone["ErrorInfo"].reason == "UNKNOWN_KEY"
     assert gone["ErrorInfo"].domain == "headrace"

@@ -98,6 +98,7 @@ class World:
         self.is_ready = True
         self.fault: BaseException | None = None
         self.hold: asyncio.Event | None = None  # control calls wait for it
+        self.waiting = asyncio.Event()  # set by the first that does
         self.feeds_open = 0
         self.feed_closed = asyncio.Event()
 
@@ -168,6 +169,7 @@ class World:
         self._check()
         loaded = load_spec(spec)
         if self.hold:
+            self.waiting.set()
             await self.hold.wait()
         there = self.digests.get(loaded.agent)
         if there not in (None, loaded.digest):
