@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from typing import Any
 
 import msgspec
+import pytest
 
-from headrace.errors import ConflictError, NotFoundError, RequestError, Violation
+from headrace.errors import ConflictError, HeadraceError, NotFoundError, RequestError, Violation
 from headrace.models.spec import load_spec
 from headrace.serving.backend import Backend
 from headrace.views import (
@@ -253,3 +255,11 @@ class World:
 
 def _refused(code: str, path: str, text: str) -> RequestError:
     return RequestError(code, f"{path} {text}", violations=[Violation(path=path, text=text)])
+
+
+async def code_of(call: Any) -> str:
+    """The code that a call fails with."""
+    with pytest.raises(HeadraceError) as found:
+        await call
+    assert isinstance(found.value, RequestError)
+    return found.value.code
