@@ -57,7 +57,7 @@ def answer(engine: Keyed | Ranked, question: Question, x: dict[str, Any], at: St
 def key_view(engine: Keyed | Ranked, key: str, at: Standpoint) -> KeyView:
     """The key as it stands. Raises NotFoundError for a key without state."""
     slot = engine.slots.peek(key, at.log_time)
-    if slot is None or not slot.last_seen:
+    if slot is None or slot.last_seen < 0:
         text = f"no event of key {key!r} has been accepted, or none for very long"
         raise NotFoundError("unknown_key", text)
     row = pack(slot)

@@ -40,8 +40,9 @@ def forecaster(kind: str, model: Any) -> Forecaster:
     >>> from river import linear_model
     >>> model = linear_model.LogisticRegression()
     >>> model.learn_one({"x": 1.0}, True)
-    >>> forecaster("binary", model)(model, {"x": 1.0})
-    Forecast(label=True, score=0.501..., probabilities={False: 0.498..., True: 0.501...})
+    >>> said = forecaster("binary", model)(model, {"x": 1.0})
+    >>> said.label, round(said.score, 4), round(said.probabilities[False], 4)
+    (True, 0.5025, 0.4975)
     """
     if kind in ("binary", "multiclass"):
         last = model

@@ -7,7 +7,7 @@ be half done comes after and cannot fail. So a refused event is undone by making
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -16,11 +16,12 @@ from headrace.models import codec
 from headrace.models.baselines import Value
 from headrace.models.finite import census, is_enormous, is_extreme
 from headrace.models.forecasts import Forecast, forecaster
-from headrace.models.guard import Event
+from headrace.models.guard import Event, Guard
 from headrace.models.labels import LaterLabels, Parked
 from headrace.models.metrics import Guess, Prequential
+from headrace.models.paths import lookup, parse_path
 from headrace.models.policies import Adjuster, Choice, Setting, simple_policy
-from headrace.models.slots import Limits, Slot, Slots, record
+from headrace.models.slots import Limits, Operation, Slot, Slots, record
 from headrace.models.spec import Adjust, Spec
 from headrace.ports import Rows
 
@@ -38,11 +39,22 @@ class Counters(msgspec.Struct, array_like=True):
     keys_full: int = 0  # keys that learn no more because their rows outgrew the bound
 
 
+class _Again(NamedTuple):
+    """A record whose value is read a second time."""
+
+    offset: int
+    timestamp: int
+    key: bytes
+    value: bytes
+
+
 class Keyed:
     """Order of calls: `begin`, `handle`, and `undo` if that raised; `changed` and `flushed`."""
 
     def __init__(self, spec: Spec, rows: Rows, counters: Counters, metrics: Prequential) -> None:
         self.spec = spec
+        self._guard = Guard(spec)
+        self._key_path = parse_path(spec.source.key)
         self._counters = counters
         self._metrics = metrics
         self._measured = bool(spec.metrics) and spec.label is not None
@@ -86,21 +98,27 @@ class Keyed:
         """The event's slot. Reads rows; the model's own faults cannot show here."""
         return self.slots.touch(event.key, now)
 
-    def handle(self, slot: Slot, event: Event, now: int, learning: bool) -> Choice:
-        """Predict, decide and learn. Raises whatever a model raises, and EventError."""
+    def handle(self, slot: Slot, event: Event, raw: bytes, now: int, learning: bool) -> Choice:
+        """Predict, decide and learn. Raises whatever a model raises, and EventError.
+
+        `raw` is the record's value; `now` the log time.
+        """
         if self._later is not None:
             return self._handle_later(self._later, slot, event, now, learning)
         cell = self.slots.shared or slot
         x, y = event.x, event.y
         forecast = self.forecast(cell.model, x)
-        choice = self._choose(cell, slot, event, forecast, now, 0)
+        if self.adjuster is None:
+            choice = self.decide(forecast, cell.updates)
+        else:
+            choice = self.adjuster.choose(cell.model, x, self._setting(slot, event, now, 0))
         if learning:
             guess = self._guess(slot, forecast) if self._measured else None
             if y is None and self._supervised:
                 self._counters.unlabelled += 1
             elif not cell.full:
                 self._learn(cell, x, y, event.extreme or is_extreme(forecast.score, y))
-                self._learned(cell, slot, ((x, y),), now)
+                self._learned(cell, slot, (raw,), now)
             if y is not None:
                 self._judge(slot, y, guess)
         slot.last_seen = now
@@ -113,7 +131,7 @@ class Keyed:
         Returns a remark on why, empty if there is nothing to say. If it broke while it learned
         from a parked event, that event is dropped, or it would break every later one.
         """
-        self.slots.rebuild(self.slots.shared or slot, self._apply)
+        self.slots.rebuild(self.slots.shared or slot, self._replay)
         suspect, self._suspect = self._suspect, None
         if suspect is None:
             return ""
@@ -134,7 +152,12 @@ class Keyed:
                 self._learn(cell, parked.x, y, is_extreme(parked.guess.score, y))
             self._suspect = None
         forecast = self.forecast(cell.model, event.x)
-        choice = self._choose(cell, slot, event, forecast, now, 0 if cell.full else len(due))
+        learned = 0 if cell.full else len(due)
+        if self.adjuster is None:
+            choice = self.decide(forecast, cell.updates + learned)
+        else:
+            setting = self._setting(slot, event, now, learned)
+            choice = self.adjuster.choose(cell.model, event.x, setting)
         if due:
             if not cell.full:
                 self._learned(cell, slot, [(parked.x, y) for parked, y in due], now)
@@ -202,9 +225,17 @@ class Keyed:
         else:
             model.learn_one(x)
 
-    def _learned(
-        self, cell: Slot, slot: Slot, operations: Sequence[tuple[Any, Any]], now: int
-    ) -> None:
+    def _replay(self, model: Any, operation: Operation) -> None:
+        """Do a learn operation of the journal again."""
+        if isinstance(operation, tuple):
+            self._apply(model, *operation)
+            return
+        key = str(lookup(msgspec.json.decode(operation), self._key_path))
+        event = self._guard.admit(_Again(0, 0, key.encode(), operation))
+        assert isinstance(event, Event)  # it was admitted before, and the guard has no memory
+        self._apply(model, event.x, event.y)
+
+    def _learned(self, cell: Slot, slot: Slot, operations: Sequence[Operation], now: int) -> None:
         """Note what the model has learned: from here on it counts and stays."""
         count = len(operations)
         record(cell, operations)
@@ -239,15 +270,10 @@ class Keyed:
             return Guess(*forecast, baseline.majority(), baseline.last)
         return Guess(*forecast, baseline.mean, baseline.last if baseline.count else self._nothing)
 
-    def _choose(
-        self, cell: Slot, slot: Slot, event: Event, forecast: Forecast, now: int, due: int
-    ) -> Choice:
+    def _setting(self, slot: Slot, event: Event, now: int, due: int) -> Setting:
         """`due`: how many parked events the model has learned just now."""
-        if self.adjuster is None:
-            return self.decide(forecast, cell.updates + due)
         age = 0 if due else now - slot.last_learned if slot.updates else None
-        setting = Setting(_number(event.y), event.setpoint, slot.updates + due, age)
-        return self.adjuster.choose(cell.model, event.x, setting)
+        return Setting(_number(event.y), event.setpoint, slot.updates + due, age)
 
 
 def _number(value: Value | None) -> float | None:

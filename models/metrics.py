@@ -102,6 +102,8 @@ class _Tally:
         metric = getattr(river_metrics, name)()
         for (truth, guess), count in self.counts.items():
             metric.update(truth, guess, w=float(count))
+        # A weighted update counts as one sample, but each of these was one.
+        metric.cm.n_samples = sum(self.counts.values())
         return float(metric.get())
 
     def dump(self) -> list[list[Value | int]]:

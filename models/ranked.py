@@ -48,12 +48,15 @@ class Ranked:
     def begin(self, event: Event, now: int) -> Slot:
         """The user's slot. A user who has been idle too long starts anew."""
         slot = self.slots.touch(event.key, now)
-        if not slot.last_seen and self.model.row(event.key) is not None:
+        if slot.last_seen < 0 and self.model.row(event.key) is not None:
             self.model.forget(event.key)
         return slot
 
-    def handle(self, slot: Slot, event: Event, now: int, learning: bool) -> Choice:
-        """Recommend or rate, and learn. Raises whatever the model raises, and EventError."""
+    def handle(self, slot: Slot, event: Event, raw: bytes, now: int, learning: bool) -> Choice:
+        """Recommend or rate, and learn. Raises whatever the model raises, and EventError.
+
+        `now` is the log time; `raw`, the record's value, is not needed here.
+        """
         user, item = event.key, event.item
         assert item is not None  # the guard refuses an interaction without its item
         score = self.rate(user, item) if self._rates else None
@@ -143,6 +146,6 @@ def _in_rows(spec: Spec) -> RowModel:
     model = row_model(estimator, spec.state.hot_keys_max)
     if model is None:
         text = f"{type(estimator).__name__} cannot be kept in rows per user and item"
-        hint = "reco.BiasedMF rates, reco.ItemCooccurrence recommends"
+        hint = "reco.BiasedMF rates, headrace.ItemCooccurrence recommends"
         raise SpecError([Violation("$.model", text, hint)])
     return model

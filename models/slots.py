@@ -26,7 +26,10 @@ SHARED_ROW = b"s/model"
 JOURNAL_MAX = 8_192
 READ_CACHE_MAX = 256  # cold slots kept decoded for reading
 
-Learn = Callable[[Any, Any, Any], None]
+# A learn operation: the event's own bytes where it can be read again from them (a third of the
+# memory of its features), else features and label.
+Operation = bytes | tuple[Any, Any]
+Replay = Callable[[Any, Operation], None]
 
 
 class _Row(msgspec.Struct, array_like=True):
@@ -83,7 +86,7 @@ class Slot:
         self.key = key
         self.model = model
         self.updates = 0  # how often the model has learned
-        self.last_seen = 0  # log time of the last accepted event
+        self.last_seen = -1  # log time of the last accepted event; -1: none yet
         self.last_learned = 0  # log time of the last update; 0: never
         self.baseline = Baseline()
         self.waiting: list[Parked] = []
@@ -93,7 +96,7 @@ class Slot:
         # else the durable row; then the journal's operations.
         self.base: bytes | None = None
         self.fresh = True
-        self.journal: list[tuple[Any, Any]] = []
+        self.journal: list[Operation] = []
 
 
 class Slots:
@@ -132,7 +135,7 @@ class Slots:
         slot = self._hot.get(key)
         if slot is not None:
             self._hot.move_to_end(key)
-            if self._idle_ms is None or now - slot.last_seen <= self._idle_ms or not slot.last_seen:
+            if self._idle_ms is None or now - slot.last_seen <= self._idle_ms or slot.last_seen < 0:
                 return slot
             slot = None
         else:
@@ -183,8 +186,12 @@ class Slots:
         while len(self._hot) > self._hot_max:
             self._hot.popitem(last=False)
 
-    def rebuild(self, cell: Slot, learn: Learn) -> None:
-        """Make a cell's model again, as it was before the operation that broke it."""
+    def rebuild(self, cell: Slot, replay: Replay) -> None:
+        """Make a cell's model again, as it was before the operation that broke it.
+
+        What came out is the new starting point: if every event breaks the model, no operation is
+        done again more than once.
+        """
         if cell.base is not None:
             model = codec.decode(cell.base)
         elif cell.fresh:
@@ -194,8 +201,11 @@ class Slots:
             durable = self._rows.get(name)
             assert durable is not None
             model = codec.decode(_open(cell.key, durable).model)
-        for x, y in cell.journal:
-            learn(model, x, y)
+        for operation in cell.journal:
+            replay(model, operation)
+        if cell.journal:
+            cell.base = codec.encode(model)
+            cell.journal.clear()
         cell.model = model
 
     def sweep(self, rows: Iterable[tuple[bytes, bytes]], now: int) -> list[bytes]:
@@ -228,7 +238,7 @@ class Slots:
                 del self._hot[key]
 
 
-def record(cell: Slot, operations: Iterable[tuple[Any, Any]]) -> None:
+def record(cell: Slot, operations: Iterable[Operation]) -> None:
     """Put learn operations into the journal; a long journal becomes a new starting point."""
     cell.journal.extend(operations)
     if len(cell.journal) >= JOURNAL_MAX:
