@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaError
@@ -36,21 +37,40 @@ class ControlLog:
         self._topic = topic
         self._worker = worker
         self._on_accepted = on_accepted
-        self._producer = AIOKafkaProducer(bootstrap_servers=bootstrap, acks="all")
-        # Metadata and positions are fixed by hand: this consumer belongs to no group.
-        self._consumer = AIOKafkaConsumer(
-            bootstrap_servers=bootstrap,
-            enable_auto_commit=False,
-            auto_offset_reset="earliest",
-            fetch_max_wait_ms=50,
-            isolation_level="read_committed",
-        )
+        self._bootstrap = bootstrap
+        self._producer: AIOKafkaProducer
+        self._consumer: AIOKafkaConsumer
+        self._taken = AsyncExitStack()
         self._changed = asyncio.Condition()
         self._accepted: asyncio.Queue[control.Accepted] = asyncio.Queue()
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
+        try:
+            await self._start()
+        except BaseException:
+            await self.stop()
+            raise
+
+    async def stop(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._taken.aclose()
+
+    async def _start(self) -> None:
+        self._producer = AIOKafkaProducer(bootstrap_servers=self._bootstrap, acks="all")
+        self._taken.push_async_callback(self._producer.stop)
         await self._producer.start()
+        # This consumer belongs to no group: every worker reads the whole log.
+        self._consumer = AIOKafkaConsumer(
+            bootstrap_servers=self._bootstrap,
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            fetch_max_wait_ms=50,
+            isolation_level="read_committed",
+        )
+        self._taken.push_async_callback(self._consumer.stop)
         await self._consumer.start()
         partition = TopicPartition(self._topic, 0)
         self._consumer.assign([partition])
@@ -66,13 +86,6 @@ class ControlLog:
         ]
         for task in self._tasks:
             task.add_done_callback(self._ended)
-
-    async def stop(self) -> None:
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self._consumer.stop()
-        await self._producer.stop()
 
     async def append(self, record: control.ControlRecord) -> int:
         """Append, and return the offset once this worker has read the record back.

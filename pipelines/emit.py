@@ -9,6 +9,7 @@ durable only when a `drain` that began afterwards has returned.
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.producer.message_accumulator import BatchBuilder
@@ -27,14 +28,15 @@ class Emitter:
     """
 
     def __init__(self, bootstrap: str, *, idempotent: bool, batch_bytes: int = 262_144) -> None:
-        self._producer = AIOKafkaProducer(
-            bootstrap_servers=bootstrap,
-            acks="all",
-            enable_idempotence=idempotent,
-            max_batch_size=batch_bytes,
-            max_request_size=4 * 1024 * 1024,
-            linger_ms=0,
-        )
+        self._settings: dict[str, Any] = {
+            "bootstrap_servers": bootstrap,
+            "acks": "all",
+            "enable_idempotence": idempotent,
+            "max_batch_size": batch_bytes,
+            "max_request_size": 4 * 1024 * 1024,
+            "linger_ms": 0,
+        }
+        self._producer: AIOKafkaProducer
         self._open: dict[Partition, BatchBuilder] = {}
         self._full: list[tuple[Partition, BatchBuilder]] = []
         self._in_flight: set[asyncio.Future[object]] = set()
@@ -42,6 +44,7 @@ class Emitter:
         self._failure: BaseException | None = None
 
     async def start(self) -> None:
+        self._producer = AIOKafkaProducer(**self._settings)
         await self._producer.start()
 
     async def stop(self) -> None:

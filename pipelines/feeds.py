@@ -37,11 +37,16 @@ class EventProducer:
     """
 
     def __init__(self, bootstrap: str) -> None:
-        self._producer = AIOKafkaProducer(
-            bootstrap_servers=bootstrap, acks="all", max_request_size=4 * 1024 * 1024, linger_ms=1
-        )
+        self._bootstrap = bootstrap
+        self._producer: AIOKafkaProducer
 
     async def start(self) -> None:
+        self._producer = AIOKafkaProducer(
+            bootstrap_servers=self._bootstrap,
+            acks="all",
+            max_request_size=4 * 1024 * 1024,
+            linger_ms=1,
+        )
         await self._producer.start()
 
     async def stop(self) -> None:
