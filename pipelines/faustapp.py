@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import faust
@@ -23,7 +24,12 @@ class FaustApp(faust.App):
     """No web server, no directory of its own, no leader, no acknowledgements."""
 
     def __init__(
-        self, config: Config, bootstrap: str, positions: ReadingPositions, settled: asyncio.Event
+        self,
+        config: Config,
+        bootstrap: str,
+        positions: ReadingPositions,
+        settled: asyncio.Event,
+        ended: Callable[[asyncio.Future[Any]], None],
     ) -> None:
         super().__init__(
             config.app,
@@ -44,9 +50,7 @@ class FaustApp(faust.App):
             broker_heartbeat_interval=config.session_timeout_s / 4,
             broker_request_timeout=max(REQUEST_TIMEOUT_S, config.session_timeout_s * 2),
         )
-        self.transport = ChunkTransport(
-            bootstrap, self, positions, fetch_wait_ms=config.fetch_wait_ms
-        )
+        self.transport = ChunkTransport(config, bootstrap, self, positions, ended)
         self.conductor._resubscribe_sleep_lock_seconds = RESUBSCRIBE_PAUSE_S
         self.flowing: frozenset[str] = frozenset()  # topics whose partitions are given out
         self._is_settled = settled

@@ -68,6 +68,7 @@ class Streams:
         self._hooks = hooks
         self._app: FaustApp | None = None
         self._starting: asyncio.Task[None] | None = None
+        self._watching: asyncio.Task[None] | None = None
         self._agents: dict[str, Any] = {}
         self._owned: set[Partition] = set()
         self._changing = asyncio.Lock()  # one change of the subscription at a time
@@ -189,12 +190,18 @@ class Streams:
     # -- the app's life ----------------------------------------------------------------------
 
     def _new_app(self) -> FaustApp:
-        app = FaustApp(self._config, self._bootstrap, self._positions, self._settled)
+        app = FaustApp(self._config, self._bootstrap, self._positions, self._settled, self._ended)
         signals: Any = app  # mode's types of signal handlers fit no function that names a parameter
         signals.on_rebalance_complete.connect(self._assign)
         signals.on_partitions_revoked.connect(self._revoke)
-        asyncio.ensure_future(app.wait_until_stopped()).add_done_callback(self._ended)
+        self._watching = asyncio.create_task(self._watch(app), name="faust watch")
+        self._watching.add_done_callback(self._ended)
         return app
+
+    async def _watch(self, app: FaustApp) -> None:
+        await app.wait_until_stopped()
+        if app.crash_reason is not None:
+            raise app.crash_reason
 
     async def _close(self, app: FaustApp) -> None:
         if self._starting is not None and not self._starting.done():

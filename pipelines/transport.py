@@ -18,7 +18,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from aiokafka.structs import TopicPartition
@@ -26,6 +26,7 @@ from faust.transport.drivers import aiokafka as stock
 from faust.types import TP, AppT, ConsumerMessage
 from yarl import URL
 
+from headrace.config import Config
 from headrace.pipelines.fetchthread import FetchThread
 from headrace.pipelines.order import Chunk, PartitionOrder
 from headrace.ports import ReadingPositions
@@ -129,7 +130,19 @@ class ChunkConsumer(stock.Consumer):
         return FetchThread(self, loop=self.loop, beacon=self.beacon)
 
     async def _drain_messages(self, fetcher: Any) -> None:
-        """Fetch and deliver until the fetcher is stopped; Faust runs it as the fetcher's task."""
+        """Fetch and deliver until the fetcher is stopped; Faust runs it as the fetcher's task.
+
+        A failure ends reading and is told to `ended`. Faust must not see it: it would tear down
+        some of its services, and the others would log about that.
+        """
+        draining = asyncio.ensure_future(self._drain(fetcher))
+        draining.add_done_callback(self.transport.ended)
+        try:
+            await asyncio.wait({draining})
+        finally:
+            draining.cancel()
+
+    async def _drain(self, fetcher: Any) -> None:
         while not (self.should_stop or fetcher.should_stop):
             try:
                 chunks, _ = await self._wait_next_records(POLL_WAIT_S)
@@ -285,8 +298,14 @@ class ChunkTransport(stock.Transport):
     Consumer = ChunkConsumer
 
     def __init__(
-        self, bootstrap: str, app: AppT, positions: ReadingPositions, *, fetch_wait_ms: int = 50
+        self,
+        config: Config,
+        bootstrap: str,
+        app: AppT,
+        positions: ReadingPositions,
+        ended: Callable[[asyncio.Future[Any]], None],
     ) -> None:
         super().__init__([URL(f"kafka://{server}") for server in bootstrap.split(",")], app)
+        self.fetch_wait_ms = config.fetch_wait_ms
         self.positions = positions
-        self.fetch_wait_ms = fetch_wait_ms
+        self.ended = ended  # is told what has come to its end, and looks for an error in it

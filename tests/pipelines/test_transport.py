@@ -51,9 +51,12 @@ class Log:
         self.sought: list[int] = []
         self.group: int | None = None
         self.first = 0
+        self.fails: Exception | None = None
 
     async def getmany(self, active: Any, wait_s: float) -> dict[TP, Chunk]:
         await asyncio.sleep(0)
+        if self.fails is not None:
+            raise self.fails
         here = [o for o in self.offsets if o >= self.position][: self.step]
         if not here:
             return {}
@@ -88,6 +91,7 @@ class Driven(NamedTuple):
     log: Log
     positions: Positions
     delivered: asyncio.Queue[Chunk]
+    ended: list[asyncio.Future[Any]]  # what the driver has said to be over
 
     async def chunk(self) -> Chunk:
         async with asyncio.timeout(5):
@@ -113,8 +117,9 @@ class Driven(NamedTuple):
 @pytest.fixture
 async def driven() -> AsyncIterator[Driven]:
     positions, log = Positions(), Log(range(100))
+    ended: list[asyncio.Future[Any]] = []
     delivered: asyncio.Queue[Chunk] = asyncio.Queue()
-    app = FaustApp(Config(), "127.0.0.1:1", positions, asyncio.Event())
+    app = FaustApp(Config(), "127.0.0.1:1", positions, asyncio.Event(), ended.append)
     consumer = app.chunks
     consumer._thread.thread_loop.close()  # of the thread that the log stands in for
     consumer._thread = log  # type: ignore[assignment]
@@ -126,7 +131,7 @@ async def driven() -> AsyncIterator[Driven]:
     consumer.resume_partitions({AT})
     fetcher = SimpleNamespace(should_stop=False)
     draining = asyncio.create_task(consumer._drain_messages(fetcher))
-    yield Driven(consumer, log, positions, delivered)
+    yield Driven(consumer, log, positions, delivered, ended)
     fetcher.should_stop = True
     consumer.stop_flow()
     consumer.resume_flow()
@@ -255,6 +260,18 @@ async def test_a_rebalance_waits_for_the_chunk_in_work(driven: Driven) -> None:
     driven.consumer.end(chunk)
     await asyncio.wait_for(waiting, 1)
     assert not await driven.consumer.begin(waiting_chunk)
+
+
+async def test_a_fetch_that_fails_is_told_and_ends_reading(driven: Driven) -> None:
+    """The service hears of it once, and Faust does not tear itself down meanwhile."""
+    await driven.consumer.perform_seek()
+    await driven.learn()
+    driven.log.fails = StateError("the log is cut")
+    for _ in range(50):
+        await asyncio.sleep(0)
+    (draining,) = driven.ended
+    assert draining.exception() is driven.log.fails
+    assert not driven.consumer.crashed
 
 
 def consumer_at(position: int) -> Any:
