@@ -14,7 +14,7 @@ from headrace.models import seeds
 from headrace.models.catalog_data import OUT
 from headrace.models.catalog_types import TYPES, Parameter, complaint, wants_text_only
 from headrace.models.codec_plans import build_plan
-from headrace.models.panics import FAILURES, is_panic
+from headrace.models.panics import failures
 
 if TYPE_CHECKING:
     from headrace.models.catalog import Entry
@@ -77,11 +77,7 @@ class Builder:
             return _BAD
         try:
             return entry.cls(*positional, **keywords)
-        except FAILURES as error:
-            return self._wrong(path, f"{name} refuses its parameters: {error}")
-        except BaseException as error:
-            if not is_panic(error):
-                raise
+        except failures() as error:
             return self._wrong(path, f"{name} refuses its parameters: {error}")
 
     def _step(self, data: Any, path: str) -> Any:

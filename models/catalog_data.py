@@ -1,7 +1,7 @@
 """What was measured of each estimator: its cost, and why it is out of the catalog.
 
-Each figure and each reason is held by a test: `tests/models/test_checks.py` runs the laws over every
-estimator that River has, and what is here must be what breaks one.
+Each figure and each reason is held by a test: `tests/models/test_checks.py` runs the laws over
+every estimator that River has, and what is here must be what breaks one.
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ OUT: Final[dict[str, str]] = {
     "utils.TimeRolling": "it needs a time with each value, which a pipeline does not hand on",
 }
 
-# By estimator, by the rule of `headrace.models.costs`: class, bytes after 300 events, microseconds per
-# event. `python -m tests.models.instances` prints them anew.
+# By estimator, by the rule of `headrace.models.costs`: class, bytes after 300 events, microseconds
+# per event. `python -m tests.models.instances` prints them anew.
 COST: Final[dict[str, tuple[Cost, int, int]]] = {
     "anomaly.HalfSpaceTrees": ("heavy", 92369, 46),
     "anomaly.LODA": ("medium", 27674, 184),

@@ -19,8 +19,8 @@ the code. `headrace catalog NAME` shows the same on the command line.
 named; {out} may not, and the last table says why. Each estimator in the catalog keeps the laws of
 `headrace.models.checks` on every instance that River's own unit tests make: written, read in a new
 process and continued it is the same bit for bit; asking it changes no state; its answers equal
-River's; its learning stays finite; its bytes are canonical; no set's order decides anything. Deploying
-checks them again on the pipeline of the spec.
+River's; its learning stays finite; its bytes are canonical; no set's order decides anything.
+Deploying checks them again on the pipeline of the spec.
 
 **Cost**, by measurement: 300 made-up events of six features, predict then learn, with default
 parameters. `heavy`: more than 50,000 bytes or 400 µs per event, for `scope: shared` only; `medium`:

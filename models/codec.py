@@ -27,7 +27,7 @@ from headrace.models.codec_tags import CODEC_VERSION
 from headrace.models.codec_writer import UnsupportedType, Writer
 from headrace.models.ordered import OrderedSet
 from headrace.models.own import own_classes
-from headrace.models.panics import FAILURES, is_panic
+from headrace.models.panics import failures
 
 __all__ = [
     "MAX_BYTES",
@@ -101,15 +101,8 @@ def decode(data: bytes, *, sets: type[set[Any]] = set) -> Any:
             raise ValueError(f"codec {envelope.version}, and this build reads {CODEC_VERSION}")
         reader = Reader(class_table(), _plans(bytes(envelope.classes)), sets)
         return reader.root(envelope.value, envelope.deferred)
-    except _BAD_BYTES as error:
+    except failures(MemoryError, msgspec.MsgspecError) as error:
         raise CodecError(f"not the bytes of a model: {error}") from error
-    except BaseException as error:
-        if not is_panic(error):
-            raise
-        raise CodecError(f"not the bytes of a model: {error}") from None
-
-
-_BAD_BYTES: Final = (*FAILURES, MemoryError, msgspec.MsgspecError)
 
 
 def digest(data: bytes) -> str:

@@ -62,8 +62,9 @@ def ask_river(model: Any, x: Any) -> Any:
 
 
 def _asked(model: Any, x: Any, predict: Any, shares: Any, others: tuple[Any, Any]) -> Any:
-    last = _last(model)
-    if isinstance(last, base.Classifier) and not isinstance(last, base.MultiLabelClassifier):
+    last: Any = _last(model)
+    labels = isinstance(last, base.MultiLabelClassifier)
+    if isinstance(last, base.Classifier) and not labels:
         if type(last).predict_proba_one is base.Classifier.predict_proba_one:
             return predict(model, x)
         try:

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import Final
 
+_PANIC_MODULE: Final = "pyo3_runtime"
+
 # River's Python code raises these on values that it does not take.
 FAILURES: Final = (
     ArithmeticError, AssertionError, AttributeError, LookupError, NotImplementedError,
@@ -22,13 +24,14 @@ def is_panic(error: BaseException) -> bool:
     >>> is_panic(KeyboardInterrupt()), is_panic(ValueError())
     (False, False)
     """
-    return type(error).__module__ == "pyo3_runtime"
+    return type(error).__module__ == _PANIC_MODULE
 
 
-def is_failure(error: BaseException) -> bool:
-    """Tell whether `error` is what a model raises, a panic included.
+def failures(*more: type[BaseException]) -> tuple[type[BaseException], ...]:
+    """What a model raises, panics included: to be caught with `except failures()`.
 
-    >>> is_failure(KeyError("x")), is_failure(KeyboardInterrupt())
-    (True, False)
+    The class of a panic is made at the first panic, so it is looked up when something is caught,
+    which is when Python evaluates this. `more` are caught as well.
     """
-    return isinstance(error, FAILURES) or is_panic(error)
+    panics = (cls for cls in BaseException.__subclasses__() if cls.__module__ == _PANIC_MODULE)
+    return (*FAILURES, *panics, *more)

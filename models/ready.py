@@ -1,7 +1,7 @@
 """When a read of an estimator writes nothing: the condition for each that may write.
 
-Found by `headrace.models.checks.predict_changes_no_state`, which the tests run over every estimator;
-what is not listed here is always read directly.
+Found by `headrace.models.checks.predict_changes_no_state`, which the tests run over every
+estimator; what is not listed here is always read directly.
 """
 
 from __future__ import annotations

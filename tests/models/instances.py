@@ -12,14 +12,7 @@ from typing import Any, NamedTuple
 from river import base, compose
 from river.checks.utils import seed_params
 
-from headrace.models.catalog import (
-    MODULES,
-    build,
-    catalog,
-    estimator_kinds,
-    kind_of_class,
-    out_of_catalog,
-)
+from headrace.models.catalog import MODULES, build, catalog, estimator_kinds, kind_of_class
 from headrace.models.catalog_build import Builder
 from headrace.models.own import own_classes
 
@@ -75,8 +68,11 @@ TEXT = ("feature_extraction.BagOfWords", "feature_extraction.TFIDF", "preprocess
 OUT_PARAMS: dict[str, dict[str, Any]] = {"feature_selection.PoissonInclusion": {"p": 0.3}}
 # They raise for an event that lacks a feature.
 NEED_ALL = (
-    "cluster.CluStream", "compose.Grouper", "feature_extraction.Agg", "feature_extraction.TargetAgg",
-)  # fmt: skip
+    "cluster.CluStream",
+    "compose.Grouper",
+    "feature_extraction.Agg",
+    "feature_extraction.TargetAgg",
+)
 
 
 class Instance(NamedTuple):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 import datetime
 import functools
 import math
@@ -116,7 +117,7 @@ def test_order_of_a_dict_is_state_and_order_of_a_set_is_not() -> None:
     """River sums in dict order, so that order is kept and differs; sets are written sorted."""
     assert encode({"a": 1, "b": 2}) != encode({"b": 2, "a": 1})
     words = [f"word{number}" for number in range(50)]
-    assert encode(set(words)) == encode(set(reversed(words)))
+    assert encode(set(words)) == encode({*words[25:], *words[:25]})
 
 
 def test_equal_models_have_equal_bytes_whatever_their_history() -> None:
@@ -195,9 +196,9 @@ def test_what_is_not_in_the_table_is_refused_by_name() -> None:
             continue
         with pytest.raises(UnsupportedType, match=text):
             encode(item)
-    with pytest.raises(UnsupportedType, match="LinearRegression.extra: .*Mine"):
-        model = linear_model.LinearRegression()
-        vars(model)["extra"] = Mine()
+    model = linear_model.LinearRegression()
+    vars(model)["extra"] = Mine()
+    with pytest.raises(UnsupportedType, match=r"LinearRegression.extra: .*Mine"):
         encode(model)
 
 
@@ -271,10 +272,8 @@ def test_a_flipped_byte_is_another_model_or_an_error_but_never_a_crash(data: Any
     spot = data.draw(st.integers(0, len(_TRAINED) - 1))
     byte = data.draw(st.integers(0, 255))
     damaged = _TRAINED[:spot] + bytes([byte]) + _TRAINED[spot + 1 :]
-    try:
+    with contextlib.suppress(CodecError):
         decode(damaged)
-    except CodecError:
-        pass
     assert (digest(damaged) == digest(_TRAINED)) == (damaged == _TRAINED)
 
 

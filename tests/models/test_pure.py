@@ -75,13 +75,12 @@ def test_predict_then_learn_by_pure_reads_is_rivers_own_score(model: Any) -> Non
 
 def test_no_read_writes_into_any_part_of_a_pipeline() -> None:
     """Known, unseen and missing features in a pipeline with a scaler, a union and a filter."""
+    scaled: Any = preprocessing.StandardScaler() | linear_model.LinearRegression()
     model: Any = compose.Pipeline(
         preprocessing.StandardScaler(),
         anomaly.QuantileFilter(anomaly.OneClassSVM(), q=0.9),
         compose.TransformerUnion(preprocessing.MinMaxScaler(), compose.Discard("hour")),
-        ensemble.BaggingRegressor(
-            preprocessing.StandardScaler() | linear_model.LinearRegression(), n_models=2, seed=1
-        ),
+        ensemble.BaggingRegressor(scaled, n_models=2, seed=1),
     )
     for x, y in events_for(linear_model.LinearRegression(), 40):
         before = encode(model)
@@ -96,7 +95,7 @@ def test_a_rating_for_an_unknown_user_draws_nothing() -> None:
     ours, theirs = (reco.BiasedMF(n_factors=3, seed=1) for _ in range(2))
     for x, y in events_for(ours, 50):
         said = pure.rate(ours, **x)
-        assert said == pure.rate(ours, **x) == theirs.predict_one(**x)  # type: ignore[no-untyped-call]
+        assert said == pure.rate(ours, **x) == theirs.predict_one(**x)
         learn(ours, x, y)
         learn(theirs, x, y)
     assert encode(ours) == encode(theirs)
