@@ -9,6 +9,7 @@ import msgspec
 from headrace.errors import Violation
 from headrace.models.metrics import families, works_with
 from headrace.models.paths import Path, parse_path
+from headrace.models.rehearsal import rehearse
 from headrace.models.spec_model import Kind, heavy_names, last_step, two_classes_only
 from headrace.models.spec_parts import Adjust, Label, Recommend, Score, ValueType, Verdict
 from headrace.models.spec_reader import did_you_mean
@@ -63,6 +64,9 @@ def check_rules(sections: Sections, estimator: Any, kind: Kind | None) -> list[V
         _check_metrics(sections, kind, found)
         if kind != "ranker" and not sections.features and sections.features_sound:
             found.append(Violation("$.features", "is required", "what is not listed is not seen"))
+        if sections.features and not found and sections.features_sound:
+            failure = rehearse(estimator, sections.features, kind)
+            found += [] if failure is None else [failure]
     return found
 
 
@@ -196,7 +200,8 @@ def _check_metrics(sections: Sections, kind: Kind, found: list[Violation]) -> No
         elif not works_with(name, kind):
             found.append(Violation(where, f"{name} cannot judge a {kind} model"))
         elif name == "HitRate" and not isinstance(sections.decide, Recommend):
-            found.append(Violation(where, "HitRate judges recommendations: decide: {recommend: …}"))
+            text = "HitRate judges recommendations: decide: {recommend: …}"
+            found.append(Violation(where, text))
         elif name != "HitRate" and sections.label is None and sections.label_sound:
             found.append(Violation(where, f"{name} needs a label to compare with"))
 

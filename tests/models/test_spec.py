@@ -242,6 +242,19 @@ def test_other_topics_and_keys_come_later(path: str, value: Any, where: str) -> 
     assert violations(changed(FRAUD, path, value))[where].startswith(text)
 
 
+def test_a_model_that_cannot_take_the_features() -> None:
+    """A text that walks into a model of numbers is found before every event fails on it."""
+    data = changed(FRAUD, "features/merchant", {"type": "category"})
+    found = violations(data)
+    assert "fails on events of the declared features" in found["$.model"]
+    assert "`merchant` reaches the model as a text" in found["$.model"]
+    for works in (
+        "tree.HoeffdingTreeClassifier",
+        [{"compose.Discard": ["merchant"]}, *data["model"]],
+    ):
+        assert spec_from_data(data | {"model": works}).kind == "binary"
+
+
 def test_heavy_models_are_shared() -> None:
     """A forest per key would exhaust the worker; one for all keys may be deployed."""
     data = changed(FRAUD, "model", "forest.ARFClassifier")

@@ -163,6 +163,7 @@ def double(x: dict[str, float]) -> dict[str, float]:
 
 
 DISTANCE: Any = lambda a, b: 0.0  # noqa: E731 - as notebooks have them
+ENGINE = "$.model.ensemble.BaggingClassifier.model.neighbors.KNNClassifier.engine"
 NUMBERED: Any = {1: "a"}
 
 
@@ -182,7 +183,7 @@ class Mine(linear_model.LinearRegression):
         (
             ensemble.BaggingClassifier(neighbors.KNNClassifier(engine=neighbors.LazySearch(
                 dist_func=DISTANCE))),
-            "$.model.ensemble.BaggingClassifier.model.neighbors.KNNClassifier.engine.neighbors.LazySearch.dist_func",
+            ENGINE + ".neighbors.LazySearch.dist_func",
             "a function",
         ),
         (
