@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import asyncio
 
+import msgspec
+
 from headrace.clock import new_id
 from headrace.errors import RequestError, SpecError, UnavailableError, Violation
 from headrace.models.checks import require_lawful
@@ -49,7 +51,12 @@ class Commands:
         # Before the command is in the log: a topic that cannot be used is then the caller's to
         # mend, and not a command that every worker fails to carry out.
         await self._worker.topics.ensure(checked.emit_topic, partitions=partitions, ours=False)
-        return await self._submit(record)
+        new = checked.source.topic not in self._worker.streams.topics
+        effect = await self._submit(record)
+        if new and effect.changed:
+            note = f"topic {checked.source.topic!r} was not read before: joining it took a moment"
+            return msgspec.structs.replace(effect, note=note)
+        return effect
 
     async def dry_run(self, spec: bytes) -> DryRun:
         """What the spec would do with the last 200 records. Deploys nothing."""

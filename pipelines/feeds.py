@@ -12,6 +12,7 @@ from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 
 from headrace.errors import EventError, RequestError, UnavailableError
 from headrace.models.guard import Guard, Refusal
+from headrace.models.spec import Spec
 from headrace.pipelines import quarantine, reader
 from headrace.pipelines.shards import spec_of
 from headrace.pipelines.worker import Worker
@@ -107,14 +108,23 @@ class Feedback:
     def __init__(self, worker: Worker, producer: EventProducer) -> None:
         self._worker = worker
         self._producer = producer
+        self._guards: dict[str, Guard] = {}
 
     async def append(self, agent: str, key: str, event: bytes) -> Position:
         """Raises EventError for an event that the agent would quarantine."""
+        self._worker.check_ready()
         spec = spec_of(self._worker.controls.registry.get(agent))
-        admitted = Guard(spec).admit(_Incoming(key.encode(), event))
+        admitted = self._guard(spec).admit(_Incoming(key.encode(), event))
         if isinstance(admitted, Refusal):
             raise EventError(admitted.code, admitted.text, path=admitted.path)
         return await self._producer.send(spec.source.topic, key.encode(), event)
+
+    def _guard(self, spec: Spec) -> Guard:
+        """The agent's guard; one is kept per agent, as making one takes a millisecond."""
+        guard = self._guards.get(spec.agent)
+        if guard is None or guard.spec is not spec:
+            guard = self._guards[spec.agent] = Guard(spec)
+        return guard
 
 
 class Decisions:
@@ -125,6 +135,7 @@ class Decisions:
 
     async def watch(self, agent: str, *, from_start: bool, follow: bool) -> AsyncIterator[bytes]:
         """The agent's decision records, of this and earlier epochs, as they were written."""
+        self._worker.check_ready()
         topic = self._worker.controls.registry.get(agent).deploy.emit_topic
         partitions = await self._worker.topics.partition_count(topic)
         where = [Partition(topic, number) for number in range(partitions)]
@@ -137,6 +148,7 @@ class Decisions:
         self, agent: str | None, *, from_start: bool, follow: bool
     ) -> AsyncIterator[bytes]:
         """Quarantined events, of one agent or of all."""
+        self._worker.check_ready()
         where = [Partition(self._worker.quarantine_topic, 0)]
         async for record in reader.follow(
             self._worker.broker.bootstrap, where, from_start=from_start, stop_at_end=not follow

@@ -71,7 +71,10 @@ class LiveShards:
         if deployment.paused:
             state = "paused"
         elif not shards:
-            state, note = "starting", "no shard of it is open on this worker yet"
+            topic = deployment.deploy.spec["source"]["topic"]
+            there = self._worker.topics.known_partition_count(topic)
+            state = "starting"
+            note = "its shards are being opened" if there else f"there is no topic {topic!r}"
         return AgentView(
             name=deployment.agent,
             spec_version=deployment.spec_version,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections.abc import Callable, Iterable
 
@@ -11,7 +12,7 @@ from headrace.errors import ForeignStateError
 from headrace.logs import fields
 from headrace.models.decisions import Origin
 from headrace.models.learner import Learner
-from headrace.models.spec import Spec, spec_from_data
+from headrace.models.spec import Spec, load_spec
 from headrace.pipelines import control, reader
 from headrace.pipelines.controllog import ControlLog
 from headrace.pipelines.logidentity import check_log
@@ -21,6 +22,10 @@ from headrace.state.store import ShardStore, StoreOptions
 from headrace.views import Partition
 
 log = logging.getLogger(__name__)
+
+
+SPECS_KEPT = 1_000
+"""Specs kept in read form; reading one builds its model, which takes milliseconds."""
 
 
 class Site(msgspec.Struct, frozen=True, kw_only=True):
@@ -38,7 +43,12 @@ class Site(msgspec.Struct, frozen=True, kw_only=True):
 
 def spec_of(deployment: control.Deployment) -> Spec:
     """The spec as it was deployed."""
-    return spec_from_data(deployment.deploy.spec)
+    return _read_spec(msgspec.json.encode(deployment.deploy.spec))
+
+
+@functools.lru_cache(maxsize=SPECS_KEPT)
+def _read_spec(text: bytes) -> Spec:
+    return load_spec(text)
 
 
 class Shards:

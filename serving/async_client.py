@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    AsyncIterator,
+    Callable,
+    Iterable,
+    Mapping,
+)
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, Unpack
@@ -119,7 +126,7 @@ class AsyncClient:
 
     async def watch_decisions(
         self, agent: str, *, from_start: bool = False, follow: bool = True
-    ) -> AsyncIterator[dict[str, Any]]:
+    ) -> AsyncGenerator[dict[str, Any], None]:
         """Decision records as they are made; `follow=False` ends where the log ends now."""
         request = calls.asked(
             decision_pb2.WatchDecisionsRequest,
@@ -132,7 +139,7 @@ class AsyncClient:
 
     async def watch_quarantine(
         self, agent: str | None = None, *, from_start: bool = False, follow: bool = True
-    ) -> AsyncIterator[dict[str, Any]]:
+    ) -> AsyncGenerator[dict[str, Any], None]:
         """Quarantined events, of one agent or of all."""
         request = calls.asked(
             decision_pb2.WatchQuarantineRequest,

@@ -72,7 +72,7 @@ class Config:
     control_timeout_s: Seconds = 10.0  # until a control record must have taken effect
     descriptors_max: Annotated[int, Meta(ge=64)] = 4_096  # budget of open files for all shards
     message_bytes_max: Annotated[int, Meta(ge=1_024, le=1 << 30)] = 4 << 20  # of a gRPC message
-    streams_max: Count = 64  # at a time on one gRPC connection
+    streams_max: Count = 1_024  # at a time on one gRPC connection; calls count until cleared
     sources: Mapping[str, str] = dataclasses.field(
         default_factory=dict, repr=False, compare=False
     )  # setting -> where its value comes from; absent: the default

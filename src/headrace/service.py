@@ -105,10 +105,10 @@ class Service:
                 streams_per_connection=config.streams_max,
             ),
         )
+        self._taken.push_async_callback(self._server.stop)
         port = await self._server.start()
         self.grpc_address = f"{config.grpc_host}:{port}"
         self.metrics_port = self._server.metrics_port
-        self._taken.push_async_callback(self._server.stop)
         await self.events.start()
         self._taken.push_async_callback(self.events.stop)
         self._taken.push_async_callback(self.worker.stop)
