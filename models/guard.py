@@ -20,7 +20,7 @@ from headrace.models.paths import MISSING, lookup
 from headrace.models.spec import Spec
 from headrace.models.spec_reader import did_you_mean
 from headrace.models.typed_reader import TypedReader
-from headrace.models.wants import checked, feature_want, milliseconds, wants_of
+from headrace.models.wants import checked, milliseconds, wants_of
 from headrace.ports import Record
 
 MAX_EVENT_BYTES = 1 << 20
@@ -98,7 +98,7 @@ class Guard:
 
     def __init__(self, spec: Spec) -> None:
         wants = wants_of(spec)
-        self._features = spec.features
+        self._features = {name: wants[f"features.{name}"] for name in spec.features}
         self._wants = tuple(wants.values())
         reader = TypedReader(self._wants)
         self._decode = reader.decode
@@ -161,8 +161,7 @@ class Guard:
                 hint = did_you_mean(name, self._features)
                 found.append(("unknown_feature", Violation(f"features.{name}", text, hint)))
         values: list[Any] = []
-        for name, feature in self._features.items():
-            want = feature_want(name, feature)
+        for name, want in self._features.items():
             value = features.get(name)
             try:
                 values.append(None if value is None else checked(want, value))

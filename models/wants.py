@@ -13,7 +13,7 @@ import msgspec
 from headrace.errors import EventError
 from headrace.models.paths import Path, format_path, parse_path
 from headrace.models.spec import Spec
-from headrace.models.spec_parts import LARGEST, MAX_CATEGORY, Adjust, Feature, Recommend
+from headrace.models.spec_parts import LARGEST, MAX_CATEGORY, Adjust, Recommend
 from headrace.models.timestamps import to_milliseconds
 
 MAX_KEY = 512  # characters
@@ -53,7 +53,14 @@ def wants_of(spec: Spec) -> dict[str, Want]:
     key = parse_path(spec.source.key)
     wants = {"key": Want(name="key", path=key, kind="key", longest=MAX_KEY)}
     for name, feature in spec.features.items():
-        wants[f"features.{name}"] = feature_want(name, feature)
+        wants[f"features.{name}"] = Want(
+            name=name,
+            path=parse_path(feature.path),
+            kind="text" if feature.type == "category" else feature.type,
+            required=feature.missing == "reject",
+            low=feature.low,
+            high=feature.high,
+        )
     label = spec.label
     if label is not None:
         wants["label"] = Want(
@@ -78,18 +85,6 @@ def wants_of(spec: Spec) -> dict[str, Want]:
                 path = parse_path(text)
                 wants[role] = Want(name=role, path=path, kind="texts", required=False)
     return wants
-
-
-def feature_want(name: str, feature: Feature) -> Want:
-    """A feature's value, in an event or in a request."""
-    return Want(
-        name=name,
-        path=parse_path(feature.path),
-        kind="text" if feature.type == "category" else feature.type,
-        required=feature.missing == "reject",
-        low=feature.low,
-        high=feature.high,
-    )
 
 
 def _label_kind(label_type: str) -> Literal["number", "flag", "text"]:
