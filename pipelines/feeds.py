@@ -108,7 +108,7 @@ class Feedback:
     def __init__(self, worker: Worker, producer: EventProducer) -> None:
         self._worker = worker
         self._producer = producer
-        self._guards: dict[str, Guard] = {}
+        self._guards: dict[str, tuple[Spec, Guard]] = {}
 
     async def append(self, agent: str, key: str, event: bytes) -> Position:
         """Raises EventError for an event that the agent would quarantine."""
@@ -121,9 +121,10 @@ class Feedback:
 
     def _guard(self, spec: Spec) -> Guard:
         """The agent's guard; one is kept per agent, as making one takes a millisecond."""
-        guard = self._guards.get(spec.agent)
-        if guard is None or guard.spec is not spec:
-            guard = self._guards[spec.agent] = Guard(spec)
+        known, guard = self._guards.get(spec.agent, (None, None))
+        if guard is None or known is not spec:
+            guard = Guard(spec)
+            self._guards[spec.agent] = spec, guard
         return guard
 
 
