@@ -50,7 +50,7 @@ class Streams:
     them again; the two calls never overlap.
 
     What these three raise is a failure of the infrastructure: it goes into `failed`, nothing more
-    is read or committed, and whoever waits for `failed` stops the process.
+    is read, and whoever waits for `failed` stops the process.
     """
 
     def __init__(
@@ -74,6 +74,7 @@ class Streams:
         self._changing = asyncio.Lock()  # one change of the subscription at a time
         self._handing_over = asyncio.Lock()  # on_assigned and on_revoked never overlap
         self._settled = asyncio.Event()
+        self._stopping = False
 
     @property
     def topics(self) -> Collection[str]:
@@ -138,7 +139,12 @@ class Streams:
             await self._app.chunks.rewind(TP(*partition), offset)
 
     async def stop(self) -> None:
-        """Finish the chunk that is being used, give all partitions back, leave the group."""
+        """Finish the chunk that is being used, give all partitions back, leave the group.
+
+        A `subscribe` that is under way ends with UnavailableError.
+        """
+        self._stopping = True
+        self._settled.set()
         async with self._changing:
             if self._app is not None:
                 await self._close(self._app)
@@ -221,6 +227,8 @@ class Streams:
         while not done():
             if self.failed.done():
                 self.failed.result()
+            if self._stopping:
+                raise UnavailableError("not_ready", f"{otherwise}: the service is stopping")
             if asyncio.get_running_loop().time() > deadline:
                 raise UnavailableError("not_ready", f"{otherwise} after {SUBSCRIBE_WAIT_S:g} s")
             self._settled.clear()

@@ -249,10 +249,13 @@ class ChunkConsumer(stock.Consumer):
 
         Faust calls it with flow stopped, so no other chunk begins.
         """
-        async with asyncio.timeout(IDLE_WAIT_S):
-            while self._busy:
-                self._ended.clear()
-                await self._ended.wait()
+        try:
+            async with asyncio.timeout(IDLE_WAIT_S):
+                while self._busy:
+                    self._ended.clear()
+                    await self._ended.wait()
+        except TimeoutError as error:
+            raise TimeoutError(f"a chunk has been in work for {IDLE_WAIT_S:g} s") from error
         await self.commit()
 
     async def subscribe(self, topics: Iterable[str]) -> None:

@@ -11,6 +11,7 @@ import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
 from headrace.config import Config
+from headrace.errors import UnavailableError
 from headrace.pipelines.broker import Broker
 from headrace.pipelines.streams import Streams
 from headrace.pipelines.topics import Topics
@@ -340,6 +341,25 @@ async def test_streams_without_any_topic_start_and_stop(broker: Broker) -> None:
         assert reader.streams.end_offset(Partition("none", 0)) is None
         await reader.streams.unsubscribe("none")
         await reader.streams.rewind(Partition("none", 0), 0)
+    assert not reader.streams.failed.done()
+
+
+@pytest.mark.parametrize("flowing", [False, True])
+async def test_a_stop_does_not_wait_for_a_subscription(
+    broker: Broker, topics: Topics, flowing: bool
+) -> None:
+    """Ctrl-C during a deploy ends the service at once, whether it reads other topics or none."""
+    first, second = name("first"), name("second")
+    for topic in (first, second):
+        await topics.ensure(topic, partitions=1, ours=False)
+    reader = Reader(broker, name("group"))
+    if flowing:
+        await reader.streams.subscribe(first)
+    subscribing = asyncio.create_task(reader.streams.subscribe(second))
+    await asyncio.sleep(0.3)
+    await asyncio.wait_for(reader.streams.stop(), 3)
+    with pytest.raises(UnavailableError, match="stopping"):
+        await subscribing
     assert not reader.streams.failed.done()
 
 
