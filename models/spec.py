@@ -14,6 +14,7 @@ import msgspec
 
 from headrace.errors import SpecError, Violation
 from headrace.models.spec_dict import canonical_model, canonical_order, spec_to_dict
+from headrace.models.spec_limits import oversized
 from headrace.models.spec_model import Kind, build, kind_of, seed_of
 from headrace.models.spec_parts import (
     Adjust,
@@ -146,7 +147,9 @@ def spec_from_data(data: object) -> Spec:
     sections = read_sections(data, found)
     estimator, kind = None, None
     if sections.model is not None:
-        estimator, violations = build(sections.model, 0)
+        violations = oversized(sections.model, len(sections.features))
+        if not violations:
+            estimator, violations = build(sections.model, 0)
         found += violations
     if estimator is not None:
         kind = kind_of(estimator, sections.label_type)
