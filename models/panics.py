@@ -28,7 +28,7 @@ def is_panic(error: BaseException) -> bool:
 
 
 def failures(*more: type[BaseException]) -> tuple[type[BaseException], ...]:
-    """What a model raises, panics included: to be caught with `except failures()`.
+    """What a model raises, panics included, for an `except` clause.
 
     The class of a panic is made at the first panic, so it is looked up when something is caught,
     which is when Python evaluates this. `more` are caught as well.

@@ -16,7 +16,7 @@ from river import drift, linear_model, metrics, optim, preprocessing, stats, uti
 
 from headrace.errors import SpecError
 from headrace.models import ready
-from headrace.models.catalog import catalog, out_of_catalog
+from headrace.models.catalog import build_pipeline, catalog, out_of_catalog
 from headrace.models.catalog_data import COST
 from headrace.models.checks import (
     LAWS,
@@ -28,6 +28,8 @@ from headrace.models.checks import (
 from headrace.models.codec import decode, encode
 from headrace.models.costs import cost_class, measured_bytes
 from headrace.models.exercise import Event, ask_river, events_for, learn
+from headrace.models.rehearsal import made_up
+from headrace.models.spec_parts import Feature
 from tests.models.instances import NEED_ALL, Instance, candidates, cheapest, instances, parts
 
 ROOT = Path(__file__).parents[2]
@@ -245,6 +247,22 @@ def test_a_model_that_breaks_a_law_is_refused_with_the_law() -> None:
     assert texts == ["it says NaN or infinity after 1 finite events"]
     drawing = next(i for i in instances() if i.entry == "preprocessing.LDA")
     assert "depends on how often" in " ".join(v.text for v in check_estimator(drawing.model))
+
+
+def test_a_model_that_names_features_is_checked_with_events_that_have_them() -> None:
+    """Select raises for made-up events of other features, and is lawful with the spec's own."""
+    features = {
+        name: Feature(path=f"$.{name}", type="number", low=100.0, high=250.0)
+        for name in ("level", "flow")
+    }
+    model, wrong = build_pipeline(
+        [{"compose.Select": ["level", "flow"]}, "linear_model.LinearRegression"], seed=1
+    )
+    assert wrong == []
+    assert [violation.text for violation in check_estimator(model)] == [
+        "it raises KeyError: 'flow'"
+    ]
+    assert check_estimator(model, made_up(features, "regressor")) == []
 
 
 def test_a_law_notices_a_read_that_writes(monkeypatch: pytest.MonkeyPatch) -> None:
