@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
 from headrace.pipelines.broker import Broker, MemoryBroker
+from headrace.pipelines.topics import Topics
 
 
 @pytest.fixture(scope="session")
@@ -18,3 +19,12 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
     asyncio.run(running.start())
     yield running
     asyncio.run(running.stop())
+
+
+@pytest.fixture
+async def topics(broker: Broker) -> AsyncIterator[Topics]:
+    """Topics of the embedded broker."""
+    asked = Topics(broker)
+    await asked.start()
+    yield asked
+    await asked.stop()

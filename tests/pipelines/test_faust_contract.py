@@ -30,9 +30,7 @@ from headrace.pipelines.faustapp import FaustApp
 from headrace.pipelines.order import PartitionOrder
 from headrace.pipelines.transport import ChunkConsumer
 from headrace.views import Partition
-from tests.pipelines.test_streams import Reader, committed, name, produce, reading, topics
-
-__all__ = ["topics"]
+from tests.pipelines.small_worker import Reader, committed, name, produce, reading
 
 AT = TP("t", 0)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -11,14 +10,6 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from headrace.errors import StateError, UnavailableError
 from headrace.pipelines.broker import Broker, ClusterBroker, MemoryBroker
 from headrace.pipelines.topics import Topics
-
-
-@pytest.fixture
-async def topics(broker: Broker) -> AsyncIterator[Topics]:
-    asked = Topics(broker)
-    await asked.start()
-    yield asked
-    await asked.stop()
 
 
 async def test_a_topic_that_is_not_there_has_no_partitions(topics: Topics) -> None:
