@@ -8,14 +8,17 @@ thrown away.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from headrace.errors import Violation
-from headrace.models.checks import broken
+from headrace.models.checks import broken, require_lawful
 from headrace.models.exercise import Event, ask, learn
 from headrace.models.features import Assembly
 from headrace.models.spec_model import Kind
 from headrace.models.spec_parts import Feature
+
+if TYPE_CHECKING:
+    from headrace.models.spec import Spec
 
 EVENTS = 6
 
@@ -40,6 +43,12 @@ def rehearse(estimator: Any, features: Mapping[str, Feature], kind: Kind) -> Vio
         reach = "reaches the model as a text" if len(texts) == 1 else "reach the model as texts"
         hint = f"{named} {reach}: declare encode: onehot or encode: hash"
     return Violation("$.model", f"fails on events of the declared features: {text}", hint)
+
+
+def require_deployable(spec: Spec) -> None:
+    """Raise SpecError with every law that the spec's model breaks on events of its features."""
+    events = [] if spec.kind == "ranker" else made_up(spec.features, spec.kind)
+    require_lawful(spec.build_model(""), events)
 
 
 def made_up(features: Mapping[str, Feature], kind: Kind) -> list[Event]:

@@ -13,8 +13,8 @@ import msgspec
 
 from headrace.clock import new_id
 from headrace.errors import RequestError, SpecError, UnavailableError, Violation
-from headrace.models.checks import require_lawful
 from headrace.models.dryrun import examine, key_violation
+from headrace.models.rehearsal import require_deployable
 from headrace.models.spec import Spec, load_spec
 from headrace.pipelines import control, reader
 from headrace.pipelines.worker import Worker
@@ -34,7 +34,7 @@ class Commands:
         """Raises SpecError (all violations), ConflictError, RequestError `topic_missing`."""
         self._worker.check_ready()
         checked = load_spec(spec)
-        await asyncio.to_thread(require_lawful, checked.build_model(""))
+        await asyncio.to_thread(require_deployable, checked)
         partitions = await self._source(checked)
         if not partitions:
             partitions = await self._make_source(checked)
@@ -62,7 +62,7 @@ class Commands:
         """What the spec would do with the last 200 records. Deploys nothing."""
         self._worker.check_ready()
         checked = load_spec(spec)
-        await asyncio.to_thread(require_lawful, checked.build_model(""))
+        await asyncio.to_thread(require_deployable, checked)
         partitions = await self._source(checked)
         if not partitions:
             return DryRun(
