@@ -1,9 +1,8 @@
-"""A broker for all tests of this room, and services that come and go on it."""
+"""Services that come and go on a broker that outlives them, as a cluster does."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -11,7 +10,7 @@ from typing import NamedTuple
 import pytest
 
 from headrace.config import Config
-from headrace.pipelines.broker import Broker, MemoryBroker
+from headrace.pipelines.broker import Broker
 from headrace.service import Service
 from headrace.serving.client import AsyncClient
 
@@ -24,15 +23,6 @@ class Running(NamedTuple):
 
 
 Start = Callable[..., AbstractAsyncContextManager[Running]]
-
-
-@pytest.fixture(scope="session")
-def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
-    """An embedded broker that outlives the services, as a cluster does."""
-    running = MemoryBroker(tmp_path_factory.mktemp("broker"))
-    asyncio.run(running.start())
-    yield running
-    asyncio.run(running.stop())
 
 
 @pytest.fixture

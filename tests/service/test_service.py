@@ -237,7 +237,7 @@ async def test_delete_and_deploy_again_begins_a_new_epoch(start: Start) -> None:
 
 
 async def test_a_dry_run_counts_and_shows_examples(start: Start) -> None:
-    """«How many of the recent records would be accepted, and why not the others.»"""
+    """It says how many recent records would be accepted and why not the others; none is learned."""
     async with start() as (service, client):
         await client.deploy(spec("real", "t-dry"))
         await service.events.send_all(events("t-dry", range(8)))

@@ -1,4 +1,4 @@
-"""One embedded broker for all tests of this room: starting it costs 0.3 s, topics cost nothing."""
+"""One embedded broker for all tests: starting it costs 0.3 s, topics cost nothing."""
 
 from __future__ import annotations
 
