@@ -6,12 +6,12 @@ epoch gives the same bytes, so a decision that is delivered twice can be told fr
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Literal
 
 import msgspec
 
-from headrace.models.spec_parts import Recommend, Verdict
+from headrace.models.spec_parts import Verdict
 from headrace.views import Position, ScoredItem
 
 
@@ -106,12 +106,3 @@ class VerdictPolicy:
                 if score >= threshold:
                     return name
         return self._otherwise
-
-
-def ranked(items: Sequence[tuple[str, float]], policy: Recommend) -> tuple[ScoredItem, ...]:
-    """The first k of a ranking.
-
-    >>> ranked([("a", 2.0), ("b", 1.0)], Recommend(k=1))
-    (ScoredItem(item='a', score=2.0),)
-    """
-    return tuple(ScoredItem(item, score) for item, score in items[: policy.k])

@@ -65,6 +65,9 @@ def _binary(model: Any, x: Features) -> Forecast:
     score = shares.get(True, 0.0)
     if score - score != 0.0:  # NaN or infinite
         raise _not_finite(score)
+    other = shares.get(False)
+    if other is not None and other != score and len(shares) == 2:  # quicker than max
+        return Forecast(score > other, score, shares)
     return Forecast(max(shares, key=shares.get), score, shares)  # type: ignore[arg-type]
 
 

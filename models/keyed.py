@@ -18,6 +18,7 @@ from headrace.models.finite import census, is_enormous, is_extreme
 from headrace.models.forecasts import Forecast, forecaster
 from headrace.models.guard import Event, Guard
 from headrace.models.labels import LaterLabels, Parked
+from headrace.models.learning import learning_of
 from headrace.models.metrics import Guess, Prequential
 from headrace.models.paths import lookup, parse_path
 from headrace.models.policies import Adjuster, Choice, Setting, simple_policy
@@ -74,6 +75,7 @@ class Keyed:
         self._present = paths.get(label.path) if label else None
         self._suspect: Parked | None = None  # the parked event that is being learned from
         self.forecast = forecaster(spec.kind, first)
+        self._apply = learning_of(first)
         self.decide = simple_policy(spec)
         adjust = spec.decide
         self.adjuster = (
@@ -218,12 +220,6 @@ class Keyed:
         if not finite:
             text = "learning from this event would make the model NaN or infinite"
             raise EventError("model_not_finite", text)
-
-    def _apply(self, model: Any, x: dict[str, Any], y: Any) -> None:
-        if self._supervised:
-            model.learn_one(x, y)
-        else:
-            model.learn_one(x)
 
     def _replay(self, model: Any, operation: Operation) -> None:
         """Do a learn operation of the journal again."""

@@ -42,6 +42,20 @@ class Learner:
     Order of calls: `step` for each batch in log order; at a flush all of `changed`, then, when
     those rows are durable, `flushed`. Between these two there is no `step`. `predict`, `describe`
     and `metrics` read at any time and change nothing.
+
+    >>> from headrace.models.backtest import MemoryRows
+    >>> from headrace.models.spec import load_spec
+    >>> from headrace.models.table import Table
+    >>> spec = load_spec('''
+    ... {agent: a, source: {topic: t, key: $.id}, features: {x: {type: number}}, metrics: [MAE],
+    ...  model: linear_model.LinearRegression, label: {field: $.y}}''')
+    >>> learner = Learner(spec, Origin("a", 1, 0, "t", 0), MemoryRows())
+    >>> events = [{"id": "ada", "x": 1.0, "y": 2.0}, {"id": "ada", "x": 2.0, "y": 4.0}]
+    >>> outcome = learner.step(list(Table(spec, events)))
+    >>> [(decision.id, round(decision.score, 4)) for decision in outcome.decisions]
+    [('a/0/t/0/0', 0.0), ('a/0/t/0/1', 0.12)]
+    >>> [row for row, _ in learner.changed()]
+    [b'k/ada', b's/metrics', b's/counters', b's/logtime']
     """
 
     def __init__(self, spec: Spec, origin: Origin, rows: Rows) -> None:

@@ -105,6 +105,17 @@ class Slots:
 
     With `shared`, one model serves all keys: it is the cell `shared`, and the keys' own slots
     have none.
+
+    >>> from river import stats
+    >>> from headrace.models.backtest import MemoryRows
+    >>> slots = Slots(MemoryRows(), lambda key: stats.Mean(), Limits(10, 1000, shared=False))
+    >>> slot = slots.touch("ada", 5)
+    >>> slot.model.update(4.0)
+    >>> slot.last_seen = 5
+    >>> slots.mark(slot)
+    >>> (row, data), = slots.changed()
+    >>> row, unpack("ada", data).model.get(), slots.peek("ada", 2000)
+    (b'k/ada', 4.0, None)
     """
 
     def __init__(self, rows: Rows, make: Callable[[str], Any], limits: Limits) -> None:
