@@ -51,7 +51,7 @@ class Builder:
                        last=index == len(made) - 1)  # fmt: skip
         if self.violations:
             return _BAD
-        if not isinstance(data, list):
+        if len(made) == 1:  # a list of one is that one: a pipeline would hide a recommender
             return made[0]
         pipeline = compose.Pipeline(*made)
         build_plan(pipeline)

@@ -178,7 +178,7 @@ def _feature(name: str, reader: Reader) -> Feature:
     buckets = reader.whole("buckets", 0, (1, MAX_BUCKETS))
     if kind != "category" and encode != "value":
         reader.note("encode", f"only a category is encoded, not a {kind}")
-    if encode == "hash" and buckets == 0 and "buckets" not in reader.data:
+    if encode == "hash" and buckets == 0 and reader.data.get("buckets") is None:
         reader.note("buckets", "is required with encode: hash", "how many: 32, say")
     if encode != "hash" and buckets:
         reader.note("buckets", "only encode: hash has buckets")
