@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import logging
@@ -96,3 +97,28 @@ def test_key_is_hashed() -> None:
     assert hashed("ada") == hashed("ada") != hashed("bob")
     assert "ada" not in hashed("ada")
     assert len(hashed("ada")) == 12
+
+
+def test_what_libraries_repeat_is_told_once() -> None:
+    """A broker that is away fills no disk; other words, and our own, are told each time."""
+    stream = written("plain")
+    for number in range(100):
+        logging.getLogger("aiokafka.client").error("Unable connect to node %s", number // 50)
+        log.info("shard.flushed")
+    lines = stream.getvalue().splitlines()
+    assert len([line for line in lines if "Unable" in line]) == 2
+    assert len([line for line in lines if "shard.flushed" in line]) == 100
+
+
+def test_what_faust_says_of_a_stop_is_left_out() -> None:
+    """Its services come and go silently; being cancelled is no crash, anything else is one."""
+    stream = written("plain")
+    log.info("[^--FetchThread]: Starting...")
+    for reason in (asyncio.CancelledError(), ValueError("odd")):
+        try:
+            raise reason
+        except (asyncio.CancelledError, ValueError):
+            log.exception("[^---AgentService: t]: Crashed reason=%r", reason)
+    assert "Starting" not in stream.getvalue()
+    assert "CancelledError" not in stream.getvalue()
+    assert "Crashed reason=ValueError" in stream.getvalue()

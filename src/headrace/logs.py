@@ -10,6 +10,7 @@ events never go into a log, and a key only as `hashed(key)`.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 import logging
@@ -18,6 +19,10 @@ from datetime import UTC, datetime
 from typing import TextIO
 
 _PLAIN = re.compile(r"[^\s\"=\x00-\x1f\x7f]+")
+# `[^--FetchThread]: Starting...`: depth and name of a service of Faust.
+_OF_FAUST = re.compile(r"\[\^-*[\w-]")
+_REPEAT_S = 10.0  # until the same words of a library are told once more
+_REPEATS_MAX = 256  # of them are remembered
 _TEXT_MAX = 2_000  # characters of one value
 # Libraries that tell every heartbeat at INFO: of them only warnings, unless debugging.
 _CHATTY = ("aiokafka", "faust", "mode", "asyncio", "grpc")
@@ -31,6 +36,9 @@ def setup(*, level: str, style: str, stream: TextIO | None = None) -> None:
     """
     handler = logging.StreamHandler(stream)
     handler.setFormatter(JsonFormatter() if style == "json" else PlainFormatter())
+    if level != "debug":
+        handler.addFilter(_worth_telling)
+        handler.addFilter(_Repeats())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     for name in _CHATTY:
         logging.getLogger(name).setLevel(logging.NOTSET if level == "debug" else logging.WARNING)
@@ -85,6 +93,40 @@ class JsonFormatter(logging.Formatter):
         for name, value in _fields(record).items():
             line[f"{name}_" if name in line else name] = value
         return json.dumps(line, ensure_ascii=False, default=str)
+
+
+def _worth_telling(record: logging.LogRecord) -> bool:
+    """Not the comings and goings of Faust's services, which log under our modules' names too.
+
+    Nor that one of them "crashed" because it was cancelled: that is how Faust stops what reads
+    when a worker goes down, and the worker has said why.
+    """
+    if not _OF_FAUST.match(str(record.msg)):
+        return True
+    cancelled = record.exc_info is not None and record.exc_info[0] is asyncio.CancelledError
+    return record.levelno >= logging.WARNING and not cancelled
+
+
+class _Repeats(logging.Filter):
+    """What a library says again and again in the same words is told every ten seconds.
+
+    aiokafka tells a hundred times a second that a broker is away.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._told: dict[tuple[str, str], float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.name.partition(".")[0] not in _CHATTY:
+            return True
+        what = (record.name, record.getMessage())
+        if record.created - self._told.get(what, float("-inf")) < _REPEAT_S:
+            return False
+        if len(self._told) >= _REPEATS_MAX:
+            self._told.clear()
+        self._told[what] = record.created
+        return True
 
 
 def _fields(record: logging.LogRecord) -> dict[str, object]:
