@@ -1,0 +1,1 @@
+"""The command line: composition, so it may see every room. It computes nothing itself."""

@@ -1,0 +1,67 @@
+"""`headrace`: all commands. What is heavy to load is loaded by the command that needs it."""
+
+from __future__ import annotations
+
+import io
+import sys
+
+import typer
+
+from headrace import __version__
+from headrace.cli import agents, ask, catalog, demo, offline, up
+from headrace.cli.failure import Command
+
+SERVICE, AGENTS, ANSWERS, OFFLINE = "Service", "Agents", "Answers", "Without a service"
+
+app = typer.Typer(
+    name="headrace",
+    help="Online machine learning on event streams: a small model per key, learned from every "
+    "event, answering over gRPC.\n\nBegin with `headrace demo`, or `headrace up` and `headrace "
+    "deploy FILE`. Each command's `--help` has an example.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+app.command("up", cls=Command, rich_help_panel=SERVICE)(up.up)
+app.command("demo", cls=Command, rich_help_panel=SERVICE)(demo.demo)
+app.command("deploy", cls=Command, rich_help_panel=AGENTS)(agents.deploy)
+app.command("agents", cls=Command, rich_help_panel=AGENTS)(agents.agents)
+app.command("pause", cls=Command, rich_help_panel=AGENTS)(agents.pause)
+app.command("resume", cls=Command, rich_help_panel=AGENTS)(agents.resume)
+app.command("delete", cls=Command, rich_help_panel=AGENTS)(agents.delete)
+app.command("predict", cls=Command, rich_help_panel=ANSWERS)(ask.predict)
+app.command("key", cls=Command, rich_help_panel=ANSWERS)(ask.key)
+app.command("send", cls=Command, rich_help_panel=ANSWERS)(ask.send)
+watch = typer.Typer(help="Follow what agents decide.", no_args_is_help=True)
+watch.command("decisions", cls=Command)(ask.decisions)
+app.add_typer(watch, name="watch", rich_help_panel=ANSWERS)
+app.command("quarantine", cls=Command, rich_help_panel=ANSWERS)(ask.quarantine)
+app.command("backtest", cls=Command, rich_help_panel=OFFLINE)(offline.backtest)
+app.command("spec", cls=Command, rich_help_panel=OFFLINE)(offline.spec)
+app.command("catalog", cls=Command, rich_help_panel=OFFLINE)(catalog.catalog)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"headrace {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: bool = typer.Option(
+        False, "--version", help="Show the version.", callback=_version, is_eager=True
+    ),
+) -> None:
+    """What comes before every command."""
+
+
+def run() -> None:
+    """Run the command line, and leave the process."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal that has no – shows a ?
+    app()

@@ -1,0 +1,156 @@
+"""Asking a running service: predictions, keys, decisions, the quarantine; sending events."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from itertools import islice
+from typing import Any
+
+import msgspec
+import typer
+
+from headrace.cli import show
+from headrace.cli.client import Address, Agent, Json, Key, connect
+from headrace.cli.console import as_json, err, say
+from headrace.errors import RequestError
+
+Count = typer.Option(None, "-n", min=1, help="Stop after so many.", show_default=False)
+
+
+def predict(
+    agent: str = Agent,
+    key: str = Key,
+    features: list[str] | None = typer.Argument(
+        None, metavar="[NAME=VALUE]...", help="Features, as in an event.", show_default=False
+    ),
+    k: int | None = typer.Option(None, "-k", min=1, help="How many items to recommend."),
+    candidate: list[str] | None = typer.Option(
+        None, help="Rank only these items (may be repeated).", show_default=False
+    ),
+    exclude: list[str] | None = typer.Option(
+        None, help="Leave this item out (may be repeated).", show_default=False
+    ),
+    item: str | None = typer.Option(
+        None, help="The item to score, for recommenders.", show_default=False
+    ),
+    setpoint: float | None = typer.Option(
+        None, help="The set-point, for `adjust`.", show_default=False
+    ),
+    address: str | None = Address,
+    json: bool = Json,
+) -> None:
+    """Ask for a prediction. Nothing is learned from it.
+
+    Example: `headrace predict card-fraud 4711 amount=12.5 merchant=grocer`
+    """
+    with connect(address) as client:
+        declared = client.agent(agent).spec["features"] if features else {}
+        answer = client.predict(
+            agent,
+            key=key,
+            features=read_features(features or [], declared),
+            k=k,
+            item=item,
+            setpoint=setpoint,
+            candidates=candidate or None,
+            exclude=exclude or (),
+        )
+    as_json(answer) if json else show.answer(answer)
+
+
+def key(
+    agent: str = Agent, key: str = Key, address: str | None = Address, json: bool = Json
+) -> None:
+    """Show one key: updates, when it last learned, its size, its model's parameters.
+
+    Example: `headrace key card-fraud 4711`
+    """
+    with connect(address) as client:
+        view = client.key(agent, key)
+    as_json(view) if json else show.key(view)
+
+
+def send(
+    agent: str = Agent,
+    key: str = Key,
+    event: str = typer.Argument(
+        help="The whole event as JSON, its label in it; `-` reads it from standard input.",
+        show_default=False,
+    ),
+    address: str | None = Address,
+    json: bool = Json,
+) -> None:
+    """Append an event to an agent's input log: feedback, or a first event by hand.
+
+    Example: `headrace send card-fraud 4711 '{"card_id": "4711", "amount": 12.5, "fraud": false}'`
+    """
+    data = sys.stdin.buffer.read() if event == "-" else event
+    with connect(address) as client:
+        at = client.submit_feedback(agent, key=key, event=data)
+    as_json(at) if json else say(f"appended at {show.place(at)}")
+
+
+def decisions(
+    agent: str = Agent,
+    from_start: bool = typer.Option(False, "--from-start", help="Begin with the oldest."),
+    follow: bool = typer.Option(True, help="Wait for more at the end."),
+    count: int | None = Count,
+    address: str | None = Address,
+    json: bool = Json,
+) -> None:
+    """Follow an agent's decision stream, one decision a line. Ctrl-C ends it.
+
+    Example: `headrace watch decisions card-fraud --from-start --no-follow --json`
+    """
+    with connect(address) as client:
+        records = client.watch_decisions(agent, from_start=from_start, follow=follow)
+        for record in islice(records, count):
+            as_json(record) if json else say(show.decision(record))
+
+
+def quarantine(
+    agent: str | None = typer.Argument(
+        None, help="The agent's name; all agents if left out.", show_default=False
+    ),
+    follow: bool = typer.Option(False, "--follow", "-f", help="Wait for more at the end."),
+    count: int | None = Count,
+    address: str | None = Address,
+    json: bool = Json,
+) -> None:
+    """Show the events that were refused, from the oldest: where they are, and why.
+
+    Example: `headrace quarantine card-fraud -n 20`
+    """
+    shown = 0
+    with connect(address) as client:
+        if agent is not None:
+            client.agent(agent)  # a name that does not exist has no quarantine either
+        records = client.watch_quarantine(agent, from_start=True, follow=follow)
+        for record in islice(records, count):
+            shown += 1
+            as_json(record) if json else say(show.quarantined(record))
+    if not json:
+        err.print(f"{shown:,} shown" if shown else "nothing in quarantine")
+
+
+def read_features(given: list[str], declared: Mapping[str, Any]) -> dict[str, Any]:
+    """`NAME=VALUE` as the spec's types say: a category is text as it stands, the others are JSON.
+
+    >>> read_features(["amount=12.5", "shop=4711"], {"shop": {"type": "category"}})
+    {'amount': 12.5, 'shop': '4711'}
+
+    Raises RequestError.
+    """
+    features: dict[str, Any] = {}
+    for text in given:
+        name, sign, value = text.partition("=")
+        if not sign or not name:
+            raise RequestError("invalid_request", f"{text!r} is not NAME=VALUE")
+        try:
+            read = msgspec.json.decode(value)
+        except msgspec.DecodeError:
+            read = value
+        category = declared.get(name, {}).get("type") == "category"
+        features[name] = value if category and not isinstance(read, str) else read
+    return features

@@ -1,0 +1,49 @@
+"""The worker that a command speaks to: `--address`, else where this machine's settings say."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import typer
+
+from headrace.config import Config, ConfigError, load
+from headrace.errors import Violation
+
+if TYPE_CHECKING:
+    from headrace.serving.client import Client
+
+ANYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - compared with, never bound
+
+Agent = typer.Argument(help="The agent's name.", show_default=False)
+Key = typer.Argument(help="The key: a user, card or machine.", show_default=False)
+Json = typer.Option(False, "--json", help="JSON for machines instead of tables.")
+Address = typer.Option(
+    None,
+    "--address",
+    "-a",
+    metavar="HOST:PORT",
+    help="Where the worker listens; else as HEADRACE_GRPC_HOST and HEADRACE_GRPC_PORT say.",
+    show_default="127.0.0.1:50051",
+)
+
+
+def connect(address: str | None) -> Client:
+    """A client of the worker at `address`. Raises ConfigError."""
+    target = address or address_of(load())
+    from headrace.serving.client import Client
+
+    return Client(target)
+
+
+def address_of(config: Config) -> str:
+    """Where a worker with these settings can be reached from its own machine."""
+    if not config.grpc_port:
+        where = config.sources.get("grpc_port", "grpc_port")
+        hint = "say --address with what `headrace up` printed"
+        raise ConfigError([Violation(where, "0 is a free port, nobody here knows which", hint)])
+    return joined(ANYWHERE.get(config.grpc_host, config.grpc_host), config.grpc_port)
+
+
+def joined(host: str, port: int) -> str:
+    """`host:port`, an IPv6 address in brackets."""
+    return f"[{host}]:{port}" if ":" in host and not host.startswith("[") else f"{host}:{port}"

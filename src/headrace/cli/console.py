@@ -1,0 +1,109 @@
+"""Where the command line speaks: results on standard output, all else on standard error."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, TextIO, cast
+
+import msgspec
+import rich.box
+import rich.console
+import yaml
+from rich.markup import escape
+from rich.measure import Measurement
+from rich.table import Table
+
+WIDTH_OF_A_PIPE = 200
+"""Columns where no terminal says how many there are: tables then fold late, and greps find."""
+
+
+class Console(rich.console.Console):
+    """Colours and spinners for terminals only; a reader that has gone ends the command quietly."""
+
+    def __init__(self, *, stderr: bool = False) -> None:
+        stream = sys.stderr if stderr else sys.stdout
+        width = None if stream.isatty() else WIDTH_OF_A_PIPE
+        super().__init__(stderr=stderr, width=width, highlight=False)
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError  # rich itself would leave the process from here
+
+
+out = Console()
+err = Console(stderr=True)
+
+
+def say(text: str = "") -> None:
+    """A line of rich markup as a result. The terminal breaks it, not we: it can be copied whole."""
+    out.print(text, soft_wrap=True)
+
+
+def as_json(value: Any) -> None:
+    """One JSON document on one line, as it is needed by the next program in a pipe."""
+    sys.stdout.write(msgspec.json.encode(value).decode() + "\n")
+    sys.stdout.flush()
+
+
+def as_yaml(value: Any) -> None:
+    """Nested data for people; a spec shown like this can be deployed as it stands."""
+    width = min(out.width, 100)
+    text = yaml.safe_dump(
+        value, sort_keys=False, default_flow_style=None, allow_unicode=True, width=width
+    )
+    out.print(escape(text), end="", soft_wrap=True)
+
+
+@contextmanager
+def waiting(text: str) -> Iterator[None]:
+    """A spinner beside `text` while something takes its time; nothing where no terminal is."""
+    if not err.is_terminal:
+        yield
+        return
+    with err.status(text):
+        yield
+
+
+class StandardError:
+    """Standard error as it is at the moment of writing: a spinner moves aside for a log line."""
+
+    def write(self, text: str) -> int:
+        return sys.stderr.write(text)
+
+    def flush(self) -> None:
+        sys.stderr.flush()
+
+    @classmethod
+    def stream(cls) -> TextIO:
+        """For `logging`, which asks for no more than these two."""
+        return cast("TextIO", cls())
+
+
+def grid(columns: Sequence[str], rows: Sequence[Sequence[str]], *, title: str = "") -> None:
+    """Rows of rich markup under their columns; `>` before a column's name sets it to the right.
+
+    Where the terminal is too narrow for that, each row becomes a block of lines `column  value`.
+    """
+    table = Table(box=rich.box.SIMPLE_HEAD if out.is_terminal else None, title=title or None)
+    for column in columns:
+        name = column.removeprefix(">")
+        table.add_column(name, justify="right" if column.startswith(">") else "left")
+    for row in rows:
+        table.add_row(*row)
+    if _fits(table):
+        out.print(table)
+        return
+    names = [column.removeprefix(">") for column in columns]
+    width = max(len(name) for name in names)
+    for row in rows:
+        for name, value in zip(names, row, strict=True):
+            for number, line in enumerate(value.split("\n")):
+                out.print(f"[dim]{name if not number else '':<{width}}[/]  {line}")
+        out.print()
+
+
+def _fits(table: Table) -> bool:
+    """Whether no word would have to be cut."""
+    wide = out.options.update(max_width=10_000, width=10_000)
+    return Measurement.get(out, wide, table).minimum <= out.width

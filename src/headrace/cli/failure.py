@@ -1,0 +1,111 @@
+"""How a command ends when it cannot do what it was asked: words, never a traceback, and a code.
+
+0: done. 1: it did not work out, or it is not there. 2: what was asked is wrong: usage, spec,
+settings, a request. 130: Ctrl-C. 141: whoever read the output has gone (as of any Unix program).
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from typing import Any
+
+import msgspec
+from rich.markup import escape
+from typer import Context, Exit
+from typer.core import TyperCommand
+
+from headrace.cli.console import err
+from headrace.config import ConfigError
+from headrace.errors import HeadraceError, RequestError, SpecError, StateError, Violation
+from headrace.logs import fields
+
+log = logging.getLogger(__name__)
+
+FAILED = 1
+BAD_INPUT = 2
+INTERRUPTED = 130
+READER_GONE = 141
+
+HEADINGS: dict[type[HeadraceError], str] = {
+    SpecError: "the spec cannot be deployed",
+    ConfigError: "settings that cannot be used",
+}
+
+
+class Command(TyperCommand):
+    """A command whose errors end in words. With `--json` they are one JSON object."""
+
+    def invoke(self, ctx: Context) -> Any:  # type: ignore[override]  # typer hides its own Context
+        try:
+            return super().invoke(ctx)
+        except HeadraceError as error:
+            tell(error, json=bool(ctx.params.get("json")))
+            raise Exit(exit_code(error)) from None
+        except KeyboardInterrupt:
+            raise Exit(INTERRUPTED) from None
+        except BrokenPipeError:
+            forget_output()
+            raise Exit(READER_GONE) from None
+
+
+def exit_code(error: HeadraceError) -> int:
+    """2 where the caller has to change what was asked, else 1."""
+    if isinstance(error, SpecError | ConfigError):
+        return BAD_INPUT
+    if isinstance(error, RequestError):
+        from headrace.serving.status import row_of  # the one table of errors; it loads gRPC
+
+        return BAD_INPUT if row_of(error).status.name == "INVALID_ARGUMENT" else FAILED
+    return FAILED
+
+
+def tell(error: HeadraceError, *, json: bool = False) -> None:
+    """Say it on standard error: every violation with its path and hint."""
+    violations: tuple[Violation, ...] = tuple(getattr(error, "violations", ()))
+    listed = isinstance(error, SpecError | ConfigError)
+    if json:
+        code = getattr(error, "code", None) or type(error).__name__
+        found = {"code": code, "text": str(error), "violations": violations}
+        sys.stderr.write(msgspec.json.encode({"error": found}).decode() + "\n")
+        return
+    text = HEADINGS[type(error)] + ":" if listed else str(error)
+    err.print(f"[bold red]error:[/] {escape(text)}", soft_wrap=True)
+    for violation in violations:
+        if violation.text == text:
+            continue
+        path, hint = escape(violation.path), escape(violation.hint)
+        said = f"  [bold]{path}[/]: {escape(violation.text)}" + (
+            f" [dim]({hint})[/]" if hint else ""
+        )
+        err.print(said, soft_wrap=True)
+
+
+def infrastructure(error: BaseException) -> HeadraceError:
+    """What a service failed of, as an error with one sentence.
+
+    What nobody raised on purpose is a bug: its traceback goes into the log, once.
+    """
+    if isinstance(error, HeadraceError):
+        return error
+    if isinstance(error, OSError) and error.strerror:
+        if error.filename:  # the only files of a service are its state
+            words = f"{error.filename} cannot be used: {error.strerror}"
+            return StateError(f"{words}; mend that, or name another --state-dir")
+        return StateError(error.strerror)
+    text = f"{type(error).__name__}: {error}".rstrip(": ")
+    if type(error).__module__.partition(".")[0] not in ("aiokafka", "asyncio", "mode"):
+        log.error("service.bug", extra=fields(error=text), exc_info=error)
+    return StateError(text)
+
+
+def forget_output() -> None:
+    """Let what is still in the buffer go nowhere, so that the end of the process is quiet."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except BrokenPipeError:
+            os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)

@@ -1,0 +1,212 @@
+"""How results are shown to people."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+from rich.markup import escape as escape_markup
+
+from headrace.cli.console import as_yaml, grid, say
+from headrace.cli.metric import baseline, measured
+from headrace.views import AgentView, Answer, DryRun, Effect, KeyView, Position, ShardView
+
+VALUE_SHOWN = 160  # characters of a quarantined event
+
+
+def escape(text: str) -> str:
+    """Text from outside as markup: it may not colour the terminal or move its cursor.
+
+    >>> escape("two" + chr(10) + "lines, " + chr(27) + "[31mred")
+    'two·lines, ·[31mred'
+    """
+    return escape_markup("".join(char if char.isprintable() else "·" for char in text))
+
+
+def effect(done: Effect, verb: str) -> None:
+    """What a command to an agent came to, and from where on."""
+    if not done.changed:
+        say(f"[bold]{done.agent}[/]: {escape(done.note or 'nothing to change')}")
+        return
+    lives = f"spec version {done.spec_version}, epoch {done.epoch}"
+    say(f"[green]{verb}[/] [bold]{done.agent}[/] ({lives})")
+    for position in done.positions:
+        say(f"  takes effect at {place(position)}")
+    if done.note:
+        say(f"  {escape(done.note)}")
+
+
+def dry_run(found: DryRun) -> None:
+    """«of the last 200 records 187 would be accepted; 13 refused: amount missing», and where."""
+    if found.note:
+        say(escape(found.note))
+    if not found.read:
+        say("nothing could be tried; the spec itself is good")
+        return
+    refused = found.read - found.accepted
+    reasons = "; ".join(
+        escape(f"{reason.text}" if len(found.refused) == 1 else f"{reason.count} × {reason.text}")
+        for reason in found.refused
+    )
+    say(
+        f"of the last {found.read:,} records [green]{found.accepted:,} would be accepted[/]; "
+        + (f"[red]{refused:,} refused[/]: {reasons}" if refused else "none refused")
+    )
+    for reason in found.refused:
+        where = ", ".join(place(position) for position in reason.examples)
+        say(f"  [dim]{escape(reason.code)}[/]: for example at {where}")
+
+
+def agents(views: Sequence[AgentView]) -> None:
+    """One line for each agent."""
+    if not views:
+        say("no agents yet; deploy one with `headrace deploy FILE`")
+        return
+    columns = ("agent", "state", ">learned", ">refused", ">lag", ">hot keys", "metric", "baseline")
+    grid(columns, [_line(view) for view in views])
+
+
+def agent(view: AgentView) -> None:
+    """One agent: its line, its partitions, its spec."""
+    agents([view])
+    grid(
+        ("partition", ">next", ">durable", ">end", ">accepted", ">refused", ">learned"),
+        [
+            (
+                _partition(shard.topic, shard.partition),
+                f"{shard.next_offset:,}",
+                f"{shard.durable_offset:,}",
+                "?" if shard.end_offset is None else f"{shard.end_offset:,}",
+                f"{shard.accepted:,}",
+                f"{shard.quarantined:,}",
+                f"{shard.learned:,}",
+            )
+            for shard in view.shards
+        ],
+    )
+    say(
+        f"spec version {view.spec_version}, epoch {view.epoch}, digest {view.digest[:16]}; "
+        "the spec with every default:"
+    )
+    as_yaml(view.spec)
+
+
+def answer(given: Answer) -> None:
+    """A prediction, and the state that it comes from."""
+    at = given.standing
+    rows: list[tuple[str, str]] = []
+    if given.decision is not None:
+        rows.append(("decision", f"[bold]{escape(given.decision)}[/]"))
+    if given.value is not None:
+        rows.append(("value", f"{given.value:.6g}"))
+    if given.score is not None:
+        rows.append(("score", f"{given.score:.6g}"))
+    if given.label is not None:
+        rows.append(("class", escape(given.label)))
+    rows += [
+        (f"{number}.", f"{escape(item.item)}  [dim]{item.score:.4f}[/]")
+        for number, item in enumerate(given.items, 1)
+    ]
+    for name, value in rows:
+        say(f"{name:<9} {value}")
+    cold = "; [yellow]COLD: this key has not learned yet[/]" if at.cold else ""
+    where = _partition(at.topic, at.partition) + f" offset {at.offset:,}"
+    say(
+        f"[dim]{at.agent} spec version {at.spec_version}, epoch {at.epoch}, {where}, "
+        f"{at.updates:,} updates[/]{cold}"
+    )
+
+
+def key(view: KeyView) -> None:
+    """One key, then its model."""
+    at = view.standing
+    learned = "never" if view.last_learned_ms is None else moment(view.last_learned_ms)
+    for name, value in (
+        ("key", f"[bold]{escape(view.key)}[/]"),
+        ("updates", f"{at.updates:,}" + (" [yellow](cold)[/]" if at.cold else "")),
+        ("last learned", f"{learned} (log time)"),
+        ("size", f"{view.size_bytes:,} bytes"),
+        ("digest", view.digest[:16]),
+        ("pending", f"{view.pending_labels:,} labels waited for"),
+        ("state", f"epoch {at.epoch}, {_partition(at.topic, at.partition)} offset {at.offset:,}"),
+    ):
+        say(f"{name:<13} {value}")
+    as_yaml(view.model)
+
+
+def decision(record: Mapping[str, Any]) -> str:
+    """A decision record in one line."""
+    said = [escape(str(record["decision"]))]
+    if record.get("score") is not None:
+        said.append(f"score {record['score']:.4g}")
+    if record.get("value") is not None:
+        said.append(f"value {record['value']:.4g}")
+    if record.get("items"):
+        said.append("items " + ", ".join(escape(item["item"]) for item in record["items"]))
+    cold = " [yellow]cold[/]" if record.get("cold") else ""
+    at = place(msgspec.convert(record["position"], Position))
+    return f"[dim]{at}[/] [bold]{escape(record['key'])}[/] {'; '.join(said)}{cold}"
+
+
+def quarantined(record: Mapping[str, Any]) -> str:
+    """A refused event in two lines: why, and what it was."""
+    at = place(msgspec.convert(record["position"], Position))
+    return (
+        f"[dim]{at}[/] [bold]{record['agent']}[/] [red]{record['reason']}[/] "
+        f"{escape(record['text'])}\n    [dim]{escape(_original(record['value']))}[/]"
+    )
+
+
+def place(at: Position) -> str:
+    """`topic[partition]@offset`, as markup."""
+    return f"{_partition(at.topic, at.partition)}@{at.offset}"
+
+
+def moment(ms: int) -> str:
+    """Milliseconds since 1970 as a date and a time in UTC; years that no calendar has as they are.
+
+    >>> moment(1_700_000_000_123), moment(10**17)
+    ('2023-11-14T22:13:20.123Z', '100000000000000000 ms')
+    """
+    try:
+        text = datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="milliseconds")
+    except (ValueError, OverflowError, OSError):
+        return f"{ms} ms"
+    return text.replace("+00:00", "Z")
+
+
+def _partition(topic: str, partition: int) -> str:
+    return escape(f"{topic}[{partition}]")
+
+
+def _line(view: AgentView) -> tuple[str, ...]:
+    state = {"running": "green", "failed": "red"}.get(view.state, "yellow")
+    return (
+        f"[bold]{view.name}[/]",
+        f"[{state}]{view.state}[/]" + (f" ({escape(view.note)})" if view.note else ""),
+        f"{sum(shard.learned for shard in view.shards):,}",
+        f"{sum(shard.quarantined for shard in view.shards):,}",
+        f"{sum(lag(shard) for shard in view.shards):,}",
+        f"{sum(shard.keys_hot for shard in view.shards):,}",
+        "\n".join(measured(metric) for metric in view.metrics) or "–",
+        "\n".join(baseline(metric) for metric in view.metrics) or "–",
+    )
+
+
+def lag(shard: ShardView) -> int:
+    """How many records a shard is behind, as far as is known."""
+    return max((shard.end_offset or 0) - shard.next_offset, 0)
+
+
+def _original(value: str | None) -> str:
+    if value is None:
+        return "(no value)"
+    try:
+        text = base64.b64decode(value).decode(errors="replace")
+    except binascii.Error:
+        return "(cannot be shown)"
+    return text if len(text) <= VALUE_SHOWN else text[:VALUE_SHOWN] + "…"

@@ -1,0 +1,73 @@
+"""`headrace up`: a service in the foreground, until it is asked to stop or cannot go on."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from headrace import logs
+from headrace.cli.console import StandardError, waiting
+from headrace.config import Config, load
+
+TUNING = "Tuning"
+
+
+def _setting(about: str, default: str | None = None, panel: str | None = None) -> Any:
+    """An option that stays None when it is not given, so that file and environment count."""
+    return typer.Option(None, help=about, show_default=default or False, rich_help_panel=panel)
+
+
+def _tuning(about: str) -> Any:
+    return _setting(about, panel=TUNING)
+
+
+def up(
+    broker: str | None = _setting("memory: (an embedded one) or kafka://host:port,…", "memory:"),
+    app: str | None = _setting("Names the consumer group and the internal topics.", "headrace"),
+    state_dir: Path | None = _setting(
+        "Where state lives.", ".headrace/APP; of the run with memory:"
+    ),
+    grpc_host: str | None = _setting("Address to listen on.", "127.0.0.1"),
+    grpc_port: int | None = _setting("Port of gRPC; 0: a free one.", "50051"),
+    metrics_port: str | None = _setting("Port of /metrics; 0: a free one; off: none.", "0"),
+    insecure: bool | None = typer.Option(
+        None, "--insecure", help="Allow an address others can reach."
+    ),
+    config: Path | None = typer.Option(
+        None, help="A TOML file of settings.", exists=True, dir_okay=False, show_default=False
+    ),
+    log_level: str | None = _setting("debug, info, warning or error.", "info"),
+    log_format: str | None = _setting("plain or json.", "plain"),
+    broker_wait_s: float | None = _tuning("How long to wait for the broker at start."),
+    session_timeout_s: float | None = _tuning("Until the group takes a silent worker for dead."),
+    commit_interval_s: float | None = _tuning("Between two commits of the group's offset."),
+    control_timeout_s: float | None = _tuning("Until a deploy, pause … must have taken effect."),
+    fetch_wait_ms: int | None = _tuning("How long one fetch waits for records."),
+    max_poll_records: int | None = _tuning("Records of one fetch at most."),
+    descriptors_max: int | None = _tuning("Open files of all shards at most."),
+    message_bytes_max: int | None = _tuning("Bytes of one gRPC message at most."),
+    streams_max: int | None = _tuning("Streams at a time on one gRPC connection."),
+) -> None:
+    """Start a worker: broker (if embedded), learning and gRPC. Ctrl-C stops it cleanly.
+
+    A flag goes before HEADRACE_NAME in the environment, that before `name` in the TOML file:
+    `--grpc-port 6000` is HEADRACE_GRPC_PORT=6000 is `grpc_port = 6000`.
+
+    Example: `headrace up --broker kafka://localhost:9092 --state-dir /var/lib/headrace`
+    """
+    given = {name: value for name, value in locals().items() if name != "config"}
+    settings = load(given, file=config)
+    start_logs(settings)
+    with waiting("loading models (Ctrl-C gives up)"):
+        from headrace.cli.running import serve
+    asyncio.run(serve(settings))
+
+
+def start_logs(settings: Config) -> None:
+    """All that this process logs, Python's warnings too, to standard error."""
+    logs.setup(level=settings.log_level, style=settings.log_format, stream=StandardError.stream())
+    logging.captureWarnings(capture=True)

@@ -1,0 +1,175 @@
+"""Commands without a service, settings, help, and how things are shown."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+
+from headrace.cli import console
+from headrace.cli.app import app
+from headrace.cli.manual import manual
+from headrace.config import Config
+from tests.cli.conftest import SPEC, Run
+from tests.tree import ROOT
+
+
+def _commands(command: Any, path: tuple[str, ...] = ()) -> list[tuple[tuple[str, ...], Any]]:
+    if not hasattr(command, "commands"):
+        return [(path, command)]
+    return [
+        found for name, each in command.commands.items() for found in _commands(each, (*path, name))
+    ]
+
+
+COMMANDS = _commands(typer.main.get_command(app))
+
+
+@pytest.mark.parametrize("path", [path for path, _ in COMMANDS], ids=" ".join)
+def test_every_command_teaches(alone: Run, path: tuple[str, ...]) -> None:
+    """`--help` ends well and shows an example of that very command."""
+    result = alone(*path, "--help")
+    assert result.exit_code == 0
+    assert f"Example: headrace {' '.join(path)}" in " ".join(result.stdout.split())
+
+
+def test_the_page_is_up_to_date() -> None:
+    """docs/cli.md is what the generator writes now."""
+    page = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
+    assert page == manual(), "write it anew: python -m headrace.cli.manual > docs/cli.md"
+
+
+def test_every_setting_has_a_flag() -> None:
+    """The flags of `up` are the settings, so that there is one list of them."""
+    (up,) = [command for path, command in COMMANDS if path == ("up",)]
+    flags = {parameter.name for parameter in up.params} - {"help", "config"}
+    assert flags == {field.name for field in dataclasses.fields(Config)} - {"sources"}
+
+
+def test_light_commands_load_nothing_heavy() -> None:
+    """Help, an example, and the way to a worker wait for neither River nor Faust nor gRPC."""
+    code = (
+        "import sys; from headrace.cli.app import app\n"
+        "try: app(['spec', '--example'])\n"
+        "except SystemExit: pass\n"
+        "print({'river', 'numpy', 'faust', 'grpc', 'rocksdict', 'aiokafka'} & set(sys.modules))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], check=True, capture_output=True, text=True, cwd=ROOT
+    )
+    assert done.stdout.splitlines()[-1] == "set()"
+
+
+def test_no_worker_is_told_with_what_to_do(alone: Run) -> None:
+    """The address follows the settings, and the sentence says what to start."""
+    result = alone("agents", HEADRACE_GRPC_PORT="1")
+    assert result.exit_code == 1
+    assert result.stderr == ("error: no worker at 127.0.0.1:1; start one with `headrace up`\n")
+    result = alone("agents", "--json", HEADRACE_GRPC_PORT="1")
+    assert json.loads(result.stderr)["error"]["code"] == "no_worker"
+    result = alone("agents", HEADRACE_GRPC_PORT="0")
+    assert result.exit_code == 2
+    assert "say --address" in result.stderr
+
+
+def test_a_misspelt_setting_is_told(alone: Run) -> None:
+    """It is never just ignored, not by a client either."""
+    result = alone("agents", HEADRACE_GRCP_PORT="1")
+    assert result.exit_code == 2
+    assert "HEADRACE_GRCP_PORT: is not a setting" in result.stderr
+
+
+def test_the_example_is_a_good_spec(alone: Run, tmp_path: Path) -> None:
+    """What `--example` prints passes the check, which tells the digest."""
+    file = tmp_path / "spec.yaml"
+    file.write_text(alone("spec", "--example").stdout)
+    result = alone("spec", str(file))
+    assert result.stdout.startswith("good: card-fraud can be deployed\n")
+    found = alone.json("spec", str(file))
+    assert found["digest"] in result.stdout
+    assert (found["kind"], found["spec"]["agent"]) == ("binary", "card-fraud")
+
+
+def test_a_bad_spec_is_told_offline(alone: Run, spec: Path) -> None:
+    """All violations at once, exit 2, as the service would."""
+    spec.write_text(SPEC.replace("key:", "kee:").replace("hash", "hush"))
+    result = alone("spec", str(spec))
+    assert result.exit_code == 2
+    assert "$.source.kee: unknown field (did you mean key?)" in result.stderr
+    assert "$.features.shop.encode" in result.stderr
+    assert alone("spec").exit_code == 2
+    assert alone("spec", "missing.yaml").exit_code == 2
+
+
+def test_the_schema_is_json(alone: Run) -> None:
+    """Editors can read it."""
+    assert json.loads(alone("spec", "--schema").stdout)["title"] == "Headrace agent"
+
+
+def test_a_backtest_reports(alone: Run, spec: Path, tmp_path: Path) -> None:
+    """Metrics beside baselines, slowest keys, and what was refused with its rows."""
+    data = tmp_path / "events.csv"
+    rows = [f"c{n % 3},{n},a,{str(n % 2 == 0).lower()}" for n in range(60)]
+    data.write_text("\n".join(["card,amount,shop,fraud", *rows, "c1,,a,false"]) + "\n")
+    text = alone("backtest", str(spec), str(data)).stdout
+    assert text.startswith("card-fraud: 61 events, 60 accepted, 60 learned, 3 keys")
+    assert "Accuracy 0." in text
+    assert "slowest keys" in text
+    assert "1 refused" in text
+    assert "rows 60" in text
+    report = alone.json("backtest", str(spec), str(data), "--limit", "10")
+    assert report["events"] == 10
+    data.rename(tmp_path / "events.txt")
+    result = alone("backtest", str(spec), str(tmp_path / "events.txt"))
+    assert result.exit_code == 2
+    assert "events.txt is none of .csv, .jsonl" in result.stderr
+
+
+def test_the_catalog_lists_and_explains(alone: Run) -> None:
+    """A list, one in detail, and why some may not be named."""
+    listed = alone("catalog").stdout
+    assert "linear_model.LogisticRegression" in listed
+    assert "l2=0.0" in listed
+    text = alone("catalog", "linear_model.LogisticRegression").stdout
+    assert "kind      binary" in text
+    assert "BinaryLoss or null" in text
+    found = alone.json("catalog", "optim.SGD")
+    assert found["parameters"][0] == {
+        "name": "lr",
+        "takes": "integer or number or Scheduler",
+        "default": "0.01",
+        "required": False,
+    }
+    assert {entry["kind"] for entry in alone.json("catalog", "--kind", "optimizer")} == {
+        "optimizer"
+    }
+    result = alone("catalog", "TextClust")
+    assert result.exit_code == 1
+    assert "cluster.TextClust cannot be named in a spec: it needs" in result.stderr
+    assert alone("catalog", "NoSuchThing").exit_code == 1
+    assert "kinds are " in alone("catalog", "--kind", "magic").stderr
+
+
+def test_a_narrow_terminal_gets_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where columns would cut words, each row stands as lines; where they fit, as a table."""
+    shown = []
+    for width in (20, 60):
+        narrow = console.Console()
+        narrow.file, narrow.width = io.StringIO(), width
+        monkeypatch.setattr(console, "out", narrow)
+        console.grid(("agent", ">learned", "metric"), [("card-fraud", "1,234", "Accuracy 0.9")])
+        shown.append(narrow.file.getvalue())
+    assert shown[0] == "agent    card-fraud\nlearned  1,234\nmetric   Accuracy 0.9\n\n".replace(
+        "Accuracy 0.9", "Accuracy \n0.9"
+    )
+    assert [line.split() for line in shown[1].splitlines()] == [
+        ["agent", "learned", "metric"],
+        ["card-fraud", "1,234", "Accuracy", "0.9"],
+    ]
