@@ -27,7 +27,7 @@ from dataclasses import dataclass, field
 from statistics import NormalDist
 from typing import TypedDict
 
-import tclab  # type: ignore[import-untyped]
+import tclab
 
 START = 1_750_000_000.0  # when the simulated hour begins, epoch seconds; any fixed time would do
 PERIOD = 5.0  # seconds between two readings of a machine
