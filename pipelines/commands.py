@@ -12,7 +12,7 @@ import asyncio
 import msgspec
 
 from headrace.clock import new_id
-from headrace.errors import RequestError, SpecError, UnavailableError, Violation
+from headrace.errors import RequestError, SpecError, StateError, UnavailableError, Violation
 from headrace.models.dryrun import examine, key_violation
 from headrace.models.rehearsal import require_deployable
 from headrace.models.spec import Spec, load_spec
@@ -32,14 +32,12 @@ class Commands:
 
     async def deploy(self, spec: bytes) -> Effect:
         """Raises SpecError (all violations), ConflictError, RequestError `topic_missing`."""
-        self._worker.check_ready()
-        checked = load_spec(spec)
-        await asyncio.to_thread(require_deployable, checked)
-        partitions = await self._source(checked)
+        checked, partitions = await self._checked(spec)
         if not partitions:
             partitions = await self._make_source(checked)
         elif (wrong := key_violation(await self._examine(checked, partitions))) is not None:
             raise SpecError([wrong])
+        self._worker.shards.check_room(partitions)
         record = control.Deploy(
             id=new_id(),
             agent=checked.agent,
@@ -60,10 +58,7 @@ class Commands:
 
     async def dry_run(self, spec: bytes) -> DryRun:
         """What the spec would do with the last 200 records. Deploys nothing."""
-        self._worker.check_ready()
-        checked = load_spec(spec)
-        await asyncio.to_thread(require_deployable, checked)
-        partitions = await self._source(checked)
+        checked, partitions = await self._checked(spec)
         if not partitions:
             return DryRun(
                 read=0,
@@ -82,43 +77,44 @@ class Commands:
     async def delete(self, agent: str) -> Effect:
         return await self._submit(control.Delete(id=new_id(), agent=agent))
 
-    async def _source(self, spec: Spec) -> int:
-        """How many partitions the spec's topic has; 0: there is no such topic."""
-        topic = spec.source.topic
-        partitions = await self._worker.topics.partition_count(topic)
-        if spec.scope == "shared" and partitions > 1:
-            raise SpecError(
-                [
-                    Violation(
-                        "$.scope",
-                        f"`shared` needs a topic of one partition, {topic!r} has {partitions}",
-                        "for now an agent reads one topic that is keyed by its key, and `shared` "
-                        "a topic of one partition",
-                    )
-                ]
+    async def _checked(self, text: bytes) -> tuple[Spec, int]:
+        """The spec, and how many partitions its topic has (0: there is none). Raises SpecError."""
+        self._worker.check_ready()
+        spec = await asyncio.to_thread(_read, text)  # a model that is built and tried takes a while
+        partitions = await self._worker.topics.partition_count(spec.source.topic)
+        found: list[Violation] = []
+        if spec.shared and partitions > 1:
+            found.append(
+                Violation(
+                    "$.scope",
+                    f"shared needs a topic of one partition, {spec.source.topic!r} has "
+                    f"{partitions}",
+                    "for now an agent reads one topic that is keyed by its key, and `shared` "
+                    "a topic of one partition",
+                )
             )
         if spec.source.start_ms is not None and not self._worker.broker.can_start_at_timestamp:
-            raise SpecError(
-                [
-                    Violation(
-                        "$.source.start",
-                        "the embedded broker cannot find a position by time",
-                        "use `latest` or `earliest`, or a kafka:// broker",
-                    )
-                ]
+            found.append(
+                Violation(
+                    "$.source.start",
+                    "the embedded broker cannot find a position by time",
+                    "use `latest` or `earliest`, or a kafka:// broker",
+                )
             )
-        return partitions
+        if found:
+            raise SpecError(found)
+        return spec, partitions
 
     async def _make_source(self, spec: Spec) -> int:
         topic = spec.source.topic
-        if self._worker.broker.durable:
+        if not self._worker.broker.own:
             raise RequestError(
                 "topic_missing",
                 f"topic {topic!r} does not exist: create it first, with as many partitions as it "
                 "is to keep",
                 topic=topic,
             )
-        # The embedded broker is empty at every start and has no tools around it.
+        # A broker of our own is empty at first and has no tools around it.
         await self._worker.topics.ensure(topic, partitions=1, ours=False)
         return 1
 
@@ -133,20 +129,23 @@ class Commands:
         controls = self._worker.controls
         if not isinstance(command, control.Deploy):
             controls.registry.get(command.agent)  # raises before anything is appended
+            broken = self._worker.broken_agents.get(command.agent)
+            if broken is not None and not isinstance(command, control.Delete):
+                raise StateError(str(broken))
         await controls.append(command)
         outcome = controls.registry.outcome(command.id)
-        if isinstance(outcome, RequestError):
-            raise outcome
+        if outcome.refused is not None:
+            raise outcome.refused
         deployment = controls.registry.last(command.agent)
         assert deployment is not None
-        if outcome is None:
+        if outcome.accepted is None:
             return _effect(deployment, command.id, changed=False, note="nothing to change")
         await self._took_effect(deployment, command.id)
         return _effect(deployment, command.id, changed=True)
 
     async def _took_effect(self, deployment: control.Deployment, control_id: str) -> None:
         controls = self._worker.controls
-        topic = deployment.deploy.spec["source"]["topic"]
+        topic = deployment.source_topic
         partitions = await self._worker.topics.partition_count(topic)
         seconds = self._worker.config.control_timeout_s
         try:
@@ -160,6 +159,12 @@ class Commands:
                 f"the command is in the control log but has not taken effect in all {partitions} "
                 f"partitions of {topic!r} after {seconds:g} s; `headrace agents` shows when it has",
             ) from None
+
+
+def _read(text: bytes) -> Spec:
+    spec = load_spec(text)
+    require_deployable(spec)
+    return spec
 
 
 def _effect(

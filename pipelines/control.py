@@ -10,7 +10,7 @@ workers that have read the same prefix of the log hold the same registry. So wha
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import msgspec
 
@@ -19,15 +19,18 @@ from headrace.views import Partition
 
 Kind = Literal["deploy", "pause", "resume", "delete"]
 
+OUTCOMES_MAX = 10_000
+"""Commands whose outcome is remembered. A repeat of one, by a retrying producer, comes soon."""
 
-class Record(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"):
+
+class _Logged(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"):
     """What every record of the control log has: an identity that makes it idempotent."""
 
     schema: int = 1
     id: str
 
 
-class Deploy(Record, frozen=True, kw_only=True, tag="deploy"):
+class Deploy(_Logged, frozen=True, kw_only=True, tag="deploy"):
     """Start an agent. `spec` has all defaults filled in; `digest` is its identity."""
 
     kind: ClassVar[Kind] = "deploy"
@@ -37,28 +40,28 @@ class Deploy(Record, frozen=True, kw_only=True, tag="deploy"):
     emit_topic: str
 
 
-class Pause(Record, frozen=True, kw_only=True, tag="pause"):
+class Pause(_Logged, frozen=True, kw_only=True, tag="pause"):
     """Stop learning: the agent goes on predicting and deciding."""
 
     kind: ClassVar[Kind] = "pause"
     agent: str
 
 
-class Resume(Record, frozen=True, kw_only=True, tag="resume"):
+class Resume(_Logged, frozen=True, kw_only=True, tag="resume"):
     """Learn again, from the effect's position on."""
 
     kind: ClassVar[Kind] = "resume"
     agent: str
 
 
-class Delete(Record, frozen=True, kw_only=True, tag="delete"):
+class Delete(_Logged, frozen=True, kw_only=True, tag="delete"):
     """Stop the agent and remove its state. Its topics stay."""
 
     kind: ClassVar[Kind] = "delete"
     agent: str
 
 
-class ShardEffect(Record, frozen=True, kw_only=True, tag="effect"):
+class ShardEffect(_Logged, frozen=True, kw_only=True, tag="effect"):
     """A command took effect in one shard: records below `next_offset` came before it."""
 
     control_id: str
@@ -70,7 +73,7 @@ class ShardEffect(Record, frozen=True, kw_only=True, tag="effect"):
     worker: str
 
 
-class Hello(Record, frozen=True, kw_only=True, tag="hello"):
+class Hello(_Logged, frozen=True, kw_only=True, tag="hello"):
     """A worker has started and reads until it sees this, so it knows that it has read all."""
 
     worker: str
@@ -110,7 +113,7 @@ class Deployment(msgspec.Struct, kw_only=True):
     deploy: Deploy
     epoch: int
     spec_version: int
-    commands: list[Accepted]
+    commands: list[Accepted] = []
     # (control id, partition) -> next offset. The first effect counts, a repeated one is a replay.
     effects: dict[tuple[str, Partition], int] = {}
     paused: bool = False
@@ -118,7 +121,26 @@ class Deployment(msgspec.Struct, kw_only=True):
 
     @property
     def agent(self) -> str:
+        """The agent's name."""
         return self.deploy.agent
+
+    @property
+    def source_topic(self) -> str:
+        """The topic that it reads."""
+        return str(self.deploy.spec["source"]["topic"])
+
+    def accept(self, control_id: str, kind: Kind, offset: int) -> Accepted:
+        """Note a command that changes something, and return what the shards are told."""
+        accepted = Accepted(
+            control_id=control_id,
+            kind=kind,
+            agent=self.agent,
+            epoch=self.epoch,
+            spec_version=self.spec_version,
+            offset=offset,
+        )
+        self.commands.append(accepted)
+        return accepted
 
     def effect(self, control_id: str, partition: Partition) -> int | None:
         return self.effects.get((control_id, partition))
@@ -126,6 +148,13 @@ class Deployment(msgspec.Struct, kw_only=True):
     def positions(self, control_id: str) -> dict[Partition, int]:
         """Where the command took effect so far."""
         return {p: offset for (cid, p), offset in self.effects.items() if cid == control_id}
+
+
+class Outcome(NamedTuple):
+    """What became of a command; neither: it was fine, and there was nothing to change."""
+
+    accepted: Accepted | None
+    refused: RequestError | None = None
 
 
 class Registry:
@@ -137,7 +166,7 @@ class Registry:
     def __init__(self) -> None:
         self._live: dict[str, Deployment] = {}
         self._last: dict[str, Deployment] = {}  # also deleted ones: epochs never fall
-        self._outcomes: dict[str, Accepted | RequestError | None] = {}
+        self._outcomes: dict[str, Outcome] = {}  # the newest, in the order of the log
         self.next_offset = 0
 
     def live(self) -> Iterator[Deployment]:
@@ -157,11 +186,8 @@ class Registry:
         """The newest deployment under this name, deleted or not."""
         return self._last.get(agent)
 
-    def outcome(self, control_id: str) -> Accepted | RequestError | None:
-        """What became of a command that was applied; None: accepted, but it changed nothing.
-
-        Raises KeyError while the command has not been read.
-        """
+    def outcome(self, control_id: str) -> Outcome:
+        """What became of a command. Raises KeyError if it has not been read, or long ago."""
         return self._outcomes[control_id]
 
     def apply(self, record: ControlRecord, offset: int) -> Accepted | None:
@@ -173,12 +199,13 @@ class Registry:
         if isinstance(record, Hello) or record.id in self._outcomes:
             return None
         try:
-            outcome = self._command(record, offset)
-        except RequestError as refusal:
-            self._outcomes[record.id] = refusal
-            return None
+            outcome = Outcome(self._command(record, offset))
+        except RequestError as error:
+            outcome = Outcome(None, error.with_traceback(None))
         self._outcomes[record.id] = outcome
-        return outcome
+        if len(self._outcomes) > OUTCOMES_MAX:
+            del self._outcomes[next(iter(self._outcomes))]
+        return outcome.accepted
 
     def _effect(self, effect: ShardEffect) -> None:
         deployment = self._last.get(effect.agent)
@@ -199,38 +226,20 @@ class Registry:
             if deployment.paused == paused:
                 return None
             deployment.paused = paused
-        accepted = Accepted(
-            control_id=record.id,
-            kind=record.kind,
-            agent=record.agent,
-            epoch=deployment.epoch,
-            spec_version=deployment.spec_version,
-            offset=offset,
-        )
-        deployment.commands.append(accepted)
-        return accepted
+        return deployment.accept(record.id, record.kind, offset)
 
     def _deploy(self, record: Deploy, offset: int) -> Accepted | None:
         self.check_deploy(record)
         if record.agent in self._live:
             return None
         before = self._last.get(record.agent)
-        accepted = Accepted(
-            control_id=record.id,
-            kind="deploy",
-            agent=record.agent,
-            epoch=before.epoch + 1 if before else 1,
-            spec_version=before.spec_version + 1 if before else 1,
-            offset=offset,
-        )
         deployment = Deployment(
             deploy=record,
-            epoch=accepted.epoch,
-            spec_version=accepted.spec_version,
-            commands=[accepted],
+            epoch=before.epoch + 1 if before else 1,
+            spec_version=before.spec_version + 1 if before else 1,
         )
         self._live[record.agent] = self._last[record.agent] = deployment
-        return accepted
+        return deployment.accept(record.id, "deploy", offset)
 
     def check_deploy(self, record: Deploy) -> None:
         """Raises ConflictError if this deploy contradicts what is there."""

@@ -20,6 +20,9 @@ from headrace.pipelines import control
 
 log = logging.getLogger(__name__)
 
+APPEND_WAIT_S = 30.0
+"""How long a record that was appended may take to come back."""
+
 OnAccepted = Callable[[control.Accepted], Awaitable[None]]
 
 
@@ -42,6 +45,8 @@ class ControlLog:
         self._consumer: AIOKafkaConsumer
         self._taken = AsyncExitStack()
         self._changed = asyncio.Condition()
+        # Without a bound of its own: it holds nothing that the registry does not hold, and a full
+        # queue would keep the follower from the effects that applying the first entry waits for.
         self._accepted: asyncio.Queue[control.Accepted] = asyncio.Queue()
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -90,16 +95,26 @@ class ControlLog:
     async def append(self, record: control.ControlRecord) -> int:
         """Append, and return the offset once this worker has read the record back.
 
-        Raises UnavailableError `broker_away` if the broker does not take it.
+        Raises UnavailableError: `broker_away` if the broker does not take it or give it back.
         """
         offset = await self._send(record)
-        await self.wait_for(lambda: self.registry.next_offset > offset)
+        try:
+            async with asyncio.timeout(APPEND_WAIT_S):
+                await self.wait_for(lambda: self.registry.next_offset > offset)
+        except TimeoutError:
+            text = f"a record of the control log did not come back in {APPEND_WAIT_S:g} s"
+            raise UnavailableError("broker_away", text) from None
         return offset
 
     async def wait_for(self, condition: Callable[[], bool]) -> None:
-        """Return when `condition` holds; it is looked at again after every record read."""
+        """Return when `condition` holds; it is looked at again after every record read.
+
+        Raises UnavailableError `stopping` if the log is not followed any more.
+        """
         async with self._changed:
-            await self._changed.wait_for(condition)
+            await self._changed.wait_for(lambda: self.failed.done() or condition())
+        if self.failed.done():
+            raise UnavailableError("stopping", "the control log is not followed any more")
 
     async def _send(self, record: control.ControlRecord) -> int:
         try:
@@ -134,5 +149,11 @@ class ControlLog:
             await self._on_accepted(await self._accepted.get())
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        if not task.cancelled() and task.exception() and not self.failed.done():
-            self.failed.set_exception(task.exception() or AssertionError())
+        if task.cancelled() or (error := task.exception()) is None or self.failed.done():
+            return
+        self.failed.set_exception(error)
+        self._waking = asyncio.ensure_future(self._wake())
+
+    async def _wake(self) -> None:
+        async with self._changed:
+            self._changed.notify_all()

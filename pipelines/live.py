@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from aiokafka.partitioner import murmur2
 
-from headrace.errors import UnavailableError
+from headrace.errors import StateError, UnavailableError
 from headrace.models.metrics import merge_views
 from headrace.pipelines import control
 from headrace.pipelines.shard import Shard
@@ -37,8 +37,7 @@ class LiveShards:
         return self._worker.ready and not self._worker.failed.done()
 
     def agents(self) -> Sequence[AgentView]:
-        if not self._worker.ready:
-            return ()
+        self._worker.check_ready()
         return [self._view(d) for d in self._worker.controls.registry.live()]
 
     def agent(self, name: str) -> AgentView:
@@ -48,7 +47,10 @@ class LiveShards:
     def _shard(self, agent: str, key: str) -> Shard:
         self._worker.check_ready()
         deployment = self._worker.controls.registry.get(agent)
-        topic = deployment.deploy.spec["source"]["topic"]
+        broken = self._worker.broken_agents.get(agent)
+        if broken is not None:
+            raise StateError(str(broken))
+        topic = deployment.source_topic
         partitions = self._worker.topics.known_partition_count(topic)
         if partitions:
             partition = Partition(topic, partition_of(key, partitions))
@@ -65,13 +67,14 @@ class LiveShards:
             for s in self._worker.shards.of_agent(deployment.agent)
             if s.origin.epoch == deployment.epoch
         ]
-        for shard in shards:
-            shard.end_offset = self._worker.streams.end_offset(shard.partition)
         state, note = "running", ""
-        if deployment.paused:
+        broken = self._worker.broken_agents.get(deployment.agent)
+        if broken is not None:
+            state, note = "failed", str(broken)
+        elif deployment.paused:
             state = "paused"
         elif not shards:
-            topic = deployment.deploy.spec["source"]["topic"]
+            topic = deployment.source_topic
             there = self._worker.topics.known_partition_count(topic)
             state = "starting"
             note = "its shards are being opened" if there else f"there is no topic {topic!r}"
@@ -82,7 +85,7 @@ class LiveShards:
             digest=deployment.deploy.digest,
             state=state,
             spec=deployment.deploy.spec,
-            shards=tuple(s.view() for s in shards),
+            shards=tuple(s.view(self._worker.streams.end_offset(s.partition)) for s in shards),
             metrics=tuple(merge_views([s.learner.metrics() for s in shards])),
             note=note,
         )

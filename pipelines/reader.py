@@ -3,20 +3,34 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
+from typing import NamedTuple
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError
 from aiokafka.structs import ConsumerRecord
 
+from headrace.errors import UnavailableError
 from headrace.views import Partition
 
-QUIET_MS = 300
-"""A fetch that brings nothing for this long has reached the end of the log."""
+POLL_MS = 300
+"""How long one poll waits for records."""
+
+ANSWER_WAIT_S = 15.0
+"""How long a broker may take to answer for each partition that is read to its end."""
+
+
+class LogSpan(NamedTuple):
+    """Which offsets of a partition exist: `begin` is the oldest, `end` one past the newest."""
+
+    begin: int
+    end: int
 
 
 @asynccontextmanager
 async def _reading(bootstrap: str, partitions: list[Partition]) -> AsyncIterator[AIOKafkaConsumer]:
+    """A consumer without a group. Raises UnavailableError `broker_away`, for its user too."""
     consumer = AIOKafkaConsumer(
         bootstrap_servers=bootstrap,
         enable_auto_commit=False,
@@ -24,10 +38,12 @@ async def _reading(bootstrap: str, partitions: list[Partition]) -> AsyncIterator
         fetch_max_wait_ms=50,
         isolation_level="read_committed",
     )
-    await consumer.start()
     try:
+        await consumer.start()
         consumer.assign([TopicPartition(*p) for p in partitions])
         yield consumer
+    except KafkaError as error:
+        raise UnavailableError("broker_away", f"the broker cannot be read: {error}") from error
     finally:
         await consumer.stop()
 
@@ -37,17 +53,30 @@ async def _to_the_end(
 ) -> AsyncIterator[ConsumerRecord]:
     """Records from where the consumer stands to the end of the log as it is now.
 
-    The end that a broker reports when asked may be short of its last batch; the high watermark
-    that comes with a fetch is not.
+    The end that a broker reports when it is asked may be short of its last batch; the high
+    watermark that comes with a fetch is not. A transaction that is open keeps readers below it:
+    so, once every end is known, a poll that brings nothing is the end too.
+    Raises UnavailableError `broker_away` if the ends stay unknown.
     """
-    at = {TopicPartition(*p): 0 for p in partitions}
+    tps = [TopicPartition(*p) for p in partitions]
+    ends: dict[TopicPartition, int] = {}
+    deadline = asyncio.get_running_loop().time() + ANSWER_WAIT_S
     while True:
-        fetched = await consumer.getmany(timeout_ms=QUIET_MS)
+        fetched = await consumer.getmany(timeout_ms=POLL_MS)
+        for tp in tps:
+            if tp not in ends and (watermark := consumer.highwater(tp)) is not None:
+                ends[tp] = watermark
         for tp, records in fetched.items():
-            at[tp] = records[-1].offset + 1
             for record in records:
-                yield record
-        if not fetched or all(at[tp] >= (consumer.highwater(tp) or at[tp] + 1) for tp in at):
+                if record.offset < ends.get(tp, record.offset + 1):
+                    yield record
+        if len(ends) < len(tps):
+            if asyncio.get_running_loop().time() > deadline:
+                raise UnavailableError(
+                    "broker_away", f"the broker did not answer a read in {ANSWER_WAIT_S:g} s"
+                )
+            continue
+        if not fetched or all([await consumer.position(tp) >= ends[tp] for tp in tps]):
             return
 
 
@@ -72,14 +101,6 @@ async def recent(
     return sorted(newest, key=lambda pair: (pair[1].timestamp, pair[0], pair[1].offset))
 
 
-class LogSpan:
-    """Which offsets of a partition exist: `begin` is the oldest, `end` one past the newest."""
-
-    def __init__(self, begin: int, end: int) -> None:
-        self.begin = begin
-        self.end = end
-
-
 async def span(bootstrap: str, partition: Partition) -> LogSpan:
     """The offsets of a partition that can be read now."""
     tp = TopicPartition(*partition)
@@ -93,12 +114,11 @@ async def span(bootstrap: str, partition: Partition) -> LogSpan:
 
 
 async def record_at(bootstrap: str, partition: Partition, offset: int) -> ConsumerRecord | None:
-    """The record at exactly this offset; None if it is not there (any more, or yet)."""
+    """The record at exactly this offset; None if the log has none there (any more, or yet)."""
     async with _reading(bootstrap, [partition]) as consumer:
         consumer.seek(TopicPartition(*partition), offset)
-        for records in (await consumer.getmany(timeout_ms=10 * QUIET_MS, max_records=1)).values():
-            for record in records:
-                return record if record.offset == offset else None
+        async for record in _to_the_end(consumer, [partition]):
+            return record if record.offset == offset else None
     return None
 
 
@@ -110,22 +130,25 @@ async def offset_at_time(bootstrap: str, partition: Partition, timestamp_ms: int
         return None if found is None else int(found.offset)
 
 
-async def follow(
-    bootstrap: str, partitions: list[Partition], *, from_start: bool, stop_at_end: bool = False
-) -> AsyncIterator[ConsumerRecord]:
-    """Records as they come. `stop_at_end`: end where the log is silent instead of waiting on."""
+async def stored(
+    bootstrap: str, partitions: list[Partition]
+) -> AsyncGenerator[ConsumerRecord, None]:
+    """All records from the beginning to where the log ends now."""
     async with _reading(bootstrap, partitions) as consumer:
-        tps = [TopicPartition(*p) for p in partitions]
-        if from_start:
-            await consumer.seek_to_beginning(*tps)
-        else:
-            for partition in partitions:
-                consumer.seek(TopicPartition(*partition), (await span(bootstrap, partition)).end)
+        await consumer.seek_to_beginning(*[TopicPartition(*p) for p in partitions])
+        async for record in _to_the_end(consumer, partitions):
+            yield record
+
+
+async def follow(
+    bootstrap: str, partitions: list[Partition], *, from_start: bool
+) -> AsyncGenerator[ConsumerRecord, None]:
+    """Records as they come, without end, from the beginning or from now on."""
+    async with _reading(bootstrap, partitions) as consumer:
+        for partition in partitions:
+            at = await span(bootstrap, partition)
+            consumer.seek(TopicPartition(*partition), at.begin if from_start else at.end)
         while True:
-            fetched = await consumer.getmany(timeout_ms=QUIET_MS, max_records=500)
-            if not fetched and stop_at_end:
-                return
-            for records in fetched.values():
+            for records in (await consumer.getmany(timeout_ms=POLL_MS, max_records=500)).values():
                 for record in records:
                     yield record
-            await asyncio.sleep(0)

@@ -22,6 +22,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import NamedTuple, Protocol
 
+from headrace.errors import StateError
 from headrace.models.decisions import Origin, encode_decision
 from headrace.models.learner import Learner, Outcome
 from headrace.models.slots import KEY_ROW
@@ -74,10 +75,14 @@ class Sink(Protocol):
 
 
 class Change(NamedTuple):
-    """A command that takes effect before the record at `offset` is handled."""
+    """A command that takes effect before the record at `offset` is handled.
+
+    `control_offset` is its place in the control log.
+    """
 
     offset: int
     kind: Kind
+    control_offset: int
 
 
 class Outlets(NamedTuple):
@@ -88,11 +93,10 @@ class Outlets(NamedTuple):
     quarantine: Partition
 
 
-class Standpoint(NamedTuple):
+class ShardStart(NamedTuple):
     """Where a shard begins: from its store, or from the effect of its deployment."""
 
     next_offset: int
-    durable: bool  # False: nothing has been written yet
     cluster_id: str
     spec_digest: str
     flush_keys: int
@@ -108,7 +112,7 @@ class Shard:
         learner: Learner,
         store: Store,
         outlets: Outlets,
-        at: Standpoint,
+        at: ShardStart,
         *,
         busy: Callable[[], bool] = lambda: False,
     ) -> None:
@@ -116,17 +120,16 @@ class Shard:
         self.origin: Origin = learner.origin
         self.partition = Partition(self.origin.topic, self.origin.partition)
         self.next_offset = at.next_offset
-        self.durable_offset = at.next_offset if at.durable else -1
+        self.durable_offset = at.next_offset
         self.paused = False
-        self.end_offset: int | None = None
-        self.longest_flush_s = 0.0
         self._at = at
         self._store = store
         self._outlets = outlets
         self._busy = busy
         self._changes: deque[Change] = deque()
         self._applied: AppliedRecord | Record | None = store.meta.applied if store.meta else None
-        self._control_offset = store.meta.control_offset if store.meta else -1
+        self._control_offset = -1  # commands up to here are applied, or in `_changes`
+        self._broken = False
         self._swept_at = learner.log_time
         self._turn = asyncio.Lock()
         self._closing = asyncio.Event()
@@ -136,8 +139,9 @@ class Shard:
 
         Those at or below its next offset are applied at once, in order.
         """
-        assert list(changes) == sorted(changes, key=lambda c: c.offset)
-        self._changes.extend(changes)
+        assert list(changes) == sorted(changes, key=lambda c: c.control_offset)
+        for change in changes:
+            self._append(change)
         self._take_changes(self.next_offset)
 
     async def apply(
@@ -147,33 +151,37 @@ class Shard:
 
         `effect(offset)` logs the position and returns the one that counts after it was read
         back. Until then this shard handles no event, so a crash replays the command at the
-        same place.
+        same place. A command that `schedule` knew already changes nothing.
+        Raises StateError if a position counts that this shard has left behind.
         """
         async with self._turn:
+            if control_offset <= self._control_offset or self._closing.is_set():
+                return
             at = max([self.next_offset, *(c.offset for c in self._changes)])
-            self._changes.append(Change(await effect(at), kind))
-            self._control_offset = control_offset
+            counted = await effect(at)
+            if counted < self.next_offset:
+                raise StateError(
+                    f"{kind} of {self.origin.agent!r} counts from offset {counted} on, but this "
+                    f"worker has learned up to {self.next_offset}: another one held the shard. "
+                    "Delete this worker's state directory and start it again"
+                )
+            self._append(Change(counted, kind, control_offset))
             self._take_changes(self.next_offset)
 
     async def process(self, chunk: Chunk) -> None:
-        """Learn from a chunk and emit its decisions. Records that were learned are skipped."""
+        """Learn from a chunk and emit its decisions. Records that were learned are skipped.
+
+        What it raises is a failure of the infrastructure, or a bug. The live models may then be
+        ahead of `next_offset`, so this shard is never flushed again.
+        """
         async with self._turn:
             if self._closing.is_set() or chunk.next_offset <= self.next_offset:
                 return
-            records = [r for r in chunk.records if r.offset >= self.next_offset]
-            done = 0
-            while done < len(records):
-                self._take_changes(records[done].offset)
-                upto = self._slice_end(records, done)
-                self._emit(records[done:upto], self._step(records[done:upto]))
-                self.next_offset = records[upto - 1].offset + 1
-                done = upto
-                await self._yield()
-            if records:
-                self._applied = records[-1]
-            # Past the last record there may be transaction markers and compacted offsets.
-            self.next_offset = chunk.next_offset
-            await self._outlets.sink.send()
+            try:
+                await self._process(chunk)
+            except BaseException:
+                self._broken = True
+                raise
             if self.learner.dirty_keys >= self._at.flush_keys:
                 await self._flush()
 
@@ -200,10 +208,12 @@ class Shard:
         async with self._turn:
             if self._closing.is_set():
                 return
-            if flush:
-                await self._flush()
-            self._closing.set()
-            self._store.close()
+            try:
+                if flush:
+                    await self._flush()
+            finally:
+                self._closing.set()
+                self._store.close()
 
     async def sweep(self) -> None:
         """Delete the rows of keys that have been idle too long: nobody can see the difference."""
@@ -223,23 +233,43 @@ class Shard:
                 rows = ((name, row) for name in part if (row := self._store.get(name)) is not None)
                 idle = self.learner.sweep(rows)
                 if idle:
-                    self._store.write([(name, None) for name in idle], meta)
+                    gone = [(name, None) for name in idle]
+                    await asyncio.to_thread(self._store.write, gone, meta)
             await asyncio.sleep(0)
 
-    def view(self) -> ShardView:
+    def view(self, end_offset: int | None) -> ShardView:
+        """The shard as it stands; `end_offset` of its partition, when known."""
         learner = self.learner
         return ShardView(
             topic=self.partition.topic,
             partition=self.partition.partition,
             next_offset=self.next_offset,
-            durable_offset=max(self.durable_offset, 0),
-            end_offset=self.end_offset,
+            durable_offset=self.durable_offset,
+            end_offset=end_offset,
             keys_hot=learner.keys_hot,
             accepted=learner.accepted,
             quarantined=learner.quarantined,
             learned=learner.learned,
             paused=self.paused,
+            unlabelled=learner.unlabelled,
+            labels_lost=learner.counters.labels_lost,
+            keys_full=learner.counters.keys_full,
         )
+
+    async def _process(self, chunk: Chunk) -> None:
+        records = [r for r in chunk.records if r.offset >= self.next_offset]
+        done = 0
+        while done < len(records):
+            self._take_changes(records[done].offset)
+            upto = self._slice_end(records, done)
+            self._emit(records[done:upto], self._step(records[done:upto]))
+            self.next_offset = records[upto - 1].offset + 1
+            self._applied = records[upto - 1]
+            done = upto
+            await self._yield()
+        # Past the last record there may be transaction markers and compacted offsets.
+        self.next_offset = chunk.next_offset
+        await self._outlets.sink.send()
 
     def _step(self, records: Sequence[Record]) -> Outcome:
         return self.learner.step(records, learning=not self.paused)
@@ -250,6 +280,10 @@ class Shard:
             while end > start + 1 and records[end - 1].offset >= self._changes[0].offset:
                 end -= 1
         return end
+
+    def _append(self, change: Change) -> None:
+        self._changes.append(change)
+        self._control_offset = change.control_offset
 
     def _take_changes(self, offset: int) -> None:
         while self._changes and self._changes[0].offset <= offset:
@@ -279,7 +313,7 @@ class Shard:
         return ttl is not None and since >= ttl // SWEEPS_PER_TTL
 
     async def _flush(self) -> None:
-        if self.next_offset == self.durable_offset:
+        if self._broken or self.next_offset == self.durable_offset:
             return
         await self._outlets.sink.drain()
         rows: list[tuple[bytes, bytes | None]] = []

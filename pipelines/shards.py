@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import logging
 from collections.abc import Callable, Iterable
+from contextlib import ExitStack
 
 import msgspec
 
-from headrace.errors import ForeignStateError
+from headrace.errors import ForeignStateError, OverloadError
 from headrace.logs import fields
 from headrace.models.decisions import Origin
 from headrace.models.learner import Learner
@@ -16,7 +18,7 @@ from headrace.models.spec import Spec, load_spec
 from headrace.pipelines import control, reader
 from headrace.pipelines.controllog import ControlLog
 from headrace.pipelines.logidentity import check_log
-from headrace.pipelines.shard import Change, Outlets, Shard, Sink, Standpoint
+from headrace.pipelines.shard import Change, Outlets, Shard, ShardStart, Sink
 from headrace.state.directory import StateDirectory
 from headrace.state.store import ShardStore, StoreOptions
 from headrace.views import Partition
@@ -30,6 +32,8 @@ SPECS_KEPT = 1_000
 
 class Site(msgspec.Struct, frozen=True, kw_only=True):
     """Where this worker runs: what every one of its shards needs to know."""
+
+    descriptors_max: int
 
     worker: str
     bootstrap: str
@@ -60,15 +64,19 @@ class Shards:
         self._open: dict[tuple[str, Partition], Shard] = {}
 
     def all(self) -> list[Shard]:
+        """Every open shard."""
         return list(self._open.values())
 
     def of_partition(self, partition: Partition) -> list[Shard]:
+        """The shards of all agents that read the partition."""
         return [shard for (_, p), shard in self._open.items() if p == partition]
 
     def of_agent(self, agent: str) -> list[Shard]:
+        """The agent's shards, by partition."""
         return [shard for (name, _), shard in sorted(self._open.items()) if name == agent]
 
     def find(self, agent: str, partition: Partition) -> Shard | None:
+        """One shard; None if it is not open here."""
         return self._open.get((agent, partition))
 
     def next_offset(self, partition: Partition) -> int | None:
@@ -77,8 +85,20 @@ class Shards:
 
     def durable_offset(self, partition: Partition) -> int | None:
         """What may be committed: the least that is durable in every shard of the partition."""
-        least = min((s.durable_offset for s in self.of_partition(partition)), default=-1)
-        return None if least < 0 else least
+        return min((s.durable_offset for s in self.of_partition(partition)), default=None)
+
+    def check_room(self, more: int) -> None:
+        """Raise OverloadError `no_room` if so many more shards exceed the budget of open files."""
+        each = self._site.stores.descriptors()
+        needed = (len(self._open) + more) * each
+        if needed > self._site.descriptors_max:
+            raise OverloadError(
+                "no_room",
+                f"{more} more shards need {more * each} open files, and {len(self._open)} shards "
+                f"have {len(self._open) * each} of {self._site.descriptors_max}: delete an agent, "
+                "or raise descriptors_max (and `ulimit -n`)",
+                retry_s=60.0,
+            )
 
     async def open(self, deployment: control.Deployment, partition: Partition) -> Shard:
         """Open (or find) the shard of an agent, with its state as durable as it was left.
@@ -90,12 +110,6 @@ class Shards:
             return there
         spec = spec_of(deployment)
         path = self._site.directory.shard_path(deployment.agent, deployment.epoch, *partition)
-        store = ShardStore.open(path, create=True, options=self._site.stores)
-        try:
-            at = await self._standpoint(deployment, spec, partition, store)
-        except BaseException:
-            store.close()
-            raise
         origin = Origin(
             agent=deployment.agent,
             spec_version=deployment.spec_version,
@@ -108,9 +122,14 @@ class Shards:
             decisions=Partition(deployment.deploy.emit_topic, partition.partition),
             quarantine=Partition(self._site.quarantine_topic, 0),
         )
-        learner = Learner(spec, origin, store)
-        shard = Shard(learner, store, outlets, at, busy=self._site.busy)
-        await self._catch_up_with_commands(shard, deployment)
+        with ExitStack() as until_open:
+            store = ShardStore.open(path, create=True, options=self._site.stores)
+            until_open.callback(store.close)
+            at = await self._shard_start(deployment, spec, partition, store)
+            learner = Learner(spec, origin, store)
+            shard = Shard(learner, store, outlets, at, busy=self._site.busy)
+            await self._catch_up_with_commands(shard, deployment)
+            until_open.pop_all()
         self._open[deployment.agent, partition] = shard
         log.info(
             "shard.opened",
@@ -124,9 +143,19 @@ class Shards:
         return shard
 
     async def close(self, shards: Iterable[Shard], *, flush: bool) -> None:
+        """Close all of them, also when one fails; then raise the first failure."""
+        failures: list[BaseException] = []
         for shard in shards:
-            await shard.close(flush=flush)
             self._open.pop((shard.origin.agent, shard.partition), None)
+            failures += [
+                outcome
+                for outcome in await asyncio.gather(
+                    shard.close(flush=flush), return_exceptions=True
+                )
+                if outcome is not None
+            ]
+        if failures:
+            raise failures[0]
 
     async def apply(self, accepted: control.Accepted) -> None:
         """Apply a pause, resume or delete to the shards of its agent that this worker holds."""
@@ -134,9 +163,16 @@ class Shards:
             if shard.origin.epoch == accepted.epoch:
                 await self._apply(shard, accepted)
 
-    async def delete(self, accepted: control.Accepted) -> None:
-        """Apply a delete: after the effect is in the log, the state goes."""
+    async def delete(self, accepted: control.Accepted, owned: Iterable[Partition]) -> None:
+        """Apply a delete: after the effect is in the log, the state goes.
+
+        `owned`: the partitions of its topic that this worker holds. One whose shard could not be
+        opened has an effect too, at the log's beginning.
+        """
         await self.apply(accepted)
+        for partition in owned:
+            if self.find(accepted.agent, partition) is None:
+                await self._log_effect(accepted, partition, 0)
         shards = [s for s in self.of_agent(accepted.agent) if s.origin.epoch == accepted.epoch]
         await self.close(shards, flush=False)
         if not self.of_agent(accepted.agent):  # else a newer epoch has begun in this directory
@@ -169,13 +205,13 @@ class Shards:
         # A newer epoch may have begun meanwhile; this shard is then closed before its next event.
         return offset if counted is None else counted
 
-    async def _standpoint(
+    async def _shard_start(
         self,
         deployment: control.Deployment,
         spec: Spec,
         partition: Partition,
         store: ShardStore,
-    ) -> Standpoint:
+    ) -> ShardStart:
         site = self._site
         meta = store.meta
         if meta is not None:
@@ -183,9 +219,8 @@ class Shards:
             next_offset = meta.next_offset
         else:
             next_offset = await self._deployed_at(deployment, spec, partition)
-        return Standpoint(
+        return ShardStart(
             next_offset=next_offset,
-            durable=meta is not None,
             cluster_id=site.cluster_id,
             spec_digest=deployment.deploy.digest,
             flush_keys=spec.state.flush_keys,
@@ -227,7 +262,7 @@ class Shards:
             if at is None:
                 unapplied.append(command)
             else:
-                changes.append(Change(at, command.kind))
+                changes.append(Change(at, command.kind, command.offset))
         shard.schedule(changes)
         for command in unapplied:
             await self._apply(shard, command)

@@ -53,6 +53,8 @@ class Worker:
         self.topics = Topics(broker)
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.ready = False
+        self.stopping = False
+        self.broken_agents: dict[str, StateError] = {}  # live agents that cannot run, and why
         self._worker_id = worker_id
         self._busy = busy
         self._state_dir = state_dir
@@ -78,7 +80,7 @@ class Worker:
 
     async def stop(self) -> None:
         """Stop reading, flush every shard, commit, release the state directory."""
-        self.ready = False
+        self.ready, self.stopping = False, True
         await self._taken.aclose()
 
     async def _start(self) -> None:
@@ -112,6 +114,7 @@ class Worker:
             stores=StoreOptions(),
             sink=self._emitter,
             busy=self._busy,
+            descriptors_max=self.config.descriptors_max,
         )
         self.shards = Shards(site, self.controls)
         await self.controls.start()
@@ -143,6 +146,8 @@ class Worker:
             raise UnavailableError(
                 "stopping", f"the worker is going down: {self.failed.exception() or 'stopped'}"
             )
+        if self.stopping:
+            raise UnavailableError("stopping", "the worker is going down")
         if not self.ready:
             raise UnavailableError("not_ready", "the worker is starting: ask again in a moment")
 
@@ -152,9 +157,8 @@ class Worker:
 
     async def _on_assigned(self, partitions: Collection[Partition]) -> None:
         for deployment in list(self.controls.registry.live()):
-            topic = spec_of(deployment).source.topic
             for partition in sorted(partitions):
-                if partition.topic == topic:
+                if partition.topic == deployment.source_topic:
                     await self._open(deployment, partition)
 
     async def _on_revoked(self, partitions: Collection[Partition]) -> None:
@@ -169,43 +173,66 @@ class Worker:
             if deployment.epoch == accepted.epoch and not deployment.deleted:
                 await self._follow_source(deployment)
         elif accepted.kind == "delete":
-            await self.shards.delete(accepted)
-            await self._unfollow_source(spec_of(deployment).source.topic)
+            # In turn with openings: a shard that is being opened now must not outlive its agent.
+            async with self._opening:
+                owned = sorted(self.streams.assigned(deployment.source_topic))
+                await self.shards.delete(accepted, owned)
+            self.broken_agents.pop(accepted.agent, None)
+            await self._unfollow_sources()
         else:
             await self.shards.apply(accepted)
 
     async def _follow_source(self, deployment: control.Deployment) -> None:
         """Open the agent's shards, subscribing to its topic if nobody reads it yet."""
-        spec = spec_of(deployment)
-        topic = spec.source.topic
+        topic = deployment.source_topic
         partitions = await self.topics.partition_count(topic)
         if not partitions:
             log.warning("source.missing", extra=fields(agent=deployment.agent, topic=topic))
             return
-        await self.topics.ensure(deployment.deploy.emit_topic, partitions=partitions, ours=False)
+        try:
+            await self.topics.ensure(
+                deployment.deploy.emit_topic, partitions=partitions, ours=False
+            )
+        except StateError as error:
+            self._give_up(deployment, error)
+            return
         if topic not in self.streams.topics:
             await self.streams.subscribe(topic)  # opens shards through `_on_assigned`
             return
         for partition in sorted(self.streams.assigned(topic)):
-            reading_at = self.shards.next_offset(partition)
             shard = await self._open(deployment, partition)
-            if reading_at is None or shard.next_offset < reading_at:
+            if shard is not None:
                 await self.streams.rewind(partition, shard.next_offset)
 
-    async def _unfollow_source(self, topic: str) -> None:
-        if all(spec_of(d).source.topic != topic for d in self.controls.registry.live()):
+    async def _unfollow_sources(self) -> None:
+        wanted = {deployment.source_topic for deployment in self.controls.registry.live()}
+        for topic in [topic for topic in self.streams.topics if topic not in wanted]:
             await self.streams.unsubscribe(topic)
 
-    async def _open(self, deployment: control.Deployment, partition: Partition) -> Shard:
+    async def _open(self, deployment: control.Deployment, partition: Partition) -> Shard | None:
+        """The shard, opened if need be; None if the agent is gone or its state cannot be used."""
         async with self._opening:
+            newest = self.controls.registry.last(deployment.agent)
+            if deployment.deleted or newest is not deployment:
+                return None
             shard = self.shards.find(deployment.agent, partition)
-            if shard is None:
+            if shard is not None:
+                return shard
+            try:
                 shard = await self.shards.open(deployment, partition)
-                every_s = spec_of(deployment).state.flush_ms / 1000
-                flusher = asyncio.create_task(shard.flush_by_timer(every_s))
-                flusher.add_done_callback(self._flusher_ended)
-                self._flushers.add(flusher)
+            except StateError as error:
+                self._give_up(deployment, error)
+                return None
+            every_s = spec_of(deployment).state.flush_ms / 1000
+            flusher = asyncio.create_task(shard.flush_by_timer(every_s))
+            flusher.add_done_callback(self._flusher_ended)
+            self._flushers.add(flusher)
             return shard
+
+    def _give_up(self, deployment: control.Deployment, error: StateError) -> None:
+        """This agent cannot run; the others go on, and whoever asks for it is told why."""
+        log.error("agent.broken", extra=fields(agent=deployment.agent, error=str(error)))
+        self.broken_agents[deployment.agent] = error
 
     def _flusher_ended(self, task: asyncio.Task[None]) -> None:
         self._flushers.discard(task)

@@ -41,7 +41,7 @@ class Metric(_message.Message):
     def __init__(self, name: _Optional[str] = ..., value: _Optional[float] = ..., baseline: _Optional[float] = ..., baseline_name: _Optional[str] = ..., bigger_is_better: _Optional[bool] = ..., events: _Optional[int] = ...) -> None: ...
 
 class Shard(_message.Message):
-    __slots__ = ("topic", "partition", "next_offset", "durable_offset", "end_offset", "keys_hot", "accepted", "quarantined", "learned", "paused")
+    __slots__ = ("topic", "partition", "next_offset", "durable_offset", "end_offset", "keys_hot", "accepted", "quarantined", "learned", "paused", "unlabelled", "labels_lost", "keys_full")
     TOPIC_FIELD_NUMBER: _ClassVar[int]
     PARTITION_FIELD_NUMBER: _ClassVar[int]
     NEXT_OFFSET_FIELD_NUMBER: _ClassVar[int]
@@ -52,6 +52,9 @@ class Shard(_message.Message):
     QUARANTINED_FIELD_NUMBER: _ClassVar[int]
     LEARNED_FIELD_NUMBER: _ClassVar[int]
     PAUSED_FIELD_NUMBER: _ClassVar[int]
+    UNLABELLED_FIELD_NUMBER: _ClassVar[int]
+    LABELS_LOST_FIELD_NUMBER: _ClassVar[int]
+    KEYS_FULL_FIELD_NUMBER: _ClassVar[int]
     topic: str
     partition: int
     next_offset: int
@@ -62,7 +65,10 @@ class Shard(_message.Message):
     quarantined: int
     learned: int
     paused: bool
-    def __init__(self, topic: _Optional[str] = ..., partition: _Optional[int] = ..., next_offset: _Optional[int] = ..., durable_offset: _Optional[int] = ..., end_offset: _Optional[int] = ..., keys_hot: _Optional[int] = ..., accepted: _Optional[int] = ..., quarantined: _Optional[int] = ..., learned: _Optional[int] = ..., paused: _Optional[bool] = ...) -> None: ...
+    unlabelled: int
+    labels_lost: int
+    keys_full: int
+    def __init__(self, topic: _Optional[str] = ..., partition: _Optional[int] = ..., next_offset: _Optional[int] = ..., durable_offset: _Optional[int] = ..., end_offset: _Optional[int] = ..., keys_hot: _Optional[int] = ..., accepted: _Optional[int] = ..., quarantined: _Optional[int] = ..., learned: _Optional[int] = ..., paused: _Optional[bool] = ..., unlabelled: _Optional[int] = ..., labels_lost: _Optional[int] = ..., keys_full: _Optional[int] = ...) -> None: ...
 
 class Agent(_message.Message):
     __slots__ = ("name", "spec_version", "epoch", "digest", "state", "spec_json", "shards", "metrics", "note")

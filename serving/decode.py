@@ -174,6 +174,9 @@ def _shard(view: agent_pb2.Shard) -> ShardView:
         quarantined=view.quarantined,
         learned=view.learned,
         paused=view.paused,
+        unlabelled=view.unlabelled,
+        labels_lost=view.labels_lost,
+        keys_full=view.keys_full,
     )
 
 

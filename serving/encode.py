@@ -153,6 +153,9 @@ def _shard(view: ShardView) -> agent_pb2.Shard:
         quarantined=view.quarantined,
         learned=view.learned,
         paused=view.paused,
+        unlabelled=view.unlabelled,
+        labels_lost=view.labels_lost,
+        keys_full=view.keys_full,
     )
 
 

@@ -94,6 +94,12 @@ def _shards(agents: Sequence[AgentView]) -> Iterator[Metric]:
     lag = GaugeMetricFamily("headrace_lag", "Records not read yet.", labels=labels)
     behind = GaugeMetricFamily("headrace_unflushed", "Records not durable yet.", labels=labels)
     hot = GaugeMetricFamily("headrace_keys_hot", "Models in memory.", labels=labels)
+    lost = CounterMetricFamily(
+        "headrace_labels_lost", "Waiting labels dropped at pending_max.", labels=labels
+    )
+    full = GaugeMetricFamily(
+        "headrace_keys_full", "Keys that stopped learning at row_bytes_max.", labels=labels
+    )
     for agent in agents:
         for shard in agent.shards:
             names = [agent.name, shard.topic, str(shard.partition)]
@@ -101,10 +107,12 @@ def _shards(agents: Sequence[AgentView]) -> Iterator[Metric]:
             quarantined.add_metric(names, shard.quarantined)
             learned.add_metric(names, shard.learned)
             hot.add_metric(names, shard.keys_hot)
+            lost.add_metric(names, shard.labels_lost)
+            full.add_metric(names, shard.keys_full)
             behind.add_metric(names, shard.next_offset - shard.durable_offset)
             if shard.end_offset is not None:
                 lag.add_metric(names, _lag(shard.end_offset, shard))
-    yield from (accepted, quarantined, learned, lag, behind, hot)
+    yield from (accepted, quarantined, learned, lag, behind, hot, lost, full)
 
 
 def _lag(end_offset: int, shard: ShardView) -> int:

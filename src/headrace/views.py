@@ -101,13 +101,16 @@ class ShardView(msgspec.Struct, frozen=True, kw_only=True):
     topic: str
     partition: int
     next_offset: int
-    durable_offset: int
+    durable_offset: int  # what was learned of the records below it is on disk
     end_offset: int | None  # of the partition, when known; lag = end_offset - next_offset
     keys_hot: int
     accepted: int
     quarantined: int
     learned: int
     paused: bool
+    unlabelled: int = 0  # accepted events whose label was empty
+    labels_lost: int = 0  # waiting labels that were dropped at `state.pending_max`
+    keys_full: int = 0  # keys that stopped learning at `state.row_bytes_max`
 
 
 class AgentView(msgspec.Struct, frozen=True, kw_only=True):

@@ -45,14 +45,14 @@ def test_deploy_begins_epoch_and_spec_version_one() -> None:
 def test_same_digest_twice_changes_nothing() -> None:
     """Deploying the same digest again is a no-op, so a lost answer may be asked for again."""
     registry = fold(deploy("c1"), deploy("c2"))
-    assert registry.outcome("c2") is None
+    assert registry.outcome("c2") == (None, None)
     assert [c.control_id for c in registry.get("a").commands] == ["c1"]
 
 
 def test_another_spec_under_a_live_name_is_refused_by_the_log() -> None:
     """Of two deploys that race, the one that the log has first wins, for every reader alike."""
     registry = fold(deploy("c1"), deploy("c2", digest="d2"))
-    refusal = registry.outcome("c2")
+    refusal = registry.outcome("c2").refused
     assert isinstance(refusal, ConflictError)
     assert refusal.code == "agent_exists"
     assert registry.get("a").deploy.digest == "d1"
@@ -61,7 +61,7 @@ def test_another_spec_under_a_live_name_is_refused_by_the_log() -> None:
 def test_a_decision_topic_belongs_to_one_agent() -> None:
     """Two agents cannot write into one decision topic."""
     registry = fold(deploy("c1", emit="out"), deploy("c2", agent="b", emit="out"))
-    refusal = registry.outcome("c2")
+    refusal = registry.outcome("c2").refused
     assert isinstance(refusal, ConflictError)
     assert refusal.code == "emit_topic_taken"
 
@@ -78,7 +78,7 @@ def test_a_deleted_agent_is_unknown() -> None:
     with pytest.raises(NotFoundError, match="deployed: b"):
         registry.get("a")
     registry.apply(Pause(id="c4", agent="a"), 3)
-    assert isinstance(registry.outcome("c4"), NotFoundError)
+    assert isinstance(registry.outcome("c4").refused, NotFoundError)
 
 
 def test_pause_and_resume_alternate() -> None:

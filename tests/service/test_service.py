@@ -17,6 +17,7 @@ from headrace.errors import (
     NotFoundError,
     RequestError,
     SpecError,
+    StateError,
 )
 from headrace.models.decisions import Origin
 from headrace.models.learner import Learner
@@ -25,9 +26,10 @@ from headrace.pipelines.broker import MemoryBroker
 from headrace.pipelines.feeds import Outgoing
 from headrace.serving.client import AsyncClient
 from headrace.state.memory import MemoryStore
+from headrace.state.store import ShardMeta
 from headrace.views import AgentView
 from tests.pipelines.test_shard import Event
-from tests.service.conftest import Running, Start
+from tests.service.conftest import Start
 
 KEYS = ("ada", "bob", "eve")
 
@@ -78,7 +80,10 @@ def fold(text: bytes, sent: list[Outgoing], agent: str, topic: str) -> MemorySto
     learner.step(records)
     rows = {row: data for row, data in learner.changed() if data is not None}
     assert rows
-    store._rows.update(rows)
+    store.write(
+        rows.items(),
+        ShardMeta(next_offset=len(sent), epoch=1, spec_digest="", control_offset=0, cluster_id=""),
+    )
     return store
 
 
@@ -116,6 +121,7 @@ async def test_a_restart_rebuilds_everything_and_goes_on_exactly(start: Start) -
         await learned(client, "again", 50)
         views = {key: await client.key("again", key) for key in KEYS}
         ids = [d["id"] for d in await decisions(client, "again")]
+    assert len(ids) == 50, "after a clean stop nothing is repeated"
     whole = fold(text, sent, "again", "t-again")
     learner = Learner(load_spec(text), Origin("again", 1, 1, "t-again", 0), whole)
     for key, view in views.items():
@@ -257,8 +263,10 @@ async def test_deploy_refuses_a_topic_keyed_by_something_else(start: Start) -> N
         await service.events.send_all(events("t-keyed", range(20)))
         wrong = msgspec.json.decode(spec("wrong", "t-keyed"))
         wrong["source"]["key"] = "$.temp"
-        with pytest.raises(SpecError, match="key"):
+        with pytest.raises(SpecError) as refused:
             await client.deploy(msgspec.json.encode(wrong))
+        assert [v.path for v in refused.value.violations] == ["$.source.key"]
+        assert [a.name for a in await client.agents()] == ["right"]
 
 
 async def test_feedback_is_an_event(start: Start) -> None:
@@ -278,7 +286,7 @@ async def test_feedback_is_an_event(start: Start) -> None:
 async def test_a_state_directory_has_one_worker(start: Start) -> None:
     """A second worker on the same directory is refused with what to do."""
     async with start():
-        with pytest.raises(LockedStateError):
+        with pytest.raises(LockedStateError, match="--state-dir"):
             async with start():
                 pass
 
@@ -297,6 +305,47 @@ async def test_state_of_another_log_is_refused(start: Start, tmp_path: Path) -> 
                 pass
     finally:
         await other.stop()
-    async with start() as running:
-        assert isinstance(running, Running)
-        assert (await running.client.agent("mine")).shards[0].accepted == 3
+    async with start() as (_, client):
+        assert (await client.agent("mine")).shards[0].accepted == 3
+
+
+async def test_one_agents_bad_state_does_not_stop_the_others(start: Start, tmp_path: Path) -> None:
+    """An agent whose state is damaged is `failed` and says why; delete and deploy heal it."""
+    async with start() as (service, client):
+        for agent in ("sound", "torn"):
+            await client.deploy(spec(agent, "t-torn"))
+        await service.events.send_all(events("t-torn", range(6)))
+        for agent in ("sound", "torn"):
+            await learned(client, agent, 6)
+    for table in (tmp_path / "state" / "shards" / "torn").rglob("CURRENT"):
+        table.write_bytes(b"garbage")
+    async with start() as (service, client):
+        await service.events.send_all(events("t-torn", range(6, 12)))
+        await learned(client, "sound", 12)
+        view = await client.agent("torn")
+        assert view.state == "failed"
+        assert view.note
+        with pytest.raises(StateError):
+            await client.predict("torn", key="ada", features={"power": 1.0})
+        await client.delete("torn")
+        await client.deploy(spec("torn", "t-torn"))
+        assert (await learned(client, "torn", 12)).shards[0].learned == 12
+
+
+async def test_a_watch_of_what_is_stored_ends_while_events_go_on(start: Start) -> None:
+    """`follow=False` ends where the log ended when it was asked."""
+    async with start() as (service, client):
+        await client.deploy(spec("busy", "t-busy"))
+        await service.events.send_all(events("t-busy", range(300)))
+        await learned(client, "busy", 300)
+
+        async def go_on() -> None:
+            for begin in range(300, 100_000, 50):
+                await service.events.send_all(events("t-busy", range(begin, begin + 50)))
+
+        going = asyncio.create_task(go_on())
+        async with asyncio.timeout(10):
+            seen = await decisions(client, "busy")
+        going.cancel()
+        await asyncio.gather(going, return_exceptions=True)
+        assert len(seen) >= 300
