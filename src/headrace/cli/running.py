@@ -123,7 +123,7 @@ async def _first(*either: asyncio.Future[Any]) -> None:
 
 
 async def _wait_for(broker: Broker, settings: Config) -> None:
-    where = settings.broker if broker.durable else "the embedded broker"
+    where = settings.broker if _of_others(settings) else f"the embedded broker ({broker.url})"
     text = f"{where} does not answer yet, waiting up to {settings.broker_wait_s:g} s"
     loop = asyncio.get_running_loop()
     reminder = loop.call_later(SAYS_SO_AFTER_S, lambda: err.print(escape(text), soft_wrap=True))
@@ -131,7 +131,7 @@ async def _wait_for(broker: Broker, settings: Config) -> None:
         with waiting(f"waiting for {escape(where)} (Ctrl-C gives up)"):
             await broker.start()
     except UnavailableError as error:
-        if not broker.durable:
+        if not _of_others(settings):
             raise
         advice = "start it, or name another with --broker"
         raise UnavailableError(error.code, f"{error}; {advice}") from None
@@ -144,16 +144,22 @@ async def _watch(broker: Broker, settings: Config) -> None:
 
     Faust asks a broker that is away again and again for ever, and an idle worker would not notice.
     """
-    wait_s = settings.broker_wait_s if broker.durable else EMBEDDED_WAIT_S
+    wait_s = settings.broker_wait_s if _of_others(settings) else EMBEDDED_WAIT_S
     while True:
         await asyncio.sleep(WATCH_S)
         try:
             await wait_for_answer(broker.bootstrap, wait_s)
         except UnavailableError as error:
-            if broker.durable:
+            if _of_others(settings):
                 raise
-            words = "the embedded broker is gone, and all events with it; start again"
+            lost = "" if broker.durable else ", and all events with it"
+            words = f"the embedded broker is gone{lost}; start again"
             raise UnavailableError(error.code, words) from None
+
+
+def _of_others(settings: Config) -> bool:
+    """Whether somebody else runs the broker, so that it may come back."""
+    return settings.broker.startswith("kafka:")
 
 
 async def _stop(service: Service) -> bool:
