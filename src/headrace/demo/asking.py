@@ -30,7 +30,7 @@ class Asker:
         self._titles = titles
         self._plant = plant
         self._clock = clock
-        self._film = next(iter(titles))  # the last that was recommended
+        self._last = FIRST_USER, next(iter(titles))  # who was asked about last, and the best film
         self._machines = itertools.cycle(plant.machines)
         self._kinds = itertools.cycle((self._what, self._how_good, self._how_much))
 
@@ -51,12 +51,12 @@ class Asker:
         user = self.user
         answer, ms = await self._timed(lambda: self._predict("top10", key=user, k=2))
         if answer.items:
-            self._film = answer.items[0].item
+            self._last = user, answer.items[0].item
         films = "; ".join(spoken(self._titles[item.item]) for item in answer.items)
         return Asked(f"what next for user {user}?", films or "nothing is known yet", ms)
 
     async def _how_good(self) -> Asked:
-        user, film = self.user, self._film
+        user, film = self._last
         answer, ms = await self._timed(lambda: self._predict("ratings", key=user, item=film))
         assert answer.score is not None
         stars = f"{answer.score:.1f} stars of 5, {spoken(self._titles[film])}"
