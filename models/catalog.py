@@ -19,7 +19,7 @@ import msgspec
 from headrace.errors import Violation
 from headrace.models.catalog_data import COST, OUT
 from headrace.models.catalog_types import Parameter, parameters_of
-from headrace.models.codec import class_table
+from headrace.models.codec.codec import known_classes
 from headrace.models.costs import Cost
 from headrace.models.own import own_classes
 from headrace.models.ready import how
@@ -114,7 +114,7 @@ def out_of_catalog() -> Mapping[str, str]:
 def name_of(cls: type) -> str | None:
     """The name under which a spec knows a class, River's own or ours; None if it does not."""
     entries = catalog()
-    name = class_table().name_of(cls)
+    name = known_classes().name_of(cls)
     if name in entries:
         return name
     return next((known for known, entry in entries.items() if entry.cls is cls), None)

@@ -13,7 +13,7 @@ from headrace.errors import Violation
 from headrace.models import seeds
 from headrace.models.catalog_data import OUT
 from headrace.models.catalog_types import TYPES, Parameter, complaint, wants_text_only
-from headrace.models.codec_plans import build_plan
+from headrace.models.codec.plans import build_plan
 from headrace.models.panics import failures
 
 if TYPE_CHECKING:

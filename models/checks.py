@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from headrace.errors import SpecError, Violation
 from headrace.models.codec import UnsupportedType, decode, encode
-from headrace.models.codec_writer import ReversedSet
+from headrace.models.codec.encoder import ReversedSet
 from headrace.models.exercise import Event, ask, ask_river, events_for, learn
 from headrace.models.panics import failures
 

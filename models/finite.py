@@ -15,7 +15,7 @@ import msgspec
 import numpy as np
 
 from headrace.models import codec
-from headrace.models.codec_tags import ARRAY
+from headrace.models.codec.tags import ARRAY
 
 EXTREME = 1e6  # a score or a label beyond it calls for the cheap question
 ENORMOUS = 1e100  # a number beyond it calls for a census

@@ -16,7 +16,7 @@ from pathlib import Path
 from headrace.config import Config, hash_seed
 from headrace.errors import StateError, UnavailableError
 from headrace.logs import fields
-from headrace.models.codec_tags import CODEC_VERSION
+from headrace.models.codec import CODEC_VERSION
 from headrace.pipelines import control
 from headrace.pipelines.broker import Broker
 from headrace.pipelines.controllog import ControlLog

@@ -18,9 +18,9 @@ from hypothesis import strategies as st
 from river import compose, drift, forest, linear_model, preprocessing, proba, stats, tree
 from river.utils import VectorDict
 
-from headrace.models import codec_tags as tag
 from headrace.models.codec import CodecError, UnsupportedType, decode, digest, encode, register
-from headrace.models.unseeded import UNSEEDED, UnseededChance
+from headrace.models.codec import tags as tag
+from headrace.models.codec.unseeded import UNSEEDED, UnseededChance
 
 
 def _same(item: Any) -> Any:

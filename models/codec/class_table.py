@@ -67,13 +67,13 @@ class Plan(msgspec.Struct, frozen=True, eq=False):
     after: Callable[[Any], None] | None
 
 
-class Table:
+class ClassTable:
     """Names to objects and back.
 
-    >>> from headrace.models.codec_table import table
-    >>> table().named("optim.SGD").__name__
+    >>> from headrace.models.codec.class_table import river_table
+    >>> river_table().named("optim.SGD").__name__
     'SGD'
-    >>> table().name_of(table().named("collections.Counter"))
+    >>> river_table().name_of(river_table().named("collections.Counter"))
     'collections.Counter'
     """
 
@@ -137,10 +137,10 @@ class Table:
 
 
 @functools.cache
-def table() -> Table:
+def river_table() -> ClassTable:
     """The table of this process. Importing all of River takes about a second, once."""
     importlib.import_module("river.api")
-    made = Table()
+    made = ClassTable()
     for name, thing in FOREIGN.items():
         made.add(name, thing)
     modules = sorted(name for name in sys.modules if _inside(name))

@@ -14,21 +14,21 @@ from typing import Any, Final
 import numpy as np
 from river.utils import VectorDict
 
-from headrace.models import codec_tags as tag
-from headrace.models.codec_table import Plan, Table
-from headrace.models.codec_writer import RUST
-from headrace.models.unseeded import UNSEEDED, UNSEEDED_STATE
+from headrace.models.codec import tags as tag
+from headrace.models.codec.class_table import ClassTable, Plan
+from headrace.models.codec.encoder import RUST
+from headrace.models.codec.unseeded import UNSEEDED, UNSEEDED_STATE
 
 _DTYPE_KINDS: Final = frozenset("biufcUS")
 _UNMADE: Final = object()
 
 
-class Reader:
+class Decoder:
     """One run of the decoder over one envelope. Raises ValueError, KeyError, … on bad values."""
 
     __slots__ = ("memo", "open", "plans", "sets", "table", "unfinished")
 
-    def __init__(self, table: Table, plans: tuple[Plan, ...], sets: type[set[Any]]) -> None:
+    def __init__(self, table: ClassTable, plans: tuple[Plan, ...], sets: type[set[Any]]) -> None:
         self.sets = sets
         self.table = table
         self.plans = plans
@@ -53,7 +53,7 @@ class Reader:
             first = node[0]
             if first >= 32:
                 return self._object(node, self.plans[first - 32])
-            return _READERS[first](self, node)
+            return _DECODERS[first](self, node)
         if kind is dict:
             made = {intern(key): value for key, value in node.items()}
             self.memo.append(made)
@@ -123,83 +123,83 @@ def _put(owner: Any, name: str, value: Any) -> None:
         held[name] = value
 
 
-def _reference(reader: Reader, node: list[Any]) -> Any:
+def _reference(decoder: Decoder, node: list[Any]) -> Any:
     _, number = node
-    made = reader.memo[number] if number >= 0 else _UNMADE
+    made = decoder.memo[number] if number >= 0 else _UNMADE
     if made is _UNMADE:
         raise ValueError("a reference to what is not made yet")
     return made
 
 
-def _dict(reader: Reader, node: list[Any]) -> Any:
-    made = reader.keep({})
-    made.update(reader.pairs(node, 1))
+def _dict(decoder: Decoder, node: list[Any]) -> Any:
+    made = decoder.keep({})
+    made.update(decoder.pairs(node, 1))
     return made
 
 
-def _counter(reader: Reader, node: list[Any]) -> Any:
-    made = reader.keep(collections.Counter())
-    dict.update(made, reader.pairs(node, 1))
+def _counter(decoder: Decoder, node: list[Any]) -> Any:
+    made = decoder.keep(collections.Counter())
+    dict.update(made, decoder.pairs(node, 1))
     return made
 
 
-def _defaultdict(reader: Reader, node: list[Any]) -> Any:
-    made: Any = reader.keep(collections.defaultdict())
-    made.default_factory = reader.value(node[1])
-    made.update(reader.pairs(node, 2))
+def _defaultdict(decoder: Decoder, node: list[Any]) -> Any:
+    made: Any = decoder.keep(collections.defaultdict())
+    made.default_factory = decoder.value(node[1])
+    made.update(decoder.pairs(node, 2))
     return made
 
 
-def _ordereddict(reader: Reader, node: list[Any]) -> Any:
-    made: Any = reader.keep(collections.OrderedDict())
-    made.update(reader.pairs(node, 1))
+def _ordereddict(decoder: Decoder, node: list[Any]) -> Any:
+    made: Any = decoder.keep(collections.OrderedDict())
+    made.update(decoder.pairs(node, 1))
     return made
 
 
-def _list(reader: Reader, node: list[Any]) -> Any:
-    made = reader.keep([])
-    made += reader.items(node, 1)
+def _list(decoder: Decoder, node: list[Any]) -> Any:
+    made = decoder.keep([])
+    made += decoder.items(node, 1)
     return made
 
 
-def _tuple(reader: Reader, node: list[Any]) -> Any:
-    return tuple(reader.items(node, 1))
+def _tuple(decoder: Decoder, node: list[Any]) -> Any:
+    return tuple(decoder.items(node, 1))
 
 
-def _namedtuple(reader: Reader, node: list[Any]) -> Any:
-    cls = reader.table.named(node[1])
+def _namedtuple(decoder: Decoder, node: list[Any]) -> Any:
+    cls = decoder.table.named(node[1])
     if not issubclass(cls, tuple) or len(node) - 2 != len(cls._fields):
         raise ValueError(f"{node[1]} is no named tuple of that length")
-    return tuple.__new__(cls, reader.items(node, 2))
+    return tuple.__new__(cls, decoder.items(node, 2))
 
 
-def _deque(reader: Reader, node: list[Any]) -> Any:
-    made: Any = reader.keep(collections.deque(maxlen=node[1]))
-    made.extend(reader.items(node, 2))
+def _deque(decoder: Decoder, node: list[Any]) -> Any:
+    made: Any = decoder.keep(collections.deque(maxlen=node[1]))
+    made.extend(decoder.items(node, 2))
     return made
 
 
-def _deque_of(reader: Reader, node: list[Any]) -> Any:
+def _deque_of(decoder: Decoder, node: list[Any]) -> Any:
     _, name, maxlen, attributes, *_ = node
-    cls = reader.table.named(name)
+    cls = decoder.table.named(name)
     if not issubclass(cls, collections.deque):
         raise TypeError(f"{name} is no deque")
     made: Any = cls.__new__(cls)
     collections.deque.__init__(made, maxlen=maxlen)
-    reader.keep(made)
-    vars(made).update(reader.pairs(attributes, 1))
-    made.extend(reader.items(node, 4))
+    decoder.keep(made)
+    vars(made).update(decoder.pairs(attributes, 1))
+    made.extend(decoder.items(node, 4))
     return made
 
 
-def _set(reader: Reader, node: list[Any]) -> Any:
-    made: Any = reader.keep(reader.sets())
-    made.update(reader.items(node, 1))
+def _set(decoder: Decoder, node: list[Any]) -> Any:
+    made: Any = decoder.keep(decoder.sets())
+    made.update(decoder.items(node, 1))
     return made
 
 
-def _frozenset(reader: Reader, node: list[Any]) -> Any:
-    return frozenset(reader.items(node, 1))
+def _frozenset(decoder: Decoder, node: list[Any]) -> Any:
+    return frozenset(decoder.items(node, 1))
 
 
 def _dtype(text: str) -> np.dtype[Any]:
@@ -209,41 +209,41 @@ def _dtype(text: str) -> np.dtype[Any]:
     return dtype
 
 
-def _array(reader: Reader, node: list[Any]) -> Any:
+def _array(decoder: Decoder, node: list[Any]) -> Any:
     _, text, order, shape, data = node
     # frombuffer makes a view of the bytes that came, so no length in them can allocate more.
     view = np.frombuffer(data, _dtype(text)) if data else np.empty(0, _dtype(text))
-    return reader.keep(view.reshape(shape, order=order).copy(order))
+    return decoder.keep(view.reshape(shape, order=order).copy(order))
 
 
-def _number(reader: Reader, node: list[Any]) -> Any:
+def _number(decoder: Decoder, node: list[Any]) -> Any:
     _, text, data = node
     return np.frombuffer(data, _dtype(text))[0]
 
 
-def _float64(reader: Reader, node: list[Any]) -> Any:
+def _float64(decoder: Decoder, node: list[Any]) -> Any:
     return np.float64(node[1])
 
 
-def _random(reader: Reader, node: list[Any]) -> Any:
+def _random(decoder: Decoder, node: list[Any]) -> Any:
     _, version, words, gauss = node
     made = random.Random(0)
     made.setstate((version, tuple(np.frombuffer(words, "<u4").tolist()), gauss))
-    return reader.keep(made)
+    return decoder.keep(made)
 
 
-def _unseeded(reader: Reader, node: list[Any]) -> Any:
+def _unseeded(decoder: Decoder, node: list[Any]) -> Any:
     return (UNSEEDED, UNSEEDED_STATE)[node[1]]
 
 
-def _randomstate(reader: Reader, node: list[Any]) -> Any:
+def _randomstate(decoder: Decoder, node: list[Any]) -> Any:
     _, words, position, has_gauss, gauss = node
     made = np.random.RandomState(0)
     made.set_state(("MT19937", np.frombuffer(words, "<u4"), position, has_gauss, gauss))
-    return reader.keep(made)
+    return decoder.keep(made)
 
 
-def _generator(reader: Reader, node: list[Any]) -> Any:
+def _generator(decoder: Decoder, node: list[Any]) -> Any:
     _, value, increment, has_uint32, uinteger = node
     bits: Any = np.random.PCG64(0)
     words = {
@@ -252,77 +252,77 @@ def _generator(reader: Reader, node: list[Any]) -> Any:
     }
     state = {"bit_generator": "PCG64", "state": words}
     bits.state = {**state, "has_uint32": has_uint32, "uinteger": uinteger}
-    return reader.keep(np.random.Generator(bits))
+    return decoder.keep(np.random.Generator(bits))
 
 
-def _partial(reader: Reader, node: list[Any]) -> Any:
-    number = reader.reserve()
-    function, positional, keywords = reader.items(node, 1)
+def _partial(decoder: Decoder, node: list[Any]) -> Any:
+    number = decoder.reserve()
+    function, positional, keywords = decoder.items(node, 1)
     made = functools.partial(function, *positional, **keywords)
-    reader.memo[number] = made
+    decoder.memo[number] = made
     return made
 
 
-def _name(reader: Reader, node: list[Any]) -> Any:
-    return reader.table.named(node[1])
+def _name(decoder: Decoder, node: list[Any]) -> Any:
+    return decoder.table.named(node[1])
 
 
-def _method(reader: Reader, node: list[Any]) -> Any:
-    return reader.table.bound_method(reader.value(node[1]), node[2])
+def _method(decoder: Decoder, node: list[Any]) -> Any:
+    return decoder.table.bound_method(decoder.value(node[1]), node[2])
 
 
-def _bigint(reader: Reader, node: list[Any]) -> Any:
+def _bigint(decoder: Decoder, node: list[Any]) -> Any:
     return int.from_bytes(node[1], "little", signed=True)
 
 
-def _datetime(reader: Reader, node: list[Any]) -> Any:
+def _datetime(decoder: Decoder, node: list[Any]) -> Any:
     return datetime.datetime.fromisoformat(node[1])
 
 
-def _date(reader: Reader, node: list[Any]) -> Any:
+def _date(decoder: Decoder, node: list[Any]) -> Any:
     return datetime.date.fromisoformat(node[1])
 
 
-def _timedelta(reader: Reader, node: list[Any]) -> Any:
+def _timedelta(decoder: Decoder, node: list[Any]) -> Any:
     return datetime.timedelta(*node[1:])
 
 
-def _rust(reader: Reader, node: list[Any]) -> Any:
+def _rust(decoder: Decoder, node: list[Any]) -> Any:
     _, name, arguments, state = node
     cls: Any = RUST[name]
     made = cls.__new__(cls, *arguments)
     made.__setstate__(state)
-    return reader.keep(made)
+    return decoder.keep(made)
 
 
-def _vector(reader: Reader, node: list[Any]) -> Any:
+def _vector(decoder: Decoder, node: list[Any]) -> Any:
     _, data, factory, mask = node
-    number = reader.reserve()
+    number = decoder.reserve()
     if type(data) is dict:
         inner = {intern(key): value for key, value in data.items()}
     else:
-        inner = dict(reader.pairs(data, 1))
-    made: Any = VectorDict(inner, reader.value(factory), reader.value(mask), False)
-    reader.memo[number] = made
+        inner = dict(decoder.pairs(data, 1))
+    made: Any = VectorDict(inner, decoder.value(factory), decoder.value(mask), False)
+    decoder.memo[number] = made
     return made
 
 
-def _iterator(reader: Reader, node: list[Any]) -> Any:
-    number = reader.reserve()
-    made = iter(reader.items(node, 1))
-    reader.memo[number] = made
+def _iterator(decoder: Decoder, node: list[Any]) -> Any:
+    number = decoder.reserve()
+    made = iter(decoder.items(node, 1))
+    decoder.memo[number] = made
     return made
 
 
-def _itemgetter(reader: Reader, node: list[Any]) -> Any:
-    return operator.itemgetter(reader.value(node[1]))
+def _itemgetter(decoder: Decoder, node: list[Any]) -> Any:
+    return operator.itemgetter(decoder.value(node[1]))
 
 
-def _complex(reader: Reader, node: list[Any]) -> Any:
+def _complex(decoder: Decoder, node: list[Any]) -> Any:
     return complex(node[1], node[2])
 
 
-_BY_TAG: Final[dict[int, Callable[[Reader, list[Any]], Any]]] = {
+_BY_TAG: Final[dict[int, Callable[[Decoder, list[Any]], Any]]] = {
     tag.REFERENCE: _reference,
     tag.LIST: _list,
     tag.TUPLE: _tuple,
@@ -357,9 +357,9 @@ _BY_TAG: Final[dict[int, Callable[[Reader, list[Any]], Any]]] = {
 }
 
 
-def _unknown(reader: Reader, node: list[Any]) -> Any:
+def _unknown(decoder: Decoder, node: list[Any]) -> Any:
     raise ValueError(f"no such tag: {node[0]!r}")
 
 
 # A list, because indexing one is the cheapest dispatch; a negative tag is unknown as well.
-_READERS: Final = [_BY_TAG.get(number, _unknown) for number in range(tag.OBJECT)]
+_DECODERS: Final = [_BY_TAG.get(number, _unknown) for number in range(tag.OBJECT)]

@@ -20,11 +20,11 @@ from typing import Any, Final
 import msgspec
 
 from headrace.errors import CorruptStateError
-from headrace.models.codec_plans import install_pipeline_plan
-from headrace.models.codec_reader import Reader
-from headrace.models.codec_table import Plan, Table, table
-from headrace.models.codec_tags import CODEC_VERSION
-from headrace.models.codec_writer import UnsupportedType, Writer
+from headrace.models.codec.class_table import ClassTable, Plan, river_table
+from headrace.models.codec.decoder import Decoder
+from headrace.models.codec.encoder import Encoder, UnsupportedType
+from headrace.models.codec.plans import install_pipeline_plan
+from headrace.models.codec.tags import CODEC_VERSION
 from headrace.models.ordered import OrderedSet
 from headrace.models.own import own_classes
 from headrace.models.panics import failures
@@ -72,9 +72,9 @@ def encode(item: Any) -> bytes:
     True
     """
     try:
-        data = _pack(Writer(class_table(), big_ints=False).envelope(item))
+        data = _pack(Encoder(known_classes(), big_ints=False).envelope(item))
     except OverflowError:
-        data = _pack(Writer(class_table(), big_ints=True).envelope(item))
+        data = _pack(Encoder(known_classes(), big_ints=True).envelope(item))
     except UnicodeEncodeError as error:
         raise UnsupportedType(f"text that is not Unicode: {error.reason}") from None
     if len(data) > MAX_BYTES:
@@ -99,8 +99,8 @@ def decode(data: bytes, *, sets: type[set[Any]] = set) -> Any:
         envelope = _unpack(data)
         if envelope.version != CODEC_VERSION:
             raise ValueError(f"codec {envelope.version}, and this build reads {CODEC_VERSION}")
-        reader = Reader(class_table(), _plans(bytes(envelope.classes)), sets)
-        return reader.root(envelope.value, envelope.deferred)
+        decoder = Decoder(known_classes(), _plans(bytes(envelope.classes)), sets)
+        return decoder.root(envelope.value, envelope.deferred)
     except failures(MemoryError, msgspec.MsgspecError) as error:
         raise CodecError(f"not the bytes of a model: {error}") from error
 
@@ -126,7 +126,7 @@ def register(
     `derived` names attributes that are not state (caches); `after` makes them anew when an
     instance is read. Call it at import, in the module that defines the class.
     """
-    held = class_table()
+    held = known_classes()
     held.add(name, cls)
     if derived:
         held.derived[cls] = derived
@@ -137,7 +137,7 @@ def register(
 def _plans(classes: bytes) -> tuple[Plan, ...]:
     found = _headers.get(classes)
     if found is None:
-        held = class_table()
+        held = known_classes()
         found = tuple(held.plan(name, fields) for name, fields in _unpack_classes(classes))
         if len(_headers) >= _MAX_HEADERS:
             _headers.clear()
@@ -146,9 +146,9 @@ def _plans(classes: bytes) -> tuple[Plan, ...]:
 
 
 @functools.cache
-def class_table() -> Table:
+def known_classes() -> ClassTable:
     """The closed table with all that this process knows: River's classes, ours, other packages'."""
-    held = table()
+    held = river_table()
     install_pipeline_plan(held)
     held.add("headrace.OrderedSet", OrderedSet)
     for name, cls in own_classes().items():

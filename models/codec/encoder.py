@@ -27,9 +27,9 @@ import numpy as np
 from river._river_rust import drift, stats
 from river.utils import VectorDict
 
-from headrace.models import codec_tags as tag
-from headrace.models.codec_table import Table
-from headrace.models.unseeded import UNSEEDED, UNSEEDED_STATE
+from headrace.models.codec import tags as tag
+from headrace.models.codec.class_table import ClassTable
+from headrace.models.codec.unseeded import UNSEEDED, UNSEEDED_STATE
 
 SCALARS: Final = frozenset({type(None), bool, int, float, str, bytes})
 DEFER_DEPTH: Final = 60  # attributes nested deeper than this are written after the rest
@@ -57,10 +57,10 @@ class UnsupportedType(TypeError):
     """An object that the codec cannot write; the text names it and where it hangs."""
 
 
-class Writer:
+class Encoder:
     """One run of the encoder. Call `envelope` once."""
 
-    def __init__(self, table: Table, *, big_ints: bool) -> None:
+    def __init__(self, table: ClassTable, *, big_ints: bool) -> None:
         self.table = table
         self.big_ints = big_ints  # look at each int: slow, so only when msgpack refused one
         self.memo: dict[int, int] = {}
@@ -89,16 +89,16 @@ class Writer:
             return [tag.REFERENCE, number]
         if depth > MAX_DEPTH:
             raise UnsupportedType(f"more than {MAX_DEPTH} containers inside each other")
-        write = _WRITERS.get(kind)
+        write = _ENCODERS.get(kind)
         if write is None:
-            write = _WRITERS[kind] = self._writer_of(kind)
+            write = _ENCODERS[kind] = self._encoder_of(kind)
         return write(self, item, depth + 1)
 
     def number(self, item: Any) -> None:
         self.memo[id(item)] = len(self.memo)
         self.keep.append(item)
 
-    def _writer_of(self, kind: type) -> Callable[[Writer, Any, int], Any]:
+    def _encoder_of(self, kind: type) -> Callable[[Encoder, Any, int], Any]:
         name = self.table.name_of(kind)
         if kind in _RUST_NAMES:
             return _rust
@@ -117,8 +117,8 @@ class Writer:
         return _object
 
 
-def _object(writer: Writer, item: Any, depth: int) -> list[Any]:
-    writer.number(item)
+def _object(encoder: Encoder, item: Any, depth: int) -> list[Any]:
+    encoder.number(item)
     kind = type(item)
     held: dict[str, Any] = getattr(item, "__dict__", _NOTHING)
     slots: tuple[str, ...] = _slots(kind)  # type: ignore[arg-type]  # a class is hashable
@@ -127,30 +127,30 @@ def _object(writer: Writer, item: Any, depth: int) -> list[Any]:
             **held,
             **{name: getattr(item, name) for name in slots if hasattr(item, name)},
         }
-    entry = writer.classes.get((kind, tuple(held)))
+    entry = encoder.classes.get((kind, tuple(held)))
     if entry is None:
-        skip = writer.table.derived.get(kind, frozenset())
+        skip = encoder.table.derived.get(kind, frozenset())
         fields = tuple(sorted(name for name in held if name not in skip))
         # Attributes set in another order are the same state: they share the entry.
-        entry = writer.classes.get((kind, ("", *fields)))
+        entry = encoder.classes.get((kind, ("", *fields)))
         if entry is None:
-            writer.header.append([writer.table.name_of(kind), fields])
-            entry = (tag.OBJECT + len(writer.header) - 1, fields)
-            writer.classes[kind, ("", *fields)] = entry
-        writer.classes[kind, tuple(held)] = entry
+            encoder.header.append([encoder.table.name_of(kind), fields])
+            entry = (tag.OBJECT + len(encoder.header) - 1, fields)
+            encoder.classes[kind, ("", *fields)] = entry
+        encoder.classes[kind, tuple(held)] = entry
     out: list[Any] = [entry[0]]
     for name in entry[1]:
         value = held[name]
-        if type(value) in SCALARS and not writer.big_ints:
+        if type(value) in SCALARS and not encoder.big_ints:
             out.append(value)
         elif isinstance(value, _CHANCE) and "seed" in held and held["seed"] is None:
             out.append([tag.UNSEEDED, int(isinstance(value, np.random.RandomState))])
         elif depth > DEFER_DEPTH and type(value) not in SCALARS:
-            writer.deferred.append(value)
+            encoder.deferred.append(value)
             out.append([tag.DEFERRED])
         else:
             try:
-                out.append(writer.value(value, depth))
+                out.append(encoder.value(value, depth))
             except UnsupportedType as error:
                 raise UnsupportedType(f"{kind.__name__}.{name}: {error}") from None
     return out
@@ -172,115 +172,115 @@ def _slots(kind: type) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _pairs(writer: Writer, items: Iterable[tuple[Any, Any]], out: list[Any], depth: int) -> Any:
+def _pairs(encoder: Encoder, items: Iterable[tuple[Any, Any]], out: list[Any], depth: int) -> Any:
     for key, value in items:
-        out.append(writer.value(key, depth))
-        out.append(writer.value(value, depth))
+        out.append(encoder.value(key, depth))
+        out.append(encoder.value(value, depth))
     return out
 
 
-def _plain(writer: Writer, item: dict[Any, Any]) -> bool:
+def _plain(encoder: Encoder, item: dict[Any, Any]) -> bool:
     """A dict that is written as a msgpack map: text keys, scalar values."""
     return (
-        not writer.big_ints
+        not encoder.big_ints
         and all(type(key) is str for key in item)
         and all(type(value) in SCALARS for value in item.values())
     )
 
 
-def _dict(writer: Writer, item: dict[Any, Any], depth: int) -> Any:
-    writer.number(item)
-    if _plain(writer, item):
+def _dict(encoder: Encoder, item: dict[Any, Any], depth: int) -> Any:
+    encoder.number(item)
+    if _plain(encoder, item):
         return item
-    return _pairs(writer, item.items(), [tag.DICT], depth)
+    return _pairs(encoder, item.items(), [tag.DICT], depth)
 
 
-def _counter(writer: Writer, item: Any, depth: int) -> Any:
-    writer.number(item)
-    return _pairs(writer, item.items(), [tag.COUNTER], depth)
+def _counter(encoder: Encoder, item: Any, depth: int) -> Any:
+    encoder.number(item)
+    return _pairs(encoder, item.items(), [tag.COUNTER], depth)
 
 
-def _defaultdict(writer: Writer, item: Any, depth: int) -> Any:
-    writer.number(item)
-    factory = writer.value(item.default_factory, depth)
-    return _pairs(writer, item.items(), [tag.DEFAULTDICT, factory], depth)
+def _defaultdict(encoder: Encoder, item: Any, depth: int) -> Any:
+    encoder.number(item)
+    factory = encoder.value(item.default_factory, depth)
+    return _pairs(encoder, item.items(), [tag.DEFAULTDICT, factory], depth)
 
 
-def _ordereddict(writer: Writer, item: Any, depth: int) -> Any:
-    writer.number(item)
-    return _pairs(writer, item.items(), [tag.ORDEREDDICT], depth)
+def _ordereddict(encoder: Encoder, item: Any, depth: int) -> Any:
+    encoder.number(item)
+    return _pairs(encoder, item.items(), [tag.ORDEREDDICT], depth)
 
 
-def _list(writer: Writer, item: list[Any], depth: int) -> Any:
-    writer.number(item)
-    return [tag.LIST, *[writer.value(part, depth) for part in item]]
+def _list(encoder: Encoder, item: list[Any], depth: int) -> Any:
+    encoder.number(item)
+    return [tag.LIST, *[encoder.value(part, depth) for part in item]]
 
 
-def _tuple(writer: Writer, item: tuple[Any, ...], depth: int) -> Any:
-    return [tag.TUPLE, *[writer.value(part, depth) for part in item]]
+def _tuple(encoder: Encoder, item: tuple[Any, ...], depth: int) -> Any:
+    return [tag.TUPLE, *[encoder.value(part, depth) for part in item]]
 
 
-def _namedtuple(writer: Writer, item: tuple[Any, ...], depth: int) -> Any:
-    name = writer.table.name_of(type(item))
-    return [tag.NAMEDTUPLE, name, *[writer.value(part, depth) for part in item]]
+def _namedtuple(encoder: Encoder, item: tuple[Any, ...], depth: int) -> Any:
+    name = encoder.table.name_of(type(item))
+    return [tag.NAMEDTUPLE, name, *[encoder.value(part, depth) for part in item]]
 
 
-def _deque(writer: Writer, item: collections.deque[Any], depth: int) -> Any:
-    writer.number(item)
-    return [tag.DEQUE, item.maxlen, *[writer.value(part, depth) for part in item]]
+def _deque(encoder: Encoder, item: collections.deque[Any], depth: int) -> Any:
+    encoder.number(item)
+    return [tag.DEQUE, item.maxlen, *[encoder.value(part, depth) for part in item]]
 
 
-def _deque_of(writer: Writer, item: collections.deque[Any], depth: int) -> Any:
-    writer.number(item)
+def _deque_of(encoder: Encoder, item: collections.deque[Any], depth: int) -> Any:
+    encoder.number(item)
     held = sorted(vars(item).items())
     attributes = [
         tag.DICT,
-        *(writer.value(part, depth) for pair in held for part in pair),
+        *(encoder.value(part, depth) for pair in held for part in pair),
     ]
-    name = writer.table.name_of(type(item))
-    parts = [writer.value(part, depth) for part in item]
+    name = encoder.table.name_of(type(item))
+    parts = [encoder.value(part, depth) for part in item]
     return [tag.DEQUE_OF, name, item.maxlen, attributes, *parts]
 
 
-def _sorted(writer: Writer, item: Iterable[Any], depth: int) -> list[Any]:
-    before = len(writer.memo)
-    parts = [writer.value(part, depth) for part in item]
-    if len(writer.memo) != before:
+def _sorted(encoder: Encoder, item: Iterable[Any], depth: int) -> list[Any]:
+    before = len(encoder.memo)
+    parts = [encoder.value(part, depth) for part in item]
+    if len(encoder.memo) != before:
         raise UnsupportedType("a set of objects, whose order is that of their addresses")
     return sorted(parts, key=msgspec.msgpack.encode)
 
 
-def _set(writer: Writer, item: set[Any], depth: int) -> Any:
-    writer.number(item)
-    return [tag.SET, *_sorted(writer, item, depth)]
+def _set(encoder: Encoder, item: set[Any], depth: int) -> Any:
+    encoder.number(item)
+    return [tag.SET, *_sorted(encoder, item, depth)]
 
 
-def _frozenset(writer: Writer, item: frozenset[Any], depth: int) -> Any:
-    return [tag.FROZENSET, *_sorted(writer, item, depth)]
+def _frozenset(encoder: Encoder, item: frozenset[Any], depth: int) -> Any:
+    return [tag.FROZENSET, *_sorted(encoder, item, depth)]
 
 
-def _array(writer: Writer, item: np.ndarray[Any, Any], depth: int) -> Any:
+def _array(encoder: Encoder, item: np.ndarray[Any, Any], depth: int) -> Any:
     if item.dtype.hasobject or item.dtype.fields is not None:
         raise UnsupportedType(f"an array of {item.dtype}")
-    writer.number(item)
+    encoder.number(item)
     # Sums over a Fortran array run in another order than over a C array: the layout is state.
     fortran = item.flags.f_contiguous and not item.flags.c_contiguous
     order: Literal["C", "F"] = "F" if fortran else "C"
     return [tag.ARRAY, item.dtype.str, order, list(item.shape), item.tobytes(order)]
 
 
-def _number(writer: Writer, item: Any, depth: int) -> Any:
+def _number(encoder: Encoder, item: Any, depth: int) -> Any:
     return [tag.NUMBER, item.dtype.str, item.tobytes()]
 
 
-def _random(writer: Writer, item: random.Random, depth: int) -> Any:
-    writer.number(item)
+def _random(encoder: Encoder, item: random.Random, depth: int) -> Any:
+    encoder.number(item)
     version, words, gauss = item.getstate()
     return [tag.RANDOM, version, np.array(words, "<u4").tobytes(), gauss]
 
 
-def _randomstate(writer: Writer, item: np.random.RandomState, depth: int) -> Any:
-    writer.number(item)
+def _randomstate(encoder: Encoder, item: np.random.RandomState, depth: int) -> Any:
+    encoder.number(item)
     state: Any = item.get_state(legacy=False)
     if state["bit_generator"] != "MT19937":
         raise UnsupportedType(f"a RandomState over {state['bit_generator']}")
@@ -291,8 +291,8 @@ def _randomstate(writer: Writer, item: np.random.RandomState, depth: int) -> Any
     ]  # fmt: skip
 
 
-def _generator(writer: Writer, item: np.random.Generator, depth: int) -> Any:
-    writer.number(item)
+def _generator(encoder: Encoder, item: np.random.Generator, depth: int) -> Any:
+    encoder.number(item)
     state: Any = item.bit_generator.state
     if state["bit_generator"] != "PCG64":
         raise UnsupportedType(f"a Generator over {state['bit_generator']}")
@@ -300,58 +300,58 @@ def _generator(writer: Writer, item: np.random.Generator, depth: int) -> Any:
     return [tag.GENERATOR, *words, int(state["has_uint32"]), int(state["uinteger"])]
 
 
-def _partial(writer: Writer, item: Any, depth: int) -> Any:
-    writer.number(item)
+def _partial(encoder: Encoder, item: Any, depth: int) -> Any:
+    encoder.number(item)
     return [
         tag.PARTIAL,
-        *[writer.value(p, depth) for p in (item.func, item.args, item.keywords)],
+        *[encoder.value(p, depth) for p in (item.func, item.args, item.keywords)],
     ]
 
 
-def _name(writer: Writer, item: Any, depth: int) -> Any:
-    name = writer.table.name_of(item)
+def _name(encoder: Encoder, item: Any, depth: int) -> Any:
+    name = encoder.table.name_of(item)
     if name is None:
         raise UnsupportedType(f"{getattr(item, '__qualname__', item)} is not in the table")
     return [tag.NAME, name]
 
 
-def _method(writer: Writer, item: Any, depth: int) -> Any:
+def _method(encoder: Encoder, item: Any, depth: int) -> Any:
     if item.__self__ is None or isinstance(item.__self__, types.ModuleType | type):
-        return _name(writer, item, depth)
+        return _name(encoder, item, depth)
     try:
-        writer.table.bound_method(item.__self__, item.__name__)
+        encoder.table.bound_method(item.__self__, item.__name__)
     except ValueError as error:
         raise UnsupportedType(str(error)) from None
-    return [tag.METHOD, writer.value(item.__self__, depth), item.__name__]
+    return [tag.METHOD, encoder.value(item.__self__, depth), item.__name__]
 
 
-def _rust(writer: Writer, item: Any, depth: int) -> Any:
-    writer.number(item)
+def _rust(encoder: Encoder, item: Any, depth: int) -> Any:
+    encoder.number(item)
     arguments = item.__getnewargs__() if hasattr(item, "__getnewargs__") else ()
     return [tag.RUST, _RUST_NAMES[type(item)], list(arguments), item.__getstate__()]
 
 
-def _vector(writer: Writer, item: Any, depth: int) -> Any:
-    writer.number(item)
+def _vector(encoder: Encoder, item: Any, depth: int) -> Any:
+    encoder.number(item)
     _, (data, factory, mask, _copy) = item.__reduce__()
-    writer.keep.append(data)
-    inner = data if _plain(writer, data) else _pairs(writer, data.items(), [tag.DICT], depth)
-    return [tag.VECTOR, inner, writer.value(factory, depth), writer.value(mask, depth)]
+    encoder.keep.append(data)
+    inner = data if _plain(encoder, data) else _pairs(encoder, data.items(), [tag.DICT], depth)
+    return [tag.VECTOR, inner, encoder.value(factory, depth), encoder.value(mask, depth)]
 
 
-def _itemgetter(writer: Writer, item: Any, depth: int) -> Any:
+def _itemgetter(encoder: Encoder, item: Any, depth: int) -> Any:
     _, keys = item.__reduce__()
     if len(keys) != 1:
         raise UnsupportedType("an itemgetter of several keys")
-    return [tag.ITEMGETTER, writer.value(keys[0], depth)]
+    return [tag.ITEMGETTER, encoder.value(keys[0], depth)]
 
 
-def _iterator(writer: Writer, item: Any, depth: int) -> Any:
-    writer.number(item)
-    return [tag.ITERATOR, *[writer.value(part, depth) for part in copy.copy(item)]]
+def _iterator(encoder: Encoder, item: Any, depth: int) -> Any:
+    encoder.number(item)
+    return [tag.ITERATOR, *[encoder.value(part, depth) for part in copy.copy(item)]]
 
 
-_WRITERS: Final[dict[type, Callable[[Writer, Any, int], Any]]] = {
+_ENCODERS: Final[dict[type, Callable[[Encoder, Any, int], Any]]] = {
     dict: _dict,
     list: _list,
     tuple: _tuple,
@@ -362,14 +362,14 @@ _WRITERS: Final[dict[type, Callable[[Writer, Any, int], Any]]] = {
     collections.defaultdict: _defaultdict,
     collections.OrderedDict: _ordereddict,
     np.ndarray: _array,
-    np.float64: lambda writer, item, depth: [tag.FLOAT64, float(item)],
+    np.float64: lambda encoder, item, depth: [tag.FLOAT64, float(item)],
     **dict.fromkeys((np.bool_, np.float32, np.float16, np.int8, np.int16, np.int32), _number),
     **dict.fromkeys((np.int64, np.uint8, np.uint16, np.uint32, np.uint64), _number),
     np.random.RandomState: _randomstate,
     np.random.Generator: _generator,
     random.Random: _random,
-    type(UNSEEDED): lambda writer, item, depth: [tag.UNSEEDED, 0],
-    type(UNSEEDED_STATE): lambda writer, item, depth: [tag.UNSEEDED, 1],
+    type(UNSEEDED): lambda encoder, item, depth: [tag.UNSEEDED, 0],
+    type(UNSEEDED_STATE): lambda encoder, item, depth: [tag.UNSEEDED, 1],
     functools.partial: _partial,
     type: _name,
     types.FunctionType: _name,
@@ -379,10 +379,10 @@ _WRITERS: Final[dict[type, Callable[[Writer, Any, int], Any]]] = {
     type(iter([])): _iterator,
     VectorDict: _vector,
     operator.itemgetter: _itemgetter,
-    complex: lambda writer, item, depth: [tag.COMPLEX, item.real, item.imag],
-    datetime.datetime: lambda writer, item, depth: [tag.DATETIME, item.isoformat()],
-    datetime.date: lambda writer, item, depth: [tag.DATE, item.isoformat()],
-    datetime.timedelta: lambda writer, item, depth: [
+    complex: lambda encoder, item, depth: [tag.COMPLEX, item.real, item.imag],
+    datetime.datetime: lambda encoder, item, depth: [tag.DATETIME, item.isoformat()],
+    datetime.date: lambda encoder, item, depth: [tag.DATE, item.isoformat()],
+    datetime.timedelta: lambda encoder, item, depth: [
         tag.TIMEDELTA, item.days, item.seconds, item.microseconds,
     ],
 }  # fmt: skip

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from river import compose
 
-from headrace.models.codec_table import Table
+from headrace.models.codec.class_table import ClassTable
 
 _DERIVED: Final = frozenset(
     {"_plan", "_inference_transformers", "_last_step_cached", "_last_step_params"}
@@ -21,7 +21,7 @@ _MAX_PLANS: Final = 1024
 _plans: dict[tuple[type, ...], tuple[list[tuple[Any, ...]], dict[str, Any]]] = {}
 
 
-def install_pipeline_plan(table: Table) -> None:
+def install_pipeline_plan(table: ClassTable) -> None:
     """Teach `table` that a pipeline's plan is derived, and how to make it."""
     table.derived[compose.Pipeline] = _DERIVED
     table.after[compose.Pipeline] = build_plan
