@@ -21,7 +21,7 @@ INSTALL = $(V)/python -m pip install --quiet
 
 help: ## these lines
 	@echo "Headrace: make VERB, where VERB is one of"
-	@sed -nE 's/^([a-z]+):.* ## (.*)/  \1\t\2/p' Makefile | grep -v '^  help' | expand -t 12
+	@sed -nE 's/^([a-z-]+):.* ## (.*)/  \1\t\2/p' Makefile | grep -v '^  help' | expand -t 14
 
 setup: .venv/.dev ## an environment in .venv with all that tests need, pinned by hash
 
@@ -33,6 +33,9 @@ up: .venv/.demo ## a service on an embedded broker, until Ctrl-C
 
 test: lint types ## what CI runs: lint, types, imports, then every test
 	$(V)/python -m pytest
+
+test-kafka: .venv/.dev ## what needs a broker, once more on Apache Kafka (no Java needed)
+	$(V)/python -m pytest --broker local tests/service tests/pipelines
 
 quality: .venv/.dev ## the quality gates, through the whole service
 	$(V)/python benchmarks/quality.py
@@ -46,10 +49,8 @@ types: .venv/.dev ## mypy --strict over rooms and tests
 	$(V)/mypy -p headrace -p tests
 	$(V)/mypy benchmarks
 
-proto: .venv/.dev ## the gRPC stubs, anew from serving/proto
+regen: .venv/.dev ## what is made from other files: gRPC stubs, requirements/*.txt
 	$(V)/python -m headrace.serving.stubs
-
-lock: .venv/.dev ## requirements/*.txt, anew from pyproject.toml
 	requirements/compile.sh
 
 clean: ## remove all that was made here, .venv too
@@ -82,4 +83,4 @@ endif
 	$(INSTALL) --no-deps --no-build-isolation --editable .
 	@touch .venv/.demo $@
 
-.PHONY: help setup demo up test quality lint types proto lock clean
+.PHONY: help setup demo up test test-kafka quality lint types regen clean

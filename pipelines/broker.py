@@ -1,20 +1,18 @@
 """The brokers that Headrace can run on, behind one seam: `open_broker(url, run_dir)`.
 
 `memory:` is a Tansu broker of our own that keeps everything in memory and goes with the process;
-`kafka://host:port,…` is a cluster that somebody else runs. Nothing else in Headrace asks which
-one it is: what a broker cannot do is said by its attributes.
+`local:DIR` is an Apache Kafka of our own that keeps everything in DIR; `kafka://host:port,…` is a
+cluster that somebody else runs. Nothing else in Headrace asks which one it is: what a broker
+cannot do is said by its attributes. docs/brokers.md has the table.
 """
 
 from __future__ import annotations
 
 import asyncio
-import atexit
 import importlib.resources
 import logging
 import os
 import socket
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
@@ -25,6 +23,8 @@ from aiokafka.errors import KafkaError
 
 from headrace.clock import new_id
 from headrace.errors import StateError, UnavailableError
+from headrace.logs import fields
+from headrace.pipelines.child import Child
 
 log = logging.getLogger(__name__)
 
@@ -33,21 +33,23 @@ BROKER_WAIT_S = 30.0
 PROBE_TIMEOUT_S = 5.0
 PROBE_MIN_S = 0.2
 RETRY_PAUSE_S = 0.25
+QUIET_S = 5.0
+"""A broker that starts along with us needs a moment: nothing is said of it before."""
 START_TRIES = 3
 """A free port may be taken by somebody else before the broker binds it: then another one."""
-STOP_WAIT_S = 5.0
-LOG_TAIL_BYTES = 2000
 
 
 class Broker(Protocol):
     """A place where logs live. Order of calls: `start`, use `bootstrap`, `stop`.
 
     `can_transactions` stands for InitProducerId, so for idempotent producers too.
-    `can_start_at_timestamp`: offsets_for_times answers truthfully.
+    `can_start_at_timestamp`: offsets_for_times answers truthfully. `own`: it runs for this
+    service, with no tools around it, so the service makes the topics that its agents read.
     """
 
     bootstrap: str  # "host:port,host:port"; known after `start`
     url: str
+    own: bool
     durable: bool
     can_transactions: bool
     can_start_at_timestamp: bool
@@ -73,6 +75,7 @@ def open_broker(url: str, run_dir: Path, *, wait_s: float = BROKER_WAIT_S) -> Br
 class ClusterBroker:
     """A Kafka cluster that runs without us. `start` only makes sure that it answers."""
 
+    own = False
     durable = True
     can_transactions = True
     can_start_at_timestamp = True
@@ -96,12 +99,12 @@ class ClusterBroker:
 class MemoryBroker:
     """A Tansu broker on a free loopback port that keeps all topics in memory.
 
-    It dies with the process that started it: by `stop`, at exit, and on Linux also when that
-    process is killed. The kernel ties it to the *thread* that called `start`, so start it from a
-    thread that lasts. Its cluster id is new at every start, so that state of an earlier run is
+    It dies with the process that started it (see `Child`: start it from a thread that lasts). Its
+    cluster id is new at every start, so that state of an earlier run is
     recognised as another log's. What it writes to its output is in `run_dir/broker.log`.
     """
 
+    own = True
     durable = False
     can_transactions = False  # Tansu 0.6 answers no InitProducerId
     can_start_at_timestamp = False  # it answers 0 to every offsets_for_times
@@ -112,12 +115,12 @@ class MemoryBroker:
         self.cluster_id = f"memory-{new_id()}"
         self._log_path = run_dir / "broker.log"
         self._wait_s = wait_s
-        self._process: subprocess.Popen[bytes] | None = None
+        self._child: Child | None = None
 
     @property
     def pid(self) -> int | None:
         """The broker's process while it runs."""
-        return self._process.pid if self._process is not None else None
+        return self._child.pid if self._child is not None else None
 
     async def start(self) -> None:
         """Start the broker and return when it answers.
@@ -128,31 +131,35 @@ class MemoryBroker:
         for tries_left in reversed(range(START_TRIES)):
             port = _free_port()
             self.bootstrap = f"127.0.0.1:{port}"
-            process = self._process = self._spawn(port)
+            child = self._child = Child(self._command(port), self._log_path)
             try:
-                await wait_for_answer(self.bootstrap, self._wait_s, ended=process.poll)
+                await wait_for_answer(self.bootstrap, self._wait_s, ended=child.ended)
             except UnavailableError as error:
-                code = process.poll()
-                self._end()
+                code = child.ended()
+                await child.stop()
                 if code is None or not tries_left:
                     raise UnavailableError(
                         "broker_away",
-                        f"the embedded broker did not start: {error}; it said: {self._tail()}",
+                        f"the embedded broker did not start: {error}; "
+                        f"it said: {child.last_words()}",
                     ) from error
                 continue
             except BaseException:
-                self._end()
+                child.end()
                 raise
-            log.info("broker_started kind=memory at=%s pid=%d", self.bootstrap, process.pid)
+            log.info(
+                "broker.started", extra=fields(kind="memory", at=self.bootstrap, pid=child.pid)
+            )
             return
 
     async def stop(self) -> None:
         """End the broker, and with it everything in its topics. Twice does no harm."""
-        self._end()
+        if self._child is not None:
+            await self._child.stop()
 
-    def _spawn(self, port: int) -> subprocess.Popen[bytes]:
+    def _command(self, port: int) -> list[str]:
         address = f"tcp://127.0.0.1:{port}"
-        command = [
+        return [
             _tansu(),
             "broker",
             *("--cluster-id", self.cluster_id),
@@ -160,49 +167,6 @@ class MemoryBroker:
             *("--advertised-listener-url", address),
             *("--storage-engine", "memory://tansu/"),
         ]
-        with self._log_path.open("ab") as output:
-            process = subprocess.Popen(  # noqa: S603 - nothing in the command comes from outside
-                [sys.executable, "-I", "-S", "-c", _TIED, str(os.getpid()), *command],
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                # A group of its own: Ctrl-C in a terminal must reach the service alone, which
-                # still needs the broker while it stops.
-                start_new_session=True,
-            )
-        atexit.register(self._end)
-        return process
-
-    def _end(self) -> None:
-        process, self._process = self._process, None
-        atexit.unregister(self._end)
-        if process is None:
-            return
-        process.terminate()
-        try:
-            process.wait(STOP_WAIT_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-
-    def _tail(self) -> str:
-        text = self._log_path.read_bytes()[-LOG_TAIL_BYTES:].decode(errors="replace").strip()
-        return text or "nothing"
-
-
-# Asks the kernel to kill this process when its parent dies, then becomes the broker. A fresh
-# interpreter does it because code between fork and exec is not safe in a process with threads.
-# The parent may have died before the request: then nobody is left to be told.
-_TIED = """
-import os, signal, sys
-if sys.platform == "linux":
-    import ctypes
-    PR_SET_PDEATHSIG = 1
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != int(sys.argv[1]):
-        sys.exit("the process that wanted a broker is gone")
-os.execv(sys.argv[2], sys.argv[2:])
-"""
 
 
 async def wait_for_answer(
@@ -210,8 +174,8 @@ async def wait_for_answer(
 ) -> None:
     """Return when a server of `bootstrap` answers a metadata request.
 
-    Gives up at once when `ended` gives the exit code of the process that was to answer. Raises UnavailableError
-    `broker_away` with the last reason.
+    Gives up at once when `ended` gives the exit code of the process that was to answer. Raises
+    UnavailableError `broker_away` with the last reason.
     """
     loop = asyncio.get_running_loop()
     deadline = loop.time() + wait_s
@@ -230,9 +194,11 @@ async def wait_for_answer(
                 "broker_away",
                 f"broker at {bootstrap} does not answer after {wait_s:g} s: {reason}",
             )
-        if not said and loop.time() > deadline - wait_s + 1.0:
+        if not said and loop.time() > deadline - wait_s + QUIET_S:
             said = True
-            log.warning("broker_away at=%s reason=%r waiting_up_to_s=%g", bootstrap, reason, wait_s)
+            log.warning(
+                "broker.away", extra=fields(at=bootstrap, reason=reason, waiting_up_to_s=wait_s)
+            )
         await asyncio.sleep(RETRY_PAUSE_S)
 
 
@@ -280,6 +246,14 @@ def _memory(url: str, rest: str, run_dir: Path, wait_s: float) -> Broker:
     return MemoryBroker(run_dir, wait_s=wait_s)
 
 
+def _local(url: str, rest: str, _run_dir: Path, wait_s: float) -> Broker:
+    from headrace.pipelines.localbroker import LocalBroker
+
+    if not rest:
+        raise StateError(f"--broker {url}: name the directory that keeps its topics: local:DIR")
+    return LocalBroker(Path(rest).expanduser(), wait_s=wait_s)
+
+
 def _cluster(url: str, rest: str, _run_dir: Path, wait_s: float) -> Broker:
     bootstrap = rest.removeprefix("//").rstrip("/")
     for server in bootstrap.split(","):
@@ -293,6 +267,7 @@ def _cluster(url: str, rest: str, _run_dir: Path, wait_s: float) -> Broker:
 
 SCHEMES: dict[str, Callable[[str, str, Path, float], Broker]] = {
     "memory": _memory,
+    "local": _local,
     "kafka": _cluster,
 }
-"""What each kind of URL opens. A durable local broker is one more line here."""
+"""What each kind of URL opens."""

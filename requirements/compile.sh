@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Compiles pyproject.toml into pinned, hashed requirements for every platform: `make lock`.
+# Compiles pyproject.toml into pinned, hashed requirements for every platform: `make regen`.
 # No index, host name or local directory gets into the files, and only wheels are chosen.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -16,6 +16,6 @@ compile() { # compile NAME ARGUMENTS...
 }
 
 # The widest set first; the narrower ones are held to its versions, which are the tested ones.
-compile dev --extra demo --group build --group dev
+compile dev --extra demo --extra kafka --group build --group dev
 compile demo --extra demo --group build --constraint requirements/dev.txt
 compile runtime --constraint requirements/dev.txt

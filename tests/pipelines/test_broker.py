@@ -151,8 +151,8 @@ def test_urls_open_what_they_name(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("url", "said"),
     [
-        ("redis://x", "known are kafka:, memory:"),
-        ("local:/var/lib/headrace", "known are kafka:, memory:"),
+        ("redis://x", "known are kafka:, local:, memory:"),
+        ("local:", "local:DIR"),
         ("memory:/tmp/x", "takes nothing"),
         ("kafka://", "host:port"),
         ("kafka://host", "host:port"),

@@ -212,7 +212,7 @@ async def test_a_stop_does_not_wait_for_a_subscription(
     if flowing:
         await reader.streams.subscribe(first)
     subscribing = asyncio.create_task(reader.streams.subscribe(second))
-    await asyncio.sleep(0.3)
+    await reader.until(lambda: second in reader.streams.topics)
     await asyncio.wait_for(reader.streams.stop(), 3)
     with pytest.raises(UnavailableError, match="stopping"):
         await subscribing
