@@ -16,7 +16,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from headrace.errors import UnavailableError
-from headrace.pipelines import control
+from headrace.pipelines import clients, control
 
 log = logging.getLogger(__name__)
 
@@ -65,17 +65,11 @@ class ControlLog:
 
     async def _start(self) -> None:
         self._producer = AIOKafkaProducer(bootstrap_servers=self._bootstrap, acks="all")
-        self._taken.push_async_callback(self._producer.stop)
+        self._taken.push_async_callback(clients.stop, self._producer)
         await self._producer.start()
         # This consumer belongs to no group: every worker reads the whole log.
-        self._consumer = AIOKafkaConsumer(
-            bootstrap_servers=self._bootstrap,
-            enable_auto_commit=False,
-            auto_offset_reset="earliest",
-            fetch_max_wait_ms=50,
-            isolation_level="read_committed",
-        )
-        self._taken.push_async_callback(self._consumer.stop)
+        self._consumer = clients.log_reader(self._bootstrap)
+        self._taken.push_async_callback(clients.stop, self._consumer)
         await self._consumer.start()
         partition = TopicPartition(self._topic, 0)
         self._consumer.assign([partition])

@@ -14,6 +14,7 @@ from typing import Any
 from aiokafka import AIOKafkaProducer
 from aiokafka.producer.message_accumulator import BatchBuilder
 
+from headrace.pipelines import clients
 from headrace.views import Partition
 
 IN_FLIGHT_BATCHES_MAX = 64
@@ -48,7 +49,7 @@ class Emitter:
         await self._producer.start()
 
     async def stop(self) -> None:
-        await self._producer.stop()
+        await clients.stop(self._producer)
 
     def append(self, to: Partition, key: bytes | None, value: bytes) -> None:
         """Put a record behind the others of its partition. Does not wait."""

@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable
+from contextlib import aclosing
 from typing import NamedTuple
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError
+from aiokafka.structs import ConsumerRecord
 
 from headrace.errors import EventError, RequestError, UnavailableError
 from headrace.models.guard import Guard, Refusal
 from headrace.models.spec import Spec
-from headrace.pipelines import quarantine, reader
+from headrace.pipelines import clients, quarantine, reader
 from headrace.pipelines.shards import spec_of
 from headrace.pipelines.worker import Worker
 from headrace.views import Partition, Position
 
 UNACKNOWLEDGED_MAX = 5_000
 """Events that `EventProducer.send_all` has under way at a time."""
+
+SENT_PER_TURN = 50
+"""Events handed to the producer between two turns of the event loop: about a millisecond."""
 
 
 class Outgoing(NamedTuple):
@@ -51,7 +56,7 @@ class EventProducer:
         await self._producer.start()
 
     async def stop(self) -> None:
-        await self._producer.stop()
+        await clients.stop(self._producer)
 
     async def send(
         self, topic: str, key: bytes | None, value: bytes, *, timestamp_ms: int | None = None
@@ -74,7 +79,9 @@ class EventProducer:
         """
         waiting: deque[asyncio.Future[object]] = deque()
         try:
-            for event in events:
+            for number, event in enumerate(events, 1):
+                if number % SENT_PER_TURN == 0:
+                    await asyncio.sleep(0)  # `send` need not have yielded
                 waiting.append(
                     await self._producer.send(
                         event.topic,
@@ -140,10 +147,9 @@ class Decisions:
         topic = self._worker.controls.registry.get(agent).deploy.emit_topic
         partitions = await self._worker.topics.partition_count(topic)
         where = [Partition(topic, number) for number in range(partitions)]
-        async for record in reader.follow(
-            self._worker.broker.bootstrap, where, from_start=from_start, stop_at_end=not follow
-        ):
-            yield record.value
+        async with aclosing(self._read(where, from_start=from_start, follow=follow)) as records:
+            async for record in records:
+                yield record.value
 
     async def watch_quarantine(
         self, agent: str | None, *, from_start: bool, follow: bool
@@ -151,8 +157,15 @@ class Decisions:
         """Quarantined events, of one agent or of all."""
         self._worker.check_ready()
         where = [Partition(self._worker.quarantine_topic, 0)]
-        async for record in reader.follow(
-            self._worker.broker.bootstrap, where, from_start=from_start, stop_at_end=not follow
-        ):
-            if agent is None or quarantine.decode(record.value).agent == agent:
-                yield record.value
+        async with aclosing(self._read(where, from_start=from_start, follow=follow)) as records:
+            async for record in records:
+                if agent is None or quarantine.decode(record.value).agent == agent:
+                    yield record.value
+
+    def _read(
+        self, where: list[Partition], *, from_start: bool, follow: bool
+    ) -> AsyncGenerator[ConsumerRecord, None]:
+        bootstrap = self._worker.broker.bootstrap
+        if follow:
+            return reader.follow(bootstrap, where, from_start=from_start)
+        return reader.stored(bootstrap, where)

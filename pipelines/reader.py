@@ -12,6 +12,7 @@ from aiokafka.errors import KafkaError
 from aiokafka.structs import ConsumerRecord
 
 from headrace.errors import UnavailableError
+from headrace.pipelines import clients
 from headrace.views import Partition
 
 POLL_MS = 300
@@ -31,13 +32,7 @@ class LogSpan(NamedTuple):
 @asynccontextmanager
 async def _reading(bootstrap: str, partitions: list[Partition]) -> AsyncIterator[AIOKafkaConsumer]:
     """A consumer without a group. Raises UnavailableError `broker_away`, for its user too."""
-    consumer = AIOKafkaConsumer(
-        bootstrap_servers=bootstrap,
-        enable_auto_commit=False,
-        auto_offset_reset="earliest",
-        fetch_max_wait_ms=50,
-        isolation_level="read_committed",
-    )
+    consumer = clients.log_reader(bootstrap)
     try:
         await consumer.start()
         consumer.assign([TopicPartition(*p) for p in partitions])
@@ -45,7 +40,7 @@ async def _reading(bootstrap: str, partitions: list[Partition]) -> AsyncIterator
     except KafkaError as error:
         raise UnavailableError("broker_away", f"the broker cannot be read: {error}") from error
     finally:
-        await consumer.stop()
+        await clients.stop(consumer)
 
 
 async def _to_the_end(

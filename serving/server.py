@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import logging
 from dataclasses import dataclass
 
@@ -13,6 +12,7 @@ from grpc_reflection.v1alpha import reflection  # type: ignore[import-untyped]
 from prometheus_client import CollectorRegistry
 
 from headrace.clock import Clock, SystemClock
+from headrace.config import is_loopback, joined
 from headrace.errors import StateError
 from headrace.serving import agent_pb2_grpc, decision_pb2_grpc, health, prediction_pb2_grpc
 from headrace.serving.agents import AgentServicer
@@ -68,7 +68,8 @@ class Server:
         self._health = HealthServicer(backend.directory, SERVICES, self._limits)
         self._interceptor = Interceptor(self._limits, self._clock, self._requests)
         self._grpc: grpc.aio.Server | None = None
-        self.port = 0  # bound ones, once started
+        self.address = ""  # bound ones, once started
+        self.port = 0
         self.metrics_port: int | None = None
 
     @property
@@ -87,11 +88,11 @@ class Server:
             )
         server = self._built()
         try:
-            self.port = server.add_insecure_port(_joined(host, port))
+            self.port = server.add_insecure_port(joined(host, port))
         except RuntimeError as error:
             raise StateError(
                 f"port {port} is taken on {host}, or {host} is not an address of this machine;"
-                " stop what listens there or choose another port with --port"
+                " stop what listens there or choose another port with --grpc-port"
             ) from error
         self._start_metrics()
         await server.start()
@@ -130,18 +131,6 @@ class Server:
         names = (*SERVICES, health.SERVICE, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, server)
         return server
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach the host."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
-def _joined(host: str, port: int) -> str:
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _options(limits: Limits) -> list[tuple[str, int]]:

@@ -28,6 +28,9 @@ FILE_VARIABLE = "HEADRACE_CONFIG"  # names the TOML file; `--config` goes before
 # What every worker runs under: set orders and float sums must come out the same after a restart.
 WORKER_VARIABLES = {"PYTHONHASHSEED": "0", "OPENBLAS_NUM_THREADS": "1"}
 
+# gRPC's C core writes lines of its own to the terminal, such as for a port that is taken.
+QUIET_VARIABLES = {"GRPC_VERBOSITY": "NONE"}
+
 Name = Annotated[str, Meta(pattern="^[a-z][a-z0-9-]{0,62}$")]
 Port = Annotated[int, Meta(ge=0, le=65535)]
 Seconds = Annotated[float, Meta(gt=0, le=86_400)]
@@ -136,7 +139,7 @@ def hash_seed() -> str:
 
 def worker_environment() -> dict[str, str]:
     """The environment in which a worker must be started: this one, with the fixed variables."""
-    return {**os.environ, **WORKER_VARIABLES}
+    return {**QUIET_VARIABLES, **os.environ, **WORKER_VARIABLES}
 
 
 class _Candidate(NamedTuple):
@@ -208,7 +211,7 @@ def _nearest(name: str, source: str) -> str:
 
 
 def _contradictions(config: Config) -> Iterator[Violation]:
-    if not config.insecure and not _loopback(config.grpc_host):
+    if not config.insecure and not is_loopback(config.grpc_host):
         yield Violation(
             config.sources.get("grpc_host", "grpc_host"),
             f"{config.grpc_host} can be reached by others, and there is no TLS yet",
@@ -216,13 +219,19 @@ def _contradictions(config: Config) -> Iterator[Violation]:
         )
 
 
-def _loopback(host: str) -> bool:
+def joined(host: str, port: int) -> str:
+    """`host:port`, an IPv6 address in brackets."""
+    return f"[{host}]:{port}" if ":" in host and not host.startswith("[") else f"{host}:{port}"
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach the address; a name may lead anywhere."""
     if host == "localhost":
         return True
     try:
         return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:
-        return False  # a name: it may lead anywhere
+        return False
 
 
 def _types() -> dict[str, Any]:

@@ -55,7 +55,9 @@ class SpecError(HeadraceError):
         assert violations
         self.violations = tuple(violations)
         super().__init__(
-            "\n".join(f"{v.path}: {v.text}" + (f" ({v.hint})" if v.hint else "") for v in violations)
+            "\n".join(
+                f"{v.path}: {v.text}" + (f" ({v.hint})" if v.hint else "") for v in violations
+            )
         )
 
 

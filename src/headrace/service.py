@@ -106,8 +106,8 @@ class Service:
             ),
         )
         self._taken.push_async_callback(self._server.stop)
-        port = await self._server.start()
-        self.grpc_address = f"{config.grpc_host}:{port}"
+        await self._server.start()
+        self.grpc_address = self._server.address
         self.metrics_port = self._server.metrics_port
         await self.events.start()
         self._taken.push_async_callback(self.events.stop)

@@ -8,6 +8,7 @@ from typing import Any
 import grpc
 import pytest
 
+from headrace.config import is_loopback
 from headrace.errors import (
     RequestError,
     StateError,
@@ -16,7 +17,7 @@ from headrace.errors import (
 from headrace.serving import prediction_pb2
 from headrace.serving.client import AsyncClient
 from headrace.serving.limits import Limits
-from headrace.serving.server import Listen, Server, is_loopback
+from headrace.serving.server import Listen, Server
 from headrace.views import Question
 from tests.serving.world import SPEC, World, code_of
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from headrace.config import Config, ConfigError, load
+from headrace.config import Config, ConfigError, joined, load
 from headrace.errors import Violation
 
 if TYPE_CHECKING:
@@ -42,8 +42,3 @@ def address_of(config: Config) -> str:
         hint = "say --address with what `headrace up` printed"
         raise ConfigError([Violation(where, "0 is a free port, nobody here knows which", hint)])
     return joined(ANYWHERE.get(config.grpc_host, config.grpc_host), config.grpc_port)
-
-
-def joined(host: str, port: int) -> str:
-    """`host:port`, an IPv6 address in brackets."""
-    return f"[{host}]:{port}" if ":" in host and not host.startswith("[") else f"{host}:{port}"

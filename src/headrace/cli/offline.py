@@ -79,7 +79,7 @@ def spec(
     with waiting("loading models"):
         from headrace.models.spec import load_spec
     if schema:
-        from headrace.models.spec_schema import json_schema
+        from headrace.models.spec import json_schema
 
         typer.echo(msgspec.json.format(msgspec.json.encode(json_schema())).decode())
         return
