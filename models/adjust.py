@@ -13,7 +13,7 @@ from typing import Literal, TypeAlias
 
 import msgspec
 
-from headrace.models.spec_parts import Adjust
+from headrace.models.spec import Adjust
 
 Reason: TypeAlias = Literal["model", "cold", "stale", "not_finite", "dead_band"]
 
@@ -57,7 +57,7 @@ class AdjustPolicy:
     that nobody understands is not left running for the sake of a smooth descent. The range always
     holds.
 
-    >>> from headrace.models.spec_parts import Adjust, Cold
+    >>> from headrace.models.spec import Adjust, Cold
     >>> policy = AdjustPolicy(
     ...     Adjust(actuator="q", low=0.0, high=100.0, setpoint=50.0, search_step=2.0,
     ...            max_step=10.0, cold=Cold(updates=20, bias=-35.0, slope=1.75), safe=0.0)

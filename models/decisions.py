@@ -11,7 +11,7 @@ from typing import Literal
 
 import msgspec
 
-from headrace.models.spec_parts import Verdict
+from headrace.models.spec import Verdict
 from headrace.views import Position, ScoredItem
 
 

@@ -17,7 +17,7 @@ import zlib
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
-from headrace.models.spec_parts import Feature
+from headrace.models.spec import Feature
 
 X: TypeAlias = dict[str, float | str | bool]
 

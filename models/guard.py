@@ -18,7 +18,7 @@ from headrace.models.depth import deeper_than
 from headrace.models.features import EXTREME, Assembly, X
 from headrace.models.paths import MISSING, lookup
 from headrace.models.spec import Spec
-from headrace.models.spec_reader import did_you_mean
+from headrace.models.spec.field_reader import did_you_mean
 from headrace.models.typed_reader import TypedReader
 from headrace.models.wants import checked, milliseconds, wants_of
 from headrace.ports import Record

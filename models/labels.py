@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from headrace.models.metrics import Guess
-from headrace.models.spec_parts import Label
+from headrace.models.spec import Label
 
 
 class Parked(msgspec.Struct, array_like=True, gc=False):

@@ -15,8 +15,8 @@ from headrace.models.checks import broken, require_lawful
 from headrace.models.decisions import Origin
 from headrace.models.exercise import Event, ask, learn
 from headrace.models.features import Assembly
-from headrace.models.spec_model import Kind
-from headrace.models.spec_parts import Feature
+from headrace.models.spec import Feature
+from headrace.models.spec.model import Kind
 
 if TYPE_CHECKING:
     from headrace.models.spec import Spec

@@ -12,8 +12,8 @@ import msgspec
 
 from headrace.errors import EventError
 from headrace.models.paths import Path, format_path, parse_path
-from headrace.models.spec import Spec
-from headrace.models.spec_parts import LARGEST, MAX_CATEGORY, Adjust, Recommend
+from headrace.models.spec import Adjust, Recommend, Spec
+from headrace.models.spec.parts import LARGEST, MAX_CATEGORY
 from headrace.models.timestamps import to_milliseconds
 
 MAX_KEY = 512  # characters

@@ -11,7 +11,7 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from headrace.models.adjust import Adjustment, AdjustPolicy, Situation
-from headrace.models.spec_parts import Adjust, Cold
+from headrace.models.spec import Adjust, Cold
 
 NAN, INF = math.nan, math.inf
 

@@ -29,7 +29,7 @@ from headrace.models.codec import decode, encode
 from headrace.models.costs import cost_class, measured_bytes
 from headrace.models.exercise import Event, ask_river, events_for, learn
 from headrace.models.rehearsal import made_up
-from headrace.models.spec_parts import Feature
+from headrace.models.spec import Feature
 from tests.models.instances import NEED_ALL, Instance, candidates, cheapest, instances, parts
 
 ROOT = Path(__file__).parents[2]

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headrace.models.features import Assembly, bucket_of
-from headrace.models.spec_parts import Feature
+from headrace.models.spec import Feature
 
 
 def category(**fields: Any) -> Feature:

@@ -11,8 +11,9 @@ from river import compose, linear_model, preprocessing, tree
 
 from headrace.models.catalog import build_pipeline, catalog
 from headrace.models.rehearsal import EVENTS, made_up, rehearse
-from headrace.models.spec_model import Kind, kind_of
-from headrace.models.spec_parts import LARGEST, Feature
+from headrace.models.spec import Feature
+from headrace.models.spec.model import Kind, kind_of
+from headrace.models.spec.parts import LARGEST
 
 NUMBERS = {name: Feature(path=f"$.{name}", type="number") for name in ("a", "b")}
 SHOP = Feature(path="$.shop", type="category")

@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headrace.errors import SpecError
-from headrace.models.durations import format_duration, parse_duration
 from headrace.models.paths import format_path, parse_path
 from headrace.models.spec import Adjust, Cold, Verdict, load_spec, spec_from_data
+from headrace.models.spec.durations import format_duration, parse_duration
 from headrace.models.timestamps import to_milliseconds
 
 FRAUD = """

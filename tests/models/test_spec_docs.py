@@ -10,9 +10,8 @@ from typing import Any
 import yaml
 
 from headrace.models.guard import REASONS
-from headrace.models.spec import load_spec
-from headrace.models.spec_model import build
-from headrace.models.spec_schema import json_schema
+from headrace.models.spec import json_schema, load_spec
+from headrace.models.spec.model import build
 from tests.models.test_spec import HEATERS, changed
 
 PAGE = (Path(__file__).parents[2] / "docs" / "spec.md").read_text(encoding="utf-8")

@@ -26,8 +26,8 @@ from headrace.errors import SpecError
 from headrace.models.catalog import catalog, name_of
 from headrace.models.codec import encode
 from headrace.models.spec import Spec, load_spec
-from headrace.models.spec_model import build
-from headrace.models.spec_river import model_data
+from headrace.models.spec.model import build
+from headrace.models.spec.river import model_data
 
 AGENTS = ("binary", "multiclass", "regressor", "anomaly", "ranker", "clusterer", "transformer")
 

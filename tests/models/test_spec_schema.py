@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from headrace.models.spec import load_spec
-from headrace.models.spec_schema import DRAFT, json_schema
+from headrace.models.spec.schema import DRAFT, json_schema
 from tests.models.test_spec import FRAUD, SPECS, changed
 
 SCHEMA = json_schema()

@@ -1,7 +1,7 @@
 """A spec: what a user deploys. Data, never code; the same digest is the same agent.
 
 `load_spec` reads YAML or JSON strictly and names everything that is wrong at once. docs/spec.md
-explains each field to people; `spec_schema.json_schema` explains them to editors.
+explains each field to people; `schema.json_schema` explains them to editors.
 """
 
 from __future__ import annotations
@@ -13,45 +13,25 @@ from typing import TYPE_CHECKING, Any, Literal, Unpack
 import msgspec
 
 from headrace.errors import SpecError, Violation
-from headrace.models.spec_dict import canonical_model, canonical_order, spec_to_dict
-from headrace.models.spec_limits import oversized
-from headrace.models.spec_model import Kind, build, kind_of, seed_of
-from headrace.models.spec_parts import (
-    Adjust,
-    Cold,
+from headrace.models.spec.canonical import canonical_model, canonical_order, spec_to_dict
+from headrace.models.spec.limits import oversized
+from headrace.models.spec.model import Kind, build, kind_of, seed_of
+from headrace.models.spec.parts import (
     Decide,
     Emit,
     Feature,
     Label,
-    Recommend,
-    Score,
     Source,
     StateLimits,
-    Verdict,
 )
-from headrace.models.spec_rules import check_rules, complete_label, default_metrics
-from headrace.models.spec_sections import read_sections
-from headrace.models.spec_text import read_document
+from headrace.models.spec.rules import check_rules, complete_label, default_metrics
+from headrace.models.spec.sections import read_sections
+from headrace.models.spec.text import read_document
 
 if TYPE_CHECKING:
-    from headrace.models.spec_river import Fields
+    from headrace.models.spec.river import Fields
 
-__all__ = [
-    "Adjust",
-    "Cold",
-    "Decide",
-    "Emit",
-    "Feature",
-    "Label",
-    "Recommend",
-    "Score",
-    "Source",
-    "Spec",
-    "StateLimits",
-    "Verdict",
-    "load_spec",
-    "spec_from_data",
-]
+__all__ = ["Spec", "load_spec", "spec_from_data"]
 
 
 class Spec(msgspec.Struct, frozen=True, kw_only=True, dict=True):
@@ -119,9 +99,9 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     @classmethod
     def from_river(cls, estimator: Any, **fields: Unpack[Fields]) -> Spec:
         """A River estimator or pipeline from a notebook as a spec: its parameters, not what it
-        has learned. `spec_river.Fields` lists the keywords. Raises SpecError.
+        has learned. `Fields` lists the keywords. Raises SpecError.
         """
-        from headrace.models.spec_river import spec_from_river
+        from headrace.models.spec.river import spec_from_river
 
         return spec_from_river(estimator, fields)
 

@@ -20,9 +20,9 @@ from headrace.errors import SpecError, Violation
 from headrace.models.catalog import catalog, name_of, out_of_catalog
 from headrace.models.catalog_types import TYPES, Parameter
 from headrace.models.ordered import OrderedSet
-from headrace.models.spec import Spec, spec_from_data
-from headrace.models.spec_dict import canonical_model
-from headrace.models.spec_model import build
+from headrace.models.spec.canonical import canonical_model
+from headrace.models.spec.model import build
+from headrace.models.spec.spec import Spec, spec_from_data
 
 _ABSENT = object()
 _SETS = (set, frozenset, OrderedSet)

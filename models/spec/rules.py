@@ -9,11 +9,10 @@ import msgspec
 from headrace.errors import Violation
 from headrace.models.metrics import families, works_with
 from headrace.models.paths import Path, parse_path
-from headrace.models.rehearsal import rehearse
-from headrace.models.spec_model import Kind, heavy_names, last_step, two_classes_only
-from headrace.models.spec_parts import Adjust, Label, Recommend, Score, ValueType, Verdict
-from headrace.models.spec_reader import did_you_mean
-from headrace.models.spec_sections import Sections
+from headrace.models.spec.field_reader import did_you_mean
+from headrace.models.spec.model import Kind, heavy_names, last_step, two_classes_only
+from headrace.models.spec.parts import Adjust, Label, Recommend, Score, ValueType, Verdict
+from headrace.models.spec.sections import Sections
 
 _DEFAULT_METRICS: dict[str, tuple[str, ...]] = {
     "binary": ("Accuracy", "F1", "ROCAUC"),
@@ -65,6 +64,9 @@ def check_rules(sections: Sections, estimator: Any, kind: Kind | None) -> list[V
         if kind != "ranker" and not sections.features and sections.features_sound:
             found.append(Violation("$.features", "is required", "what is not listed is not seen"))
         if sections.features and not found and sections.features_sound:
+            # Here, because rehearsing needs what is built upon specs.
+            from headrace.models.rehearsal import rehearse
+
             failure = rehearse(estimator, sections.features, kind)
             found += [] if failure is None else [failure]
     return found

@@ -14,8 +14,8 @@ from collections.abc import Iterable, Sequence
 from typing import Any, TypeGuard
 
 from headrace.errors import Violation
-from headrace.models.durations import parse_duration
 from headrace.models.paths import format_path, parse_path
+from headrace.models.spec.durations import parse_duration
 
 FOR_NOW = "for now an agent reads one topic that is keyed by its key"
 
@@ -38,7 +38,7 @@ def shown(value: object) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
-class Reader:
+class FieldReader:
     """One mapping at `path`; violations go to the list that is handed in."""
 
     def __init__(self, data: object, path: str, found: list[Violation]) -> None:
@@ -177,7 +177,7 @@ def is_number(value: object) -> TypeGuard[float]:
     return -1e308 <= value <= 1e308
 
 
-def read_range(reader: Reader, name: str, default: tuple[float, float]) -> tuple[float, float]:
+def read_range(reader: FieldReader, name: str, default: tuple[float, float]) -> tuple[float, float]:
     """`[low, high]`, inclusive, low < high."""
     value = reader.take(name)
     if value is None:

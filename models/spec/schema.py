@@ -13,8 +13,8 @@ from river.base import Estimator
 
 from headrace.models.catalog import Entry, catalog
 from headrace.models.metrics import families
-from headrace.models.spec_decide import MAX_K, POLICIES
-from headrace.models.spec_sections import AGENT, MAX_BUCKETS, MAX_FEATURES, TOPIC
+from headrace.models.spec.decide import MAX_K, POLICIES
+from headrace.models.spec.sections import AGENT, MAX_BUCKETS, MAX_FEATURES, TOPIC
 
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
 DURATION = r"^\d+(\.\d+)?\s?(ms|s|m|h|d)$"

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from headrace.models.durations import format_duration
-from headrace.models.spec_parts import (
+from headrace.models.spec.durations import format_duration
+from headrace.models.spec.parts import (
     Adjust,
     Decide,
     Feature,
@@ -17,7 +17,7 @@ from headrace.models.spec_parts import (
 )
 
 if TYPE_CHECKING:
-    from headrace.models.spec import Spec
+    from headrace.models.spec.spec import Spec
 
 _ESTIMATOR = re.compile(r"(?:[a-z_][a-z0-9_]*\.)*[A-Z]\w*|[a-z_][a-z0-9_]*(?:\.\w+)+")
 

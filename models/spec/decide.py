@@ -6,8 +6,14 @@ import re
 from typing import Any
 
 from headrace.errors import Violation
-from headrace.models.spec_parts import Adjust, Cold, Decide, Recommend, Score, Verdict
-from headrace.models.spec_reader import Reader, did_you_mean, is_number, read_range, shown
+from headrace.models.spec.field_reader import (
+    FieldReader,
+    did_you_mean,
+    is_number,
+    read_range,
+    shown,
+)
+from headrace.models.spec.parts import Adjust, Cold, Decide, Recommend, Score, Verdict
 
 POLICIES = ("verdict", "score", "recommend", "adjust")
 MAX_K = 1_000
@@ -31,7 +37,7 @@ def read_decide(data: object, found: list[Violation]) -> Decide | None:
     if name not in POLICIES:
         found.append(Violation(f"{path}.{name}", "unknown policy", did_you_mean(name, POLICIES)))
         return None
-    reader = Reader({} if body is None else body, f"{path}.{name}", found)
+    reader = FieldReader({} if body is None else body, f"{path}.{name}", found)
     decide: Decide | None
     if name == "verdict":
         decide = _verdict(reader)
@@ -45,7 +51,7 @@ def read_decide(data: object, found: list[Violation]) -> Decide | None:
     return decide if reader.clean else None
 
 
-def _verdict(reader: Reader) -> Verdict | None:
+def _verdict(reader: FieldReader) -> Verdict | None:
     otherwise = reader.need("else", "the verdict below all thresholds: {block: 0.9, else: allow}")
     if otherwise is not None and not _is_name(otherwise):
         reader.note("else", f"must name a verdict, not {shown(otherwise)}")
@@ -76,7 +82,7 @@ def _is_name(value: object) -> bool:
     return isinstance(value, str) and NAME.fullmatch(value) is not None
 
 
-def _recommend(reader: Reader) -> Recommend:
+def _recommend(reader: FieldReader) -> Recommend:
     return Recommend(
         k=reader.whole("k", 10, (1, MAX_K)),
         exclude_seen=reader.flag("exclude_seen", True),
@@ -85,7 +91,7 @@ def _recommend(reader: Reader) -> Recommend:
     )
 
 
-def _adjust(reader: Reader) -> Adjust | None:
+def _adjust(reader: FieldReader) -> Adjust | None:
     actuator = reader.need("actuator", "the number feature that the machine obeys")
     if actuator is not None and not isinstance(actuator, str):
         reader.note("actuator", f"must name a feature, not {shown(actuator)}")
@@ -125,17 +131,17 @@ def _adjust(reader: Reader) -> Adjust | None:
     )
 
 
-def _cold(outer: Reader) -> Cold:
+def _cold(outer: FieldReader) -> Cold:
     default = Cold()
     data: Any = outer.need("cold", "the open loop to begin with: {updates: 20, value: 50}")
     if data is None:
         return default
-    reader = Reader(data, f"{outer.path}.cold", outer.found)
+    reader = FieldReader(data, f"{outer.path}.cold", outer.found)
     updates = reader.whole("updates", default.updates, (0, 1_000_000))
     value = reader.need("value", "a number, or {bias: …, slope: …} of the set-point")
     bias, slope = default.bias, 0.0
     if isinstance(value, dict):
-        inner = Reader(value, f"{reader.path}.value", outer.found)
+        inner = FieldReader(value, f"{reader.path}.value", outer.found)
         bias = inner.number("bias", 0.0) or 0.0
         slope = inner.number("slope", 0.0) or 0.0
         inner.finish()

@@ -13,8 +13,15 @@ import msgspec
 
 from headrace.errors import Violation
 from headrace.models.paths import format_path
-from headrace.models.spec_decide import read_decide
-from headrace.models.spec_parts import (
+from headrace.models.spec.decide import read_decide
+from headrace.models.spec.field_reader import (
+    FOR_NOW,
+    FieldReader,
+    is_number,
+    read_range,
+    shown,
+)
+from headrace.models.spec.parts import (
     LARGEST,
     MAX_CATEGORY,
     Decide,
@@ -24,13 +31,6 @@ from headrace.models.spec_parts import (
     Scalar,
     Source,
     StateLimits,
-)
-from headrace.models.spec_reader import (
-    FOR_NOW,
-    Reader,
-    is_number,
-    read_range,
-    shown,
 )
 from headrace.models.timestamps import parse_rfc3339
 
@@ -65,7 +65,7 @@ class Sections(msgspec.Struct, kw_only=True):
 
 def read_sections(data: object, found: list[Violation]) -> Sections:
     """Reads everything; violations are added to `found` in the order of the fields below."""
-    top = Reader(data, "$", found)
+    top = FieldReader(data, "$", found)
     agent = top.need("agent", "the agent's name, as in card-fraud")
     if agent is not None and not (isinstance(agent, str) and AGENT.fullmatch(agent)):
         text = f"{shown(agent)} is not a name: a-z first, then a-z, 0-9 and -, at most 63 in all"
@@ -102,21 +102,21 @@ def read_sections(data: object, found: list[Violation]) -> Sections:
     return sections
 
 
-def _item(top: Reader) -> str | None:
+def _item(top: FieldReader) -> str | None:
     data = top.take("item")
     if data is None:
         return None
-    reader = Reader({"field": data} if isinstance(data, str) else data, "$.item", top.found)
+    reader = FieldReader({"field": data} if isinstance(data, str) else data, "$.item", top.found)
     item = reader.field("field", reader.need("field", "the path of the item, as in $.item"))
     reader.finish()
     return item
 
 
-def _source(top: Reader) -> Source | None:
+def _source(top: FieldReader) -> Source | None:
     data = top.need("source", "the topic to read and the path of its key")
     if data is None:
         return None
-    reader = Reader(data, "$.source", top.found)
+    reader = FieldReader(data, "$.source", top.found)
     topic = reader.need("topic", "the topic to read")
     if isinstance(topic, list):
         reader.note("topic", FOR_NOW, "name one topic")
@@ -140,7 +140,7 @@ def _source(top: Reader) -> Source | None:
     return Source(topic=topic, key=key or "", time=time, start=str(start))
 
 
-def _features(top: Reader) -> tuple[dict[str, Feature], bool]:
+def _features(top: FieldReader) -> tuple[dict[str, Feature], bool]:
     data = top.take("features")
     if data is None:
         return {}, True
@@ -159,11 +159,11 @@ def _features(top: Reader) -> tuple[dict[str, Feature], bool]:
             continue
         if isinstance(declared, str):  # `amount: number` is short for {type: number}
             declared = {"type": declared}
-        features[name] = _feature(name, Reader(declared, f"$.features.{name}", top.found))
+        features[name] = _feature(name, FieldReader(declared, f"$.features.{name}", top.found))
     return features, len(top.found) == before
 
 
-def _feature(name: str, reader: Reader) -> Feature:
+def _feature(name: str, reader: FieldReader) -> Feature:
     kind = reader.choice("type", TYPES, "number")
     if "type" not in reader.data:
         reader.note("type", "is required", "number, category or boolean")
@@ -198,14 +198,14 @@ def _feature(name: str, reader: Reader) -> Feature:
     )
 
 
-def _missing(reader: Reader, kind: str) -> tuple[str, Scalar | None]:
+def _missing(reader: FieldReader, kind: str) -> tuple[str, Scalar | None]:
     value = reader.take("missing")
     if value is None:
         return "reject", None
     if value in ("reject", "skip") and isinstance(value, str):
         return value, None
     if isinstance(value, dict):
-        inner = Reader(value, f"{reader.path}.missing", reader.found)
+        inner = FieldReader(value, f"{reader.path}.missing", reader.found)
         value = inner.need("value", "the value that stands in")
         inner.finish()
         if value is None:
@@ -229,12 +229,12 @@ def as_scalar(value: object, kind: str) -> Scalar | None:
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else None
 
 
-def _label(top: Reader) -> tuple[Label | None, str]:
+def _label(top: FieldReader) -> tuple[Label | None, str]:
     """The label without its type, and the type as declared."""
     data = top.take("label")
     if data is None:
         return None, ""
-    reader = Reader(data, "$.label", top.found)
+    reader = FieldReader(data, "$.label", top.found)
     for name in ("topic", "key", "join", "joins"):
         if name in reader.data:
             reader.known.append(name)
@@ -270,7 +270,7 @@ def _label(top: Reader) -> tuple[Label | None, str]:
     return label, kind
 
 
-def _metrics(top: Reader) -> tuple[str, ...] | None:
+def _metrics(top: FieldReader) -> tuple[str, ...] | None:
     value = top.take("metrics")
     if value is None:
         return None
@@ -284,11 +284,11 @@ def _metrics(top: Reader) -> tuple[str, ...] | None:
     return tuple(value)
 
 
-def _emit(top: Reader) -> Emit | None:
+def _emit(top: FieldReader) -> Emit | None:
     data = top.take("emit")
     if data is None:
         return Emit()
-    reader = Reader(data, "$.emit", top.found)
+    reader = FieldReader(data, "$.emit", top.found)
     topic = reader.text("topic", TOPIC, TOPIC_MEANING)
     when = reader.take("when")
     if isinstance(when, str):
@@ -304,11 +304,11 @@ def _emit(top: Reader) -> Emit | None:
     return Emit(topic=topic, when=None if when is None else tuple(dict.fromkeys(when)))
 
 
-def _state(top: Reader) -> StateLimits | None:
+def _state(top: FieldReader) -> StateLimits | None:
     data = top.take("state")
     if data is None:
         return StateLimits()
-    reader = Reader(data, "$.state", top.found)
+    reader = FieldReader(data, "$.state", top.found)
     limits = StateLimits()
     state = StateLimits(
         hot_keys_max=reader.whole("hot_keys_max", limits.hot_keys_max, (1, 100_000_000)),
