@@ -94,6 +94,7 @@ class Server:
                 f"port {port} is taken on {host}, or {host} is not an address of this machine;"
                 " stop what listens there or choose another port with --grpc-port"
             ) from error
+        self.address = joined(host, self.port)
         self._start_metrics()
         await server.start()
         self._grpc = server

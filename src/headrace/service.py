@@ -37,7 +37,6 @@ class Service:
     def __init__(self, config: Config, *, broker: Broker | None = None) -> None:
         self.config = config
         self.grpc_address = ""
-        self.metrics_address: str | None = None
         self._lent_broker = broker
         self.broker: Broker
         self.worker: Worker
