@@ -4,10 +4,10 @@ Some of River's read methods write: a scaler makes entries for features that it 
 factorisation machine draws latent factors, an ensemble is built at its first prediction. A read
 here gives the number that River's own call would give, and leaves the model's bytes as they are.
 
-Most estimators are read directly. `ready.READY` lists those that write, each with the condition
-under which it does not: say, that a scaler knows all features. Where the condition does not hold,
-the one step that would write is copied through the codec, and the copy is read. The list was found
-by `headrace.models.checks.predict_changes_no_state`, and a test holds it to that law.
+Most estimators are read directly. `catalog.read_conditions` lists those that write, each with the
+condition under which it does not: say, that a scaler knows all features. Where the condition does
+not hold, the one step that would write is copied through the codec, and the copy is read. The list
+was found by `headrace.models.checks.predict_changes_no_state`, and a test holds it to that law.
 
 Reading and writing are not for two threads at once; the service has one event loop.
 """
@@ -18,8 +18,8 @@ from typing import Any
 
 from river import base, compose, preprocessing
 
+from headrace.models.catalog.read_conditions import ready_of
 from headrace.models.codec import decode, encode
-from headrace.models.ready import ready_of
 
 __all__ = ["predict_one", "predict_proba", "rate", "score_one", "transform_one"]
 

@@ -25,8 +25,6 @@ from headrace.models.codec.decoder import Decoder
 from headrace.models.codec.encoder import Encoder, UnsupportedType
 from headrace.models.codec.plans import install_pipeline_plan
 from headrace.models.codec.tags import CODEC_VERSION
-from headrace.models.ordered import OrderedSet
-from headrace.models.own import own_classes
 from headrace.models.panics import failures
 
 __all__ = [
@@ -148,6 +146,10 @@ def _plans(classes: bytes) -> tuple[Plan, ...]:
 @functools.cache
 def known_classes() -> ClassTable:
     """The closed table with all that this process knows: River's classes, ours, other packages'."""
+    # Here, because the catalog is built upon the codec.
+    from headrace.models.catalog.extensions import own_classes
+    from headrace.models.catalog.replacements import OrderedSet
+
     held = river_table()
     install_pipeline_plan(held)
     held.add("headrace.OrderedSet", OrderedSet)

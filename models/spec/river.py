@@ -18,8 +18,8 @@ from river.optim import schedulers
 
 from headrace.errors import SpecError, Violation
 from headrace.models.catalog import catalog, name_of, out_of_catalog
-from headrace.models.catalog_types import TYPES, Parameter
-from headrace.models.ordered import OrderedSet
+from headrace.models.catalog.parameters import TYPES, Parameter
+from headrace.models.catalog.replacements import OrderedSet
 from headrace.models.spec.canonical import canonical_model
 from headrace.models.spec.model import build
 from headrace.models.spec.spec import Spec, spec_from_data

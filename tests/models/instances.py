@@ -12,9 +12,10 @@ from typing import Any, NamedTuple
 from river import base, compose
 from river.checks.utils import seed_params
 
-from headrace.models.catalog import MODULES, build, catalog, estimator_kinds, kind_of_class
-from headrace.models.catalog_build import Builder
-from headrace.models.own import own_classes
+from headrace.models.catalog import build, catalog, estimator_kinds, kind_of_class
+from headrace.models.catalog.builder import Builder
+from headrace.models.catalog.entries import MODULES
+from headrace.models.catalog.extensions import own_classes
 
 SEED = 42
 LINEAR = "linear_model.LinearRegression"
@@ -157,8 +158,8 @@ def cheapest(name: str) -> Any:
     return next(instance.model for instance in instances() if instance.entry == name)
 
 
-if __name__ == "__main__":  # prints the COST table of headrace.models.catalog_data
-    from headrace.models.costs import cost_class, measured_bytes, measured_us
+if __name__ == "__main__":  # prints the COST table of headrace.models.catalog.data
+    from headrace.models.catalog.costs import cost_class, measured_bytes, measured_us
 
     for entry in dict.fromkeys(i.entry for i in instances() if i.entry in catalog()):
         size, us = measured_bytes(cheapest(entry)), measured_us(cheapest(entry))

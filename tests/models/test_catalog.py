@@ -11,11 +11,10 @@ import pytest
 from river import compose, forest, linear_model, neighbors, optim, preprocessing
 
 from headrace.models.catalog import build, build_pipeline, catalog, name_of, out_of_catalog
-from headrace.models.catalog_page import catalog_markdown
+from headrace.models.catalog.replacements import KNNClassifier
 from headrace.models.codec import encode
-from headrace.models.ordered import KNNClassifier
+from tests.models.catalog_page import PAGE, catalog_markdown
 
-PAGE = Path(__file__).parents[2] / "docs" / "catalog.md"
 LOGISTIC = "linear_model.LogisticRegression"
 
 
@@ -27,9 +26,8 @@ def _texts(model: Any) -> list[tuple[str, str, str]]:
 
 def test_the_page_is_up_to_date() -> None:
     """docs/catalog.md is what the generator writes now."""
-    assert PAGE.read_text() == catalog_markdown(), (
-        "write it anew: python -c 'from headrace.models.catalog_page import catalog_markdown;"
-        ' print(catalog_markdown(), end="")\' > docs/catalog.md'
+    assert PAGE.read_text(encoding="utf-8") == catalog_markdown(), (
+        "write it anew: python -m tests.models.catalog_page"
     )
 
 

@@ -15,9 +15,9 @@ import pytest
 from river import drift, linear_model, metrics, optim, preprocessing, stats, utils
 
 from headrace.errors import SpecError
-from headrace.models import ready
-from headrace.models.catalog import build_pipeline, catalog, out_of_catalog
-from headrace.models.catalog_data import COST
+from headrace.models.catalog import build_pipeline, catalog, out_of_catalog, read_conditions
+from headrace.models.catalog.costs import cost_class, measured_bytes
+from headrace.models.catalog.data import COST
 from headrace.models.checks import (
     LAWS,
     broken,
@@ -26,7 +26,6 @@ from headrace.models.checks import (
     require_lawful,
 )
 from headrace.models.codec import decode, encode
-from headrace.models.costs import cost_class, measured_bytes
 from headrace.models.exercise import Event, ask_river, events_for, learn
 from headrace.models.rehearsal import made_up
 from headrace.models.spec import Feature
@@ -157,7 +156,11 @@ def test_every_instance_goes_on_identically_in_a_new_process(tmp_path: Path) -> 
 def test_what_needs_care_to_be_read_does_write_when_river_reads_it() -> None:
     """The list of estimators with a condition holds no name too many."""
     exempt = {"compose.Pipeline"}
-    writers = {cls for cls in ready.READY if ready.READY[cls] is not ready._steps}
+    writers = {
+        cls
+        for cls in read_conditions.READY
+        if read_conditions.READY[cls] is not read_conditions._steps
+    }
     for instance in _lawful():
         cls = catalog()[instance.entry].cls
         if cls not in writers or instance.entry in exempt:
@@ -270,7 +273,7 @@ def test_a_law_notices_a_read_that_writes(monkeypatch: pytest.MonkeyPatch) -> No
     scaler = preprocessing.MaxAbsScaler()
     events = events_for(scaler, EVENTS)
     assert predict_changes_no_state(scaler, events) is None
-    monkeypatch.setitem(ready._found, preprocessing.MaxAbsScaler, None)
+    monkeypatch.setitem(read_conditions._found, preprocessing.MaxAbsScaler, None)
     assert predict_changes_no_state(scaler, events) == (
         "asking a fresh model with known features changes its state"
     )

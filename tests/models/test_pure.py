@@ -19,9 +19,9 @@ from river import (
 
 from headrace.models import pure
 from headrace.models.catalog import build_pipeline
+from headrace.models.catalog.read_conditions import how
 from headrace.models.codec import encode
 from headrace.models.exercise import ask, events_for, learn
-from headrace.models.ready import how
 
 
 @pytest.mark.parametrize("options", [{}, {"with_std": False}, {"window_size": 5}])

@@ -29,7 +29,7 @@ from river import (
     reco,
 )
 
-from headrace.models.scaled import MinMaxScaler
+from headrace.models.catalog.replacements import MinMaxScaler
 
 __all__ = ["PASSES", "READY", "Ready", "how", "ready_of"]
 

@@ -1,9 +1,10 @@
-"""River's estimators whose answers are listed by a set, with an order in place of the set.
+"""Classes of ours that stand in for River's in the catalog, under River's names.
 
-The order of a set depends on hashes and on its history, and no bytes can keep it. Four classifiers
-list probabilities in that order, so that a tie would be decided another way after a restore; Select
-lists features, and sums over them would round another way. Here a dict holds what the set held;
-all numbers are River's.
+Five have an order in place of a set. The order of a set depends on hashes and on its history, and
+no bytes can keep it: four classifiers list probabilities in that order, so that a tie would be
+decided another way after a restore; Select lists features, and sums over them would round another
+way. Here a dict holds what the set held; all numbers are River's. The sixth is a scaler that knows
+what to say of a feature that it has not seen. docs/decisions/0005 tells when they can go.
 """
 
 from __future__ import annotations
@@ -11,12 +12,13 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterable, Iterator
 from typing import Any
 
-from river import compose, dummy, forest, neighbors, tree
+from river import compose, dummy, forest, neighbors, preprocessing, tree
 
 __all__ = [
     "AMFClassifier",
     "HoeffdingAdaptiveTree",
     "KNNClassifier",
+    "MinMaxScaler",
     "NoChangeClassifier",
     "OrderedSet",
     "Select",
@@ -95,3 +97,27 @@ class Select(compose.Select):
     def __init__(self, *keys: Hashable) -> None:
         super().__init__()
         self.keys = keys
+
+
+class MinMaxScaler(preprocessing.MinMaxScaler):
+    """River's MinMaxScaler, except that a feature never seen before scales to 0.
+
+    River's makes an entry for such a feature and says NaN, so that the first prediction of every
+    key is NaN, and a key whose score is not finite would never come to learn. For all features that
+    it has seen the numbers are River's.
+
+    >>> scaler = MinMaxScaler()
+    >>> scaler.learn_one({"x": 1.0})
+    >>> scaler.learn_one({"x": 3.0})
+    >>> scaler.transform_one({"x": 2.5, "new": 7.0})
+    {'x': 0.75, 'new': 0.0}
+    """
+
+    def transform_one(self, x: dict[Any, Any]) -> dict[Any, float]:
+        known = self.min.keys()
+        seen = {name: value for name, value in x.items() if name in known}
+        scaled: dict[Any, float] = super().transform_one(seen)  # type: ignore[no-untyped-call]
+        if len(seen) == len(x):
+            return scaled
+        # In the event's order, because sums over features round by their order.
+        return {name: scaled.get(name, 0.0) for name in x}

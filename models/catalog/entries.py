@@ -17,12 +17,11 @@ from typing import Any, Final
 import msgspec
 
 from headrace.errors import Violation
-from headrace.models.catalog_data import COST, OUT
-from headrace.models.catalog_types import Parameter, parameters_of
+from headrace.models.catalog.data import COST, OUT, Cost
+from headrace.models.catalog.extensions import own_classes
+from headrace.models.catalog.parameters import Parameter, parameters_of
+from headrace.models.catalog.read_conditions import how
 from headrace.models.codec.codec import known_classes
-from headrace.models.costs import Cost
-from headrace.models.own import own_classes
-from headrace.models.ready import how
 
 __all__ = [
     "Entry",
@@ -128,7 +127,7 @@ def build(
     >>> build("optim.SGD", {"lr": "fast", "momentum": 1}, path="$.model", seed=1)[1][1].text
     'optim.SGD has no parameter momentum'
     """
-    from headrace.models.catalog_build import Builder
+    from headrace.models.catalog.builder import Builder
 
     builder = Builder(catalog(), seed)
     made = builder.named(name, dict(params), path)
@@ -149,7 +148,7 @@ def build_pipeline(model: Any, *, seed: int) -> tuple[Any, list[Violation]]:
     Violation(path='$.model[0]', text="no estimator is called 'preprocessing.StandardScalar'", \
 hint='did you mean preprocessing.StandardScaler?')
     """
-    from headrace.models.catalog_build import Builder
+    from headrace.models.catalog.builder import Builder
 
     builder = Builder(catalog(), seed)
     made = builder.model(model, "$.model")

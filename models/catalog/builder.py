@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import hashlib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
@@ -10,14 +11,13 @@ from river import base, compose
 from river.reco.base import Ranker
 
 from headrace.errors import Violation
-from headrace.models import seeds
-from headrace.models.catalog_data import OUT
-from headrace.models.catalog_types import TYPES, Parameter, complaint, wants_text_only
+from headrace.models.catalog.data import OUT
+from headrace.models.catalog.parameters import TYPES, Parameter, complaint, wants_text_only
 from headrace.models.codec.plans import build_plan
 from headrace.models.panics import failures
 
 if TYPE_CHECKING:
-    from headrace.models.catalog import Entry
+    from headrace.models.catalog.entries import Entry
 
 _MAX_PARTS: Final = 1000  # estimators and optimizers in one model
 _MAX_DEPTH: Final = 12  # of models in models
@@ -138,7 +138,7 @@ class Builder:
             if name == "seed" and keywords.get(name) is None:
                 # The same for `name` and `{name: {}}`, which are one model written in two ways.
                 where = path if path.endswith(f".{entry.name}") else f"{path}.{entry.name}"
-                keywords[name] = seeds.derive(self._seed, where)
+                keywords[name] = derive(self._seed, where)
             elif parameter.required and name not in params:
                 self._wrong(f"{path}.{name}", f"is required: {parameter}")
         return (_BAD if len(self.violations) > before else positional), keywords
@@ -231,3 +231,16 @@ def _holds_estimators(takes: tuple[str, ...]) -> bool:
                  "Pipeline", "Transformer")
         for word in takes
     )  # fmt: skip
+
+
+def derive(seed: int, path: str) -> int:
+    """The seed, 0 to 2³²-1, of the parameter at `path` in a model that is built from `seed`.
+
+    Two parts of a model get different seeds, so that two forests in one pipeline do not draw the
+    same trees; the same part of two models built from one seed gets the same.
+
+    >>> derive(7, "$.model[0]"), derive(7, "$.model[1]")
+    (2381551417, 2495419155)
+    """
+    data = hashlib.sha256(f"{seed}\0{path}".encode()).digest()
+    return int.from_bytes(data[:4], "big")

@@ -6,9 +6,9 @@ every estimator that River has, and what is here must be what breaks one.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, Literal
 
-from headrace.models.costs import Cost
+Cost = Literal["light", "medium", "heavy"]
 
 # Reasons that are more than one estimator's.
 _FORECASTER: Final = "a forecaster: it is asked for a horizon, not about an event"
@@ -50,8 +50,8 @@ OUT: Final[dict[str, str]] = {
     "utils.TimeRolling": "it needs a time with each value, which a pipeline does not hand on",
 }
 
-# By estimator, by the rule of `headrace.models.costs`: class, bytes after 300 events, microseconds
-# per event. `python -m tests.models.instances` prints them anew.
+# By estimator, by the rule of `headrace.models.catalog.costs`: class, bytes after 300 events,
+# microseconds per event. `python -m tests.models.instances` prints them anew.
 COST: Final[dict[str, tuple[Cost, int, int]]] = {
     "anomaly.HalfSpaceTrees": ("heavy", 92369, 46),
     "anomaly.LODA": ("medium", 27674, 184),

@@ -15,17 +15,17 @@ __all__ = ["own_classes"]
 
 GROUP: Final = "headrace.estimators"
 
-# One line each: the name in specs, and where the class is. Those of River's names stand for
-# River's own class there.
+# One line each: the name in specs, and where in `headrace.models` the class is. Those of River's
+# names stand for River's own class there.
 OURS: Final = {
-    "compose.Select": "headrace.models.ordered:Select",
-    "dummy.NoChangeClassifier": "headrace.models.ordered:NoChangeClassifier",
-    "forest.AMFClassifier": "headrace.models.ordered:AMFClassifier",
-    "headrace.ItemCooccurrence": "headrace.models.cooccurrence:ItemCooccurrence",
-    "headrace.MostPopular": "headrace.models.popular:MostPopular",
-    "preprocessing.MinMaxScaler": "headrace.models.scaled:MinMaxScaler",
-    "neighbors.KNNClassifier": "headrace.models.ordered:KNNClassifier",
-    "tree.HoeffdingAdaptiveTreeClassifier": "headrace.models.ordered:HoeffdingAdaptiveTree",
+    "compose.Select": "catalog.replacements:Select",
+    "dummy.NoChangeClassifier": "catalog.replacements:NoChangeClassifier",
+    "forest.AMFClassifier": "catalog.replacements:AMFClassifier",
+    "headrace.ItemCooccurrence": "cooccurrence:ItemCooccurrence",
+    "headrace.MostPopular": "popular:MostPopular",
+    "preprocessing.MinMaxScaler": "catalog.replacements:MinMaxScaler",
+    "neighbors.KNNClassifier": "catalog.replacements:KNNClassifier",
+    "tree.HoeffdingAdaptiveTreeClassifier": "catalog.replacements:HoeffdingAdaptiveTree",
 }
 
 
@@ -35,7 +35,7 @@ def own_classes() -> dict[str, type]:
     found: dict[str, type] = {}
     for name, where in OURS.items():
         module, _, attribute = where.partition(":")
-        found[name] = getattr(importlib.import_module(module), attribute)
+        found[name] = getattr(importlib.import_module(f"headrace.models.{module}"), attribute)
     for point in importlib.metadata.entry_points(group=GROUP):
         assert "." in point.name, f"entry point {point.name!r}: write it as package.Estimator"
         assert point.name not in found, f"two estimators are called {point.name!r}"

@@ -3,20 +3,19 @@
 The rule: 300 made-up events of six features, predict then learn; the bytes of the encoded
 model at the end, and the time per event. `heavy`: more than 50,000 bytes or 400 µs, only in
 models that all keys share; `medium`: more than 10,000 bytes or 60 µs; else `light`. The figures in
-`catalog_data` were taken once on one core of a 2-core x86-64 machine; bytes do not depend on it.
+`data` were taken once on one core of a 2-core x86-64 machine; bytes do not depend on it.
 """
 
 from __future__ import annotations
 
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 from headrace.clock import SystemClock
+from headrace.models.catalog.data import Cost
 from headrace.models.codec import decode, encode
 from headrace.models.exercise import ask, events_for, learn
 
-__all__ = ["Cost", "cost_class", "measured_bytes", "measured_us"]
-
-Cost = Literal["light", "medium", "heavy"]
+__all__ = ["cost_class", "measured_bytes", "measured_us"]
 
 EVENTS: Final = 300
 _HEAVY: Final = (50_000, 400)
