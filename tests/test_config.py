@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from headrace.config import Config, ConfigError, Setting, hash_seed, load, worker_environment
+from headrace.config import Config, Setting, hash_seed, load, worker_environment
+from headrace.errors import ConfigError
 
 
 def refused(

@@ -21,7 +21,7 @@ from typing import Annotated, Any, Literal, NamedTuple, get_type_hints
 import msgspec
 from msgspec import Meta
 
-from headrace.errors import HeadraceError, Violation
+from headrace.errors import ConfigError, Violation
 
 PREFIX = "HEADRACE_"
 FILE_VARIABLE = "HEADRACE_CONFIG"  # names the TOML file; `--config` goes before it
@@ -35,19 +35,6 @@ Name = Annotated[str, Meta(pattern="^[a-z][a-z0-9-]{0,62}$")]
 Port = Annotated[int, Meta(ge=0, le=65535)]
 Seconds = Annotated[float, Meta(gt=0, le=86_400)]
 Count = Annotated[int, Meta(ge=1, le=1_000_000)]
-
-
-class ConfigError(HeadraceError):
-    """Settings that cannot be used. `violations` holds all of them, never only the first."""
-
-    def __init__(self, violations: list[Violation]) -> None:
-        assert violations
-        self.violations = tuple(violations)
-        super().__init__(
-            "\n".join(
-                f"{v.path}: {v.text}" + (f" ({v.hint})" if v.hint else "") for v in violations
-            )
-        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,7 +2,9 @@
 
 HeadraceError
 ├── EventError            the producer: the event goes to quarantine, the stream goes on
-├── SpecError             the caller: the spec is wrong; carries every violation at once
+├── ViolationsError       who wrote the input: carries every violation at once
+│   ├── SpecError         a spec that cannot be deployed
+│   └── ConfigError       settings that a process cannot start with
 ├── RequestError          the caller: the request is wrong, or asks for what is not there
 │   ├── NotFoundError     no such agent, key or record
 │   ├── ConflictError     the request contradicts what exists
@@ -48,8 +50,8 @@ class Violation(msgspec.Struct, frozen=True):
     hint: str = ""
 
 
-class SpecError(HeadraceError):
-    """A spec that cannot be deployed. `violations` holds all of them, never only the first."""
+class ViolationsError(HeadraceError):
+    """Input with mistakes. `violations` holds all of them, never only the first."""
 
     def __init__(self, violations: Sequence[Violation]) -> None:
         assert violations
@@ -59,6 +61,14 @@ class SpecError(HeadraceError):
                 f"{v.path}: {v.text}" + (f" ({v.hint})" if v.hint else "") for v in violations
             )
         )
+
+
+class SpecError(ViolationsError):
+    """A spec that cannot be deployed."""
+
+
+class ConfigError(ViolationsError):
+    """Settings that a process cannot start with."""
 
 
 class RequestError(HeadraceError):

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from headrace.config import Config, ConfigError, joined, load
-from headrace.errors import Violation
+from headrace.config import Config, joined, load
+from headrace.errors import ConfigError, Violation
 
 if TYPE_CHECKING:
     from headrace.serving.client import Client

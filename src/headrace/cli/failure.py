@@ -17,8 +17,15 @@ from typer import Context, Exit
 from typer.core import TyperCommand
 
 from headrace.cli.console import err
-from headrace.config import ConfigError
-from headrace.errors import HeadraceError, RequestError, SpecError, StateError, Violation
+from headrace.errors import (
+    ConfigError,
+    HeadraceError,
+    RequestError,
+    SpecError,
+    StateError,
+    Violation,
+    ViolationsError,
+)
 from headrace.logs import fields
 
 log = logging.getLogger(__name__)
@@ -52,7 +59,7 @@ class Command(TyperCommand):
 
 def exit_code(error: HeadraceError) -> int:
     """2 where the caller has to change what was asked, else 1."""
-    if isinstance(error, SpecError | ConfigError):
+    if isinstance(error, ViolationsError):
         return BAD_INPUT
     if isinstance(error, RequestError):
         from headrace.serving.status import row_of  # the one table of errors; it loads gRPC
@@ -64,7 +71,7 @@ def exit_code(error: HeadraceError) -> int:
 def tell(error: HeadraceError, *, json: bool = False) -> None:
     """Say it on standard error: every violation with its path and hint."""
     violations: tuple[Violation, ...] = tuple(getattr(error, "violations", ()))
-    listed = isinstance(error, SpecError | ConfigError)
+    listed = isinstance(error, ViolationsError)
     if json:
         code = getattr(error, "code", None) or type(error).__name__
         found = {"code": code, "text": str(error), "violations": violations}
