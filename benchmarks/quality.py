@@ -33,7 +33,7 @@ from headrace.demo.movielens import Rating, load
 from headrace.demo.race import Race
 from headrace.demo.scene import shipped_spec
 from headrace.errors import HeadraceError
-from headrace.models.popular import NO_HISTORY, MostPopular
+from headrace.models.recommend import NO_HISTORY, MostPopular
 from headrace.pipelines.broker import Broker, MemoryBroker
 from headrace.pipelines.feeds import Outgoing
 from headrace.service import Service

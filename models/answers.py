@@ -14,7 +14,7 @@ from headrace.models.forecasts import Forecast
 from headrace.models.keyed import Keyed
 from headrace.models.policies import Choice, Setting
 from headrace.models.portrait import portrait
-from headrace.models.ranked import NOBODY, Ranked
+from headrace.models.recommend.ranked import NOBODY, Ranked
 from headrace.models.slots import Slot, pack
 from headrace.views import Answer, KeyView, Question, ScoredItem, Standing
 

@@ -20,7 +20,7 @@ from headrace.models.logtime import LogTime
 from headrace.models.metrics import Prequential
 from headrace.models.panics import is_panic
 from headrace.models.policies import Choice
-from headrace.models.ranked import Ranked
+from headrace.models.recommend.ranked import Ranked
 from headrace.models.spec import Recommend, Spec
 from headrace.ports import Record, Rows
 from headrace.views import Answer, KeyView, MetricView, Position, Question

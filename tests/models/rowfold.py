@@ -7,7 +7,7 @@ from typing import Protocol
 
 import numpy as np
 
-from headrace.models.rowmodel import RowModel
+from headrace.models.recommend.row_model import RowModel
 
 Interaction = tuple[str, str, float]
 

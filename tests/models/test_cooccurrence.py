@@ -10,9 +10,8 @@ import pytest
 from river.reco.base import Ranker
 
 from headrace.errors import CorruptStateError
-from headrace.models.cooccurrence import ItemCooccurrence
-from headrace.models.popular import NO_HISTORY
-from headrace.models.rowmodel import RowModel, row_model
+from headrace.models.recommend import NO_HISTORY, ItemCooccurrence
+from headrace.models.recommend.row_model import RowModel, row_model
 from tests.models.rowfold import (
     DictRows,
     check_forgets_a_user,

@@ -11,8 +11,8 @@ import pytest
 from river import optim, reco
 
 from headrace.errors import CorruptStateError, SpecError
-from headrace.models.factors import FactorRows
-from headrace.models.rowmodel import RowModel, row_model
+from headrace.models.recommend.factor_rows import FactorRows
+from headrace.models.recommend.row_model import RowModel, row_model
 from tests.models.rowfold import (
     DictRows,
     check_forgets_a_user,

@@ -6,10 +6,8 @@ import pytest
 from river import reco
 from river.reco.base import Ranker
 
-from headrace.models import popular
-from headrace.models.cooccurrence import ItemCooccurrence
-from headrace.models.popular import MostPopular
-from headrace.models.rowmodel import RowModel, row_model
+from headrace.models.recommend import ItemCooccurrence, MostPopular, popular
+from headrace.models.recommend.row_model import RowModel, row_model
 from tests.models.rowfold import (
     DictRows,
     check_forgets_a_user,

@@ -1,4 +1,4 @@
-"""Rankers that know a user by what the user took, kept in rows: `headrace.models.rowmodel`."""
+"""Rankers that know a user by what the user took, kept in rows: `row_model`."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ import msgspec
 import numpy as np
 
 from headrace.errors import CorruptStateError
-from headrace.models.cooccurrence import ItemCooccurrence
-from headrace.models.popular import NO_HISTORY, History, MostPopular, Scores
-from headrace.models.rows import InRows, UserRows, decoded
+from headrace.models.recommend.cooccurrence import ItemCooccurrence
+from headrace.models.recommend.in_rows import InRows, decoded
+from headrace.models.recommend.popular import NO_HISTORY, History, MostPopular, Scores
+from headrace.models.recommend.user_rows import UserRows
 from headrace.ports import Rows
 
 __all__ = ["HistoryRows", "history_of", "packed"]

@@ -16,7 +16,7 @@ from headrace.models.guard import Event
 from headrace.models.keyed import Counters
 from headrace.models.metrics import Guess, Prequential, families
 from headrace.models.policies import Choice
-from headrace.models.rowmodel import RowModel, row_model
+from headrace.models.recommend.row_model import RowModel, row_model
 from headrace.models.slots import KEY_ROW, Limits, Slot, Slots
 from headrace.models.spec import Recommend, Spec
 from headrace.ports import Rows

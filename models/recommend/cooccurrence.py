@@ -14,7 +14,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from headrace.models.popular import History, MostPopular, Scores
+from headrace.models.recommend.popular import History, MostPopular, Scores
 
 __all__ = ["ItemCooccurrence"]
 

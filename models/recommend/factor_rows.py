@@ -1,4 +1,4 @@
-"""River's biased matrix factorization with its state in rows: `headrace.models.rowmodel`.
+"""River's biased matrix factorization with its state in rows: `row_model`.
 
 Learning is River's own `reco.BiasedMF.learn_one` (Koren, Bell and Volinsky, "Matrix factorization
 techniques for recommender systems", IEEE Computer 42(8), 2009), so the numbers are River's bit for
@@ -16,10 +16,11 @@ from numpy.typing import NDArray
 from river import reco
 
 from headrace.errors import CorruptStateError, SpecError, Violation
-from headrace.models.factorstep import DOUBLES, FactorStep, Shared, Side, Slot
-from headrace.models.historyrows import history_of, packed
-from headrace.models.popular import NO_HISTORY, History, MostPopular, Scores
-from headrace.models.rows import InRows, UserRows, decoded
+from headrace.models.recommend.factor_step import DOUBLES, FactorStep, Shared, Side, SlotVariable
+from headrace.models.recommend.history_rows import history_of, packed
+from headrace.models.recommend.in_rows import InRows, decoded
+from headrace.models.recommend.popular import NO_HISTORY, History, MostPopular, Scores
+from headrace.models.recommend.user_rows import UserRows
 
 __all__ = ["FactorRows"]
 
@@ -112,7 +113,7 @@ class FactorRows(InRows[_User]):
         self.interactions = MostPopular()
         self._biases: NDArray[np.float64] = np.zeros(_FIRST_CAPACITY)
         self._factors: Factors = np.zeros((model.n_factors, _FIRST_CAPACITY))  # a column per item
-        self._slots: list[tuple[Slot, ...]] = []  # what optimizers remember, by item
+        self._slots: list[tuple[SlotVariable, ...]] = []  # what optimizers remember, by item
 
     def _history(self, known: _User) -> History:
         return known.history

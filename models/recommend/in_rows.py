@@ -1,114 +1,32 @@
-"""What models in rows share: items in memory, users read when needed, the choice of the best."""
+"""What all models in rows share: items by number, users when needed, the answers from scores."""
 
 from __future__ import annotations
 
 import abc
-from collections.abc import Callable, Collection, Iterator, Sequence
-from itertools import islice
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any, Final, Generic, TypeVar
 
 import msgspec
 import numpy as np
 
 from headrace.errors import CorruptStateError
-from headrace.models.popular import History, MostPopular, Scores
+from headrace.models.recommend.popular import History, MostPopular, Scores
+from headrace.models.recommend.top_k import best
+from headrace.models.recommend.user_rows import UserRows
 from headrace.ports import Rows
 from headrace.views import ScoredItem
 
-__all__ = ["InRows", "UserRows", "best", "decoded"]
+__all__ = ["InRows", "decoded"]
 
 User = TypeVar("User")
 Row = TypeVar("Row")
 
-_USER: Final = b"u/"
 _ITEM: Final = b"i/"
 _MODEL: Final = b"s/model"
 
 
-def best(scores: Scores, k: int) -> list[int]:
-    """The places of the `k` highest scores, best first, ties by place; -inf is never chosen.
-
-    >>> best(np.array([1.0, 3.0, -np.inf, 3.0, 2.0]), 3)
-    [1, 3, 4]
-    """
-    if k <= 0:
-        return []
-    if k < len(scores):
-        # All that reach the k-th highest score, so that ties at the edge are seen as ties.
-        edge = np.partition(scores, len(scores) - k)[len(scores) - k]
-        among = np.flatnonzero(scores >= edge)
-    else:
-        among = np.arange(len(scores))
-    among = among[scores[among] > -np.inf]
-    order = np.argsort(-scores[among], kind="stable")[:k]
-    return [int(place) for place in among[order]]
-
-
-def decoded(row: bytes, as_type: type[Row], name: bytes) -> Row:
-    """A row's content. Raises CorruptStateError naming the row."""
-    try:
-        return msgspec.msgpack.decode(row, type=as_type)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise CorruptStateError(f"row {name!r} cannot be read: {error}") from error
-
-
-class UserRows(Generic[User]):
-    """Users by name: at most `hot_max` of them in memory besides changed ones, the rest as rows."""
-
-    def __init__(
-        self,
-        encode: Callable[[User], bytes],
-        decode: Callable[[bytes, bytes], User],
-        hot_max: int,
-    ) -> None:
-        self._encode = encode
-        self._decode = decode
-        self._hot_max = hot_max
-        self._hot: dict[str, User] = {}  # the one learned longest ago comes first
-        self._changed: dict[str, None] = {}  # in this and not hot: deleted
-        self._rows: Rows | None = None
-
-    def attach(self, rows: Rows) -> None:
-        """Forgets all users and reads them from `rows` from now on."""
-        self._hot.clear()
-        self._changed.clear()
-        self._rows = rows
-
-    def get(self, user: str) -> User | None:
-        """The user, or None. Changes nothing, not even which users are in memory."""
-        known = self._hot.get(user)
-        if known is not None or self._rows is None or user in self._changed:
-            return known
-        name = _USER + user.encode()
-        row = self._rows.get(name)
-        return None if row is None else self._decode(row, name)
-
-    def put(self, user: str, value: User) -> None:
-        self._hot.pop(user, None)
-        self._hot[user] = value
-        self._changed[user] = None
-
-    def drop(self, user: str) -> None:
-        self._hot.pop(user, None)
-        self._changed[user] = None
-
-    def row(self, user: str) -> bytes | None:
-        known = self.get(user)
-        return None if known is None else self._encode(known)
-
-    def changed(self) -> Iterator[tuple[bytes, bytes | None]]:
-        for user in self._changed:
-            known = self._hot.get(user)
-            yield _USER + user.encode(), None if known is None else self._encode(known)
-
-    def flushed(self) -> None:
-        self._changed.clear()
-        for user in list(islice(self._hot, max(0, len(self._hot) - self._hot_max))):
-            del self._hot[user]
-
-
 class InRows(abc.ABC, Generic[User]):
-    """A recommender in rows, but for the model itself: see `headrace.models.rowmodel`."""
+    """A recommender in rows, but for the model itself: see `row_model`."""
 
     interactions: MostPopular  # numbers of items, how often each was taken, and who took what
     users: UserRows[User]
@@ -214,3 +132,11 @@ class InRows(abc.ABC, Generic[User]):
 
     def _take_model(self, row: bytes, name: bytes) -> None:
         raise CorruptStateError(f"row {name!r} belongs to another kind of model")
+
+
+def decoded(row: bytes, as_type: type[Row], name: bytes) -> Row:
+    """A row's content. Raises CorruptStateError naming the row."""
+    try:
+        return msgspec.msgpack.decode(row, type=as_type)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise CorruptStateError(f"row {name!r} cannot be read: {error}") from error

@@ -19,9 +19,9 @@ from typing import Any, Protocol
 
 from river import reco
 
-from headrace.models.factors import FactorRows
-from headrace.models.historyrows import HistoryRows
-from headrace.models.popular import MostPopular
+from headrace.models.recommend.factor_rows import FactorRows
+from headrace.models.recommend.history_rows import HistoryRows
+from headrace.models.recommend.popular import MostPopular
 from headrace.ports import Rows
 from headrace.views import ScoredItem
 

@@ -19,11 +19,10 @@ from river import optim, reco
 
 from headrace.errors import SpecError, Violation
 
-__all__ = ["DOUBLES", "FactorStep", "Shared", "Side", "Slot"]
+__all__ = ["DOUBLES", "FactorStep", "Shared", "Side", "SlotVariable"]
 
-Slot = (
-    float | bytes
-)  # what an optimizer remembers for a bias or, as float64, for a vector of factors
+# What an optimizer remembers for a bias or, as float64, for a vector of factors.
+SlotVariable = float | bytes
 
 _GENERATOR: Final = "MT19937"  # numpy's RandomState
 DOUBLES: Final = np.dtype("<f8")  # of factors in rows
@@ -34,7 +33,7 @@ class Side(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=T
 
     bias: float
     factors: bytes  # float64, little-endian
-    slots: tuple[Slot, ...] = ()  # of the bias's optimizer, then of the factors'
+    slots: tuple[SlotVariable, ...] = ()  # of the bias's optimizer, then of the factors'
 
 
 class _Generator(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
