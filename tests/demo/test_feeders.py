@@ -61,6 +61,7 @@ class Loop:
 
     async def decisions(self) -> AsyncIterator[dict[str, Any]]:
         while True:
+            await asyncio.sleep(0)  # a log is never that near
             yield await self._decisions.get()
 
     def _decided(self, event: Outgoing) -> dict[str, Any]:
@@ -169,6 +170,21 @@ async def test_a_heater_does_not_wait_for_ever(monkeypatch: pytest.MonkeyPatch) 
     plant = Plant(machines(2))
     with pytest.raises(UnavailableError, match="h01, h02"):
         await run_heaters(plant, Taken(), Loop().decisions(), seconds=10)
+
+
+async def test_ctrl_c_is_not_lost_between_two_decisions() -> None:
+    """A cancellation in the turn of the event loop in which a decision arrives still ends it."""
+    loop, plant = Loop(), Plant(machines(2))
+
+    async def decisions() -> AsyncIterator[dict[str, Any]]:
+        async for decision in loop.decisions():
+            asyncio.get_running_loop().call_soon(driving.cancel)
+            yield decision
+
+    driving = asyncio.create_task(run_heaters(plant, loop, decisions(), seconds=600))
+    with pytest.raises(asyncio.CancelledError):
+        await driving
+    assert plant.elapsed < 600
 
 
 async def test_waiting_ends_when_all_events_are_handled() -> None:

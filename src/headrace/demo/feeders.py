@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from typing import Any, Protocol
@@ -99,7 +100,9 @@ async def run_heaters(
         tick: list[Adjustment] = []
         while waiting:
             try:
-                record = await asyncio.wait_for(anext(decisions), TICK_WAIT_S)
+                # Not `wait_for`: up to Python 3.11 it may swallow a Ctrl-C.
+                async with asyncio.timeout(TICK_WAIT_S):
+                    record = await anext(decisions)
             except (TimeoutError, StopAsyncIteration):
                 raise UnavailableError(
                     "not_ready",
@@ -158,7 +161,6 @@ async def learned(client: Directory, agent: str, events: int) -> AgentView:
 
 async def _pause(event: asyncio.Event, seconds: float) -> None:
     """Wait for the event, so many seconds at most."""
-    try:
-        await asyncio.wait_for(event.wait(), seconds)
-    except TimeoutError:
-        return
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await event.wait()
