@@ -19,7 +19,7 @@ from headrace.models.slots import Slot, pack
 from headrace.views import Answer, KeyView, Question, ScoredItem, Standing
 
 
-class Standpoint(NamedTuple):
+class ReadAt(NamedTuple):
     """Which state is read: the shard's, at its next offset and log time."""
 
     origin: Origin
@@ -41,7 +41,7 @@ class Standpoint(NamedTuple):
         )
 
 
-def answer(engine: Keyed | Ranked, question: Question, x: dict[str, Any], at: Standpoint) -> Answer:
+def answer(engine: Keyed | Ranked, question: Question, x: dict[str, Any], at: ReadAt) -> Answer:
     """What the model says of a question and what the policy would decide.
 
     Raises RequestError (`score_not_finite`) if the model has no finite answer.
@@ -54,7 +54,7 @@ def answer(engine: Keyed | Ranked, question: Question, x: dict[str, Any], at: St
         raise RequestError(error.code, error.text) from error
 
 
-def key_view(engine: Keyed | Ranked, key: str, at: Standpoint) -> KeyView:
+def key_view(engine: Keyed | Ranked, key: str, at: ReadAt) -> KeyView:
     """The key as it stands. Raises NotFoundError for a key without state."""
     slot = engine.slots.peek(key, at.log_time)
     if slot is None or slot.last_seen < 0:
@@ -66,9 +66,9 @@ def key_view(engine: Keyed | Ranked, key: str, at: Standpoint) -> KeyView:
         row += engine.model.row(key) or b""
         shown = engine.model.describe(key)
     else:
-        cell = engine.slots.shared or slot
-        updates = cell.updates
-        shown = portrait(cell.model)
+        model_slot = engine.slots.shared or slot
+        updates = model_slot.updates
+        shown = portrait(model_slot.model)
     return KeyView(
         standing=at.standing(cold=updates == 0, updates=updates),
         key=key,
@@ -80,7 +80,7 @@ def key_view(engine: Keyed | Ranked, key: str, at: Standpoint) -> KeyView:
     )
 
 
-def _ranking(engine: Ranked, question: Question, at: Standpoint) -> Answer:
+def _ranking(engine: Ranked, question: Question, at: ReadAt) -> Answer:
     slot = engine.slots.peek(question.key, at.log_time)
     user = NOBODY if slot is None else question.key
     score = None if question.item is None else engine.rate(user, question.item)
@@ -100,12 +100,12 @@ def _ranking(engine: Ranked, question: Question, at: Standpoint) -> Answer:
     )
 
 
-def _forecast(engine: Keyed, question: Question, x: dict[str, Any], at: Standpoint) -> Answer:
+def _forecast(engine: Keyed, question: Question, x: dict[str, Any], at: ReadAt) -> Answer:
     slot = engine.slots.peek(question.key, at.log_time)
-    cell = engine.slots.shared or slot
-    model = engine.blank(question.key) if cell is None else cell.model
+    model_slot = engine.slots.shared or slot
+    model = engine.blank(question.key) if model_slot is None else model_slot.model
     forecast = engine.forecast(model, x)
-    choice = _choose(engine, (cell, slot, model), x, (forecast, question, at))
+    choice = _choose(engine, (model_slot, slot, model), x, (forecast, question, at))
     shares = forecast.probabilities or {}
     return Answer(
         standing=at.standing(cold=choice.cold, updates=choice.updates),
@@ -121,12 +121,12 @@ def _choose(
     engine: Keyed,
     held: tuple[Slot | None, Slot | None, Any],
     x: dict[str, Any],
-    asked: tuple[Forecast, Question, Standpoint],
+    asked: tuple[Forecast, Question, ReadAt],
 ) -> Choice:
-    cell, slot, model = held
+    model_slot, slot, model = held
     forecast, question, at = asked
     if engine.adjuster is None:
-        return engine.decide(forecast, 0 if cell is None else cell.updates)
+        return engine.decide(forecast, 0 if model_slot is None else model_slot.updates)
     known = slot is not None and slot.updates > 0
     setting = Setting(
         present=engine.present(x),

@@ -6,7 +6,7 @@ The same step predicts, decides and learns; the numbers are those of River's
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -15,10 +15,11 @@ import msgspec
 
 from headrace.clock import Clock, SystemClock
 from headrace.models.decisions import Origin
+from headrace.models.event_file import EventFile
 from headrace.models.guard import REASONS, Refusal
 from headrace.models.learner import Learner
+from headrace.models.memory_rows import MemoryRows
 from headrace.models.spec import Spec
-from headrace.models.table import Table
 from headrace.views import MetricView, Position, Refusals
 
 FLUSH_EVENTS = 10_000  # between two moves of changed rows out of the live set, as in the service
@@ -55,28 +56,6 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
         return found
 
 
-class MemoryRows:
-    """Rows in a dictionary, as durable as the process."""
-
-    def __init__(self) -> None:
-        self.rows: dict[bytes, bytes] = {}
-
-    def get(self, row: bytes) -> bytes | None:
-        return self.rows.get(row)
-
-    def scan(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
-        return iter(sorted(pair for pair in self.rows.items() if pair[0].startswith(prefix)))
-
-    def flush(self, learner: Learner) -> None:
-        """Take over what a learner changed, as a shard's flush does."""
-        for row, data in learner.changed():
-            if data is None:
-                self.rows.pop(row, None)
-            else:
-                self.rows[row] = data
-        learner.flushed()
-
-
 def backtest(
     spec: Spec,
     source: str | Path | Iterable[Mapping[str, Any]],
@@ -101,12 +80,12 @@ def backtest(
     >>> round(report.metrics[0].value, 4), round(report.metrics[0].baseline, 4)
     (0.3464, 1.357)
     """
-    table = Table(spec, source)
-    total = table.expected()
+    events = EventFile(spec, source)
+    total = events.expected()
     if limit is not None:
         total = limit if total is None else min(limit, total)
     run = _Run(spec, clock or SystemClock())
-    for done, row in enumerate(islice(table, limit), start=1):
+    for done, row in enumerate(islice(events, limit), start=1):
         run.take(row)
         if progress is not None and done % 256 == 0:
             progress(done, total)

@@ -143,11 +143,6 @@ class Guard:
             return Refusal(record.offset, error.code, error.text, error.path)
         return event
 
-    def refusal(self, record: Record) -> Refusal | None:
-        """Why the record would be refused; None if it would be admitted."""
-        admitted = self.admit(record)
-        return admitted if isinstance(admitted, Refusal) else None
-
     def question(self, features: Mapping[str, Any]) -> X:
         """The `x` of a request's features, by the rules for events.
 

@@ -14,15 +14,15 @@ import msgspec
 from headrace.errors import EventError
 from headrace.models import codec
 from headrace.models.baselines import Value
+from headrace.models.fastlearn import learning_of
 from headrace.models.finite import census, is_enormous, is_extreme
 from headrace.models.forecasts import Forecast, forecaster
 from headrace.models.guard import Event, Guard
 from headrace.models.labels import LaterLabels, Parked
-from headrace.models.learning import learning_of
 from headrace.models.metrics import Guess, Prequential
 from headrace.models.paths import lookup, parse_path
 from headrace.models.policies import Adjuster, Choice, Setting, simple_policy
-from headrace.models.slots import Limits, Operation, Slot, Slots, record
+from headrace.models.slots import Operation, Slot, SlotLimits, Slots, record
 from headrace.models.spec import Adjust, Spec
 from headrace.ports import Rows
 
@@ -67,7 +67,7 @@ class Keyed:
         self._supervised: bool = first._supervised
         self._classes = spec.kind == "multiclass"
         self._nothing: Value = False if spec.kind in ("binary", "anomaly") else 0.0
-        limits = Limits(spec.state.hot_keys_max, spec.state.idle_ttl_ms, spec.shared)
+        limits = SlotLimits(spec.state.hot_keys_max, spec.state.idle_ttl_ms, spec.shared)
         self.slots = Slots(rows, self.make, limits)
         label = spec.label
         self._later = LaterLabels(label, spec.state.pending_max) if label and label.later else None
@@ -107,20 +107,20 @@ class Keyed:
         """
         if self._later is not None:
             return self._handle_later(self._later, slot, event, now, learning)
-        cell = self.slots.shared or slot
+        model_slot = self.slots.shared or slot
         x, y = event.x, event.y
-        forecast = self.forecast(cell.model, x)
+        forecast = self.forecast(model_slot.model, x)
         if self.adjuster is None:
-            choice = self.decide(forecast, cell.updates)
+            choice = self.decide(forecast, model_slot.updates)
         else:
-            choice = self.adjuster.choose(cell.model, x, self._setting(slot, event, now, 0))
+            choice = self.adjuster.choose(model_slot.model, x, self._setting(slot, event, now, 0))
         if learning:
             guess = self._guess(slot, forecast) if self._measured else None
             if y is None and self._supervised:
                 self._counters.unlabelled += 1
-            elif not cell.full:
-                self._learn(cell, x, y, event.extreme or is_extreme(forecast.score, y))
-                self._learned(cell, slot, (raw,), now)
+            elif not model_slot.full:
+                self._learn(model_slot, x, y, event.extreme or is_extreme(forecast.score, y))
+                self._learned(model_slot, slot, (raw,), now)
             if y is not None:
                 self._judge(slot, y, guess)
         slot.last_seen = now
@@ -145,24 +145,24 @@ class Keyed:
     def _handle_later(
         self, rule: LaterLabels, slot: Slot, event: Event, now: int, learning: bool
     ) -> Choice:
-        cell = self.slots.shared or slot
+        model_slot = self.slots.shared or slot
         value = event.y
         due = rule.due(slot.waiting, now, value) if learning and value is not None else []
-        if not cell.full:
+        if not model_slot.full:
             for parked, y in due:
                 self._suspect = parked
-                self._learn(cell, parked.x, y, is_extreme(parked.guess.score, y))
+                self._learn(model_slot, parked.x, y, is_extreme(parked.guess.score, y))
             self._suspect = None
-        forecast = self.forecast(cell.model, event.x)
-        learned = 0 if cell.full else len(due)
+        forecast = self.forecast(model_slot.model, event.x)
+        learned = 0 if model_slot.full else len(due)
         if self.adjuster is None:
-            choice = self.decide(forecast, cell.updates + learned)
+            choice = self.decide(forecast, model_slot.updates + learned)
         else:
             setting = self._setting(slot, event, now, learned)
-            choice = self.adjuster.choose(cell.model, event.x, setting)
+            choice = self.adjuster.choose(model_slot.model, event.x, setting)
         if due:
-            if not cell.full:
-                self._learned(cell, slot, [(parked.x, y) for parked, y in due], now)
+            if not model_slot.full:
+                self._learned(model_slot, slot, [(parked.x, y) for parked, y in due], now)
             for parked, y in due:
                 self._judge(slot, y, parked.guess)
             slot.waiting = slot.waiting[len(due) :]
@@ -205,16 +205,16 @@ class Keyed:
 
     # -- learning ----------------------------------------------------------------------------
 
-    def _learn(self, cell: Slot, x: dict[str, Any], y: Any, extreme: bool) -> None:
+    def _learn(self, model_slot: Slot, x: dict[str, Any], y: Any, extreme: bool) -> None:
         """One learn operation on the model alone. Extreme numbers call for a look at it after."""
         if not extreme:
-            self._apply(cell.model, x, y)
+            self._apply(model_slot.model, x, y)
             return
-        before = census(cell.model) if is_enormous(x, None, y) else None
-        self._apply(cell.model, x, y)
+        before = census(model_slot.model) if is_enormous(x, None, y) else None
+        self._apply(model_slot.model, x, y)
         try:
-            self.forecast(cell.model, x)
-            finite = before is None or before.allows(census(cell.model))
+            self.forecast(model_slot.model, x)
+            finite = before is None or before.allows(census(model_slot.model))
         except EventError:
             finite = False
         if not finite:
@@ -231,25 +231,27 @@ class Keyed:
         assert isinstance(event, Event)  # it was admitted before, and the guard has no memory
         self._apply(model, event.x, event.y)
 
-    def _learned(self, cell: Slot, slot: Slot, operations: Sequence[Operation], now: int) -> None:
+    def _learned(
+        self, model_slot: Slot, slot: Slot, operations: Sequence[Operation], now: int
+    ) -> None:
         """Note what the model has learned: from here on it counts and stays."""
         count = len(operations)
-        record(cell, operations)
+        record(model_slot, operations)
         self._counters.learned += count
-        cell.updates += count
-        cell.last_learned = now
-        if cell is not slot:
-            cell.dirty = True
+        model_slot.updates += count
+        model_slot.last_learned = now
+        if model_slot is not slot:
+            model_slot.dirty = True
             slot.updates += count
             slot.last_learned = now
         # The size is looked at by the number of updates and not at the flush, so that a replay
         # finds it at the same event.
-        if _size_is_due(cell.updates, count) and self._outgrown(cell):
-            cell.full = True
+        if _size_is_due(model_slot.updates, count) and self._outgrown(model_slot):
+            model_slot.full = True
             self._counters.keys_full += 1
 
-    def _outgrown(self, cell: Slot) -> bool:
-        return len(codec.encode(cell.model)) > self.spec.state.row_bytes_max
+    def _outgrown(self, model_slot: Slot) -> bool:
+        return len(codec.encode(model_slot.model)) > self.spec.state.row_bytes_max
 
     def _judge(self, slot: Slot, y: Any, guess: Guess | None) -> None:
         """Tell the metrics and the baseline of a label that is known now."""

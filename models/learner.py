@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import msgspec
 
 from headrace.errors import EventError, StateError
-from headrace.models.answers import Standpoint, answer, key_view
+from headrace.models.answers import ReadAt, answer, key_view
 from headrace.models.decisions import Decision, Origin
 from headrace.models.guard import Event, Guard, Refusal
 from headrace.models.keyed import Counters, Keyed
@@ -43,15 +43,15 @@ class Learner:
     those rows are durable, `flushed`. Between these two there is no `step`. `predict`, `describe`
     and `metrics` read at any time and change nothing.
 
-    >>> from headrace.models.backtest import MemoryRows
+    >>> from headrace.models.memory_rows import MemoryRows
     >>> from headrace.models.spec import load_spec
-    >>> from headrace.models.table import Table
+    >>> from headrace.models.event_file import EventFile
     >>> spec = load_spec('''
     ... {agent: a, source: {topic: t, key: $.id}, features: {x: {type: number}}, metrics: [MAE],
     ...  model: linear_model.LinearRegression, label: {field: $.y}}''')
     >>> learner = Learner(spec, Origin("a", 1, 0, "t", 0), MemoryRows())
     >>> events = [{"id": "ada", "x": 1.0, "y": 2.0}, {"id": "ada", "x": 2.0, "y": 4.0}]
-    >>> outcome = learner.step(list(Table(spec, events)))
+    >>> outcome = learner.step(list(EventFile(spec, events)))
     >>> [(decision.id, round(decision.score, 4)) for decision in outcome.decisions]
     [('a/0/t/0/0', 0.0), ('a/0/t/0/1', 0.12)]
     >>> [row for row, _ in learner.changed()]
@@ -182,14 +182,14 @@ class Learner:
         Raises RequestError for features that the spec does not declare or that are not sound.
         """
         x = self._guard.question(question.features)
-        return answer(self._engine, question, x, self._standpoint(next_offset))
+        return answer(self._engine, question, x, self._read_at(next_offset))
 
     def describe(self, key: str, next_offset: int) -> KeyView:
         """The key as it stands. Raises NotFoundError for a key without state."""
-        return key_view(self._engine, key, self._standpoint(next_offset))
+        return key_view(self._engine, key, self._read_at(next_offset))
 
-    def _standpoint(self, next_offset: int) -> Standpoint:
-        return Standpoint(self.origin, next_offset, self._time.now)
+    def _read_at(self, next_offset: int) -> ReadAt:
+        return ReadAt(self.origin, next_offset, self._time.now)
 
     def _decision(self, record: Record, event: Event, choice: Choice) -> Decision:
         origin = self.origin

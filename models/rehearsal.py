@@ -7,7 +7,7 @@ thrown away.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from headrace.errors import Violation
@@ -15,6 +15,7 @@ from headrace.models.checks import broken, require_lawful
 from headrace.models.decisions import Origin
 from headrace.models.exercise import Event, ask, learn
 from headrace.models.features import Assembly
+from headrace.models.memory_rows import MemoryRows
 from headrace.models.spec import Feature
 from headrace.models.spec.model import Kind
 
@@ -50,19 +51,9 @@ def require_deployable(spec: Spec) -> None:
     """Raise SpecError unless a shard can be made of the spec and its model keeps all laws."""
     from headrace.models.learner import Learner
 
-    Learner(spec, Origin(spec.agent, 1, 1, spec.source.topic, 0), NoRows())
+    Learner(spec, Origin(spec.agent, 1, 1, spec.source.topic, 0), MemoryRows())
     events = [] if spec.kind == "ranker" else made_up(spec.features, spec.kind)
     require_lawful(spec.build_model(""), events)
-
-
-class NoRows:
-    """The rows of a shard that has seen nothing."""
-
-    def get(self, row: bytes) -> bytes | None:
-        return None
-
-    def scan(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
-        return iter(())
 
 
 def made_up(features: Mapping[str, Feature], kind: Kind) -> list[Event]:

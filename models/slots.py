@@ -56,7 +56,7 @@ _HEAD = msgspec.msgpack.Decoder(_Head)
 _LAYOUT = 1
 
 
-class Limits(NamedTuple):
+class SlotLimits(NamedTuple):
     """The bounds of a shard's slots."""
 
     hot_max: int
@@ -103,12 +103,12 @@ class Slots:
     """The slots of a shard. Order of calls: `touch`, then `mark` once the event is through; at a
     flush `changed`, and `flushed` when those rows are durable. `peek` reads at any time.
 
-    With `shared`, one model serves all keys: it is the cell `shared`, and the keys' own slots
+    With `shared`, one model serves all keys: it is the slot `shared`, and the keys' own slots
     have none.
 
     >>> from river import stats
-    >>> from headrace.models.backtest import MemoryRows
-    >>> slots = Slots(MemoryRows(), lambda key: stats.Mean(), Limits(10, 1000, shared=False))
+    >>> from headrace.models.memory_rows import MemoryRows
+    >>> slots = Slots(MemoryRows(), lambda key: stats.Mean(), SlotLimits(10, 1000, shared=False))
     >>> slot = slots.touch("ada", 5)
     >>> slot.model.update(4.0)
     >>> slot.last_seen = 5
@@ -118,7 +118,7 @@ class Slots:
     (b'k/ada', 4.0, None)
     """
 
-    def __init__(self, rows: Rows, make: Callable[[str], Any], limits: Limits) -> None:
+    def __init__(self, rows: Rows, make: Callable[[str], Any], limits: SlotLimits) -> None:
         self._rows = rows
         self._make = make
         self._hot_max = limits.hot_max
@@ -197,27 +197,27 @@ class Slots:
         while len(self._hot) > self._hot_max:
             self._hot.popitem(last=False)
 
-    def rebuild(self, cell: Slot, replay: Replay) -> None:
-        """Make a cell's model again, as it was before the operation that broke it.
+    def rebuild(self, slot: Slot, replay: Replay) -> None:
+        """Make a slot's model again, as it was before the operation that broke it.
 
         What came out is the new starting point: if every event breaks the model, no operation is
         done again more than once.
         """
-        if cell.base is not None:
-            model = codec.decode(cell.base)
-        elif cell.fresh:
-            model = self._make(cell.key)
+        if slot.base is not None:
+            model = codec.decode(slot.base)
+        elif slot.fresh:
+            model = self._make(slot.key)
         else:
-            name = SHARED_ROW if cell is self.shared else KEY_ROW + cell.key.encode()
+            name = SHARED_ROW if slot is self.shared else KEY_ROW + slot.key.encode()
             durable = self._rows.get(name)
             assert durable is not None
-            model = codec.decode(_open(cell.key, durable).model)
-        for operation in cell.journal:
+            model = codec.decode(_open(slot.key, durable).model)
+        for operation in slot.journal:
             replay(model, operation)
-        if cell.journal:
-            cell.base = codec.encode(model)
-            cell.journal.clear()
-        cell.model = model
+        if slot.journal:
+            slot.base = codec.encode(model)
+            slot.journal.clear()
+        slot.model = model
 
     def sweep(self, rows: Iterable[tuple[bytes, bytes]], now: int) -> list[bytes]:
         """Those of the durable rows that are idle too long and that no later event brought back."""
@@ -249,12 +249,12 @@ class Slots:
                 del self._hot[key]
 
 
-def record(cell: Slot, operations: Iterable[Operation]) -> None:
+def record(slot: Slot, operations: Iterable[Operation]) -> None:
     """Put learn operations into the journal; a long journal becomes a new starting point."""
-    cell.journal.extend(operations)
-    if len(cell.journal) >= JOURNAL_MAX:
-        cell.base = codec.encode(cell.model)
-        cell.journal.clear()
+    slot.journal.extend(operations)
+    if len(slot.journal) >= JOURNAL_MAX:
+        slot.base = codec.encode(slot.model)
+        slot.journal.clear()
 
 
 def _settle(slot: Slot) -> None:

@@ -14,9 +14,9 @@ from headrace.demo.movielens import MovieLens, Rating, load
 from headrace.errors import StateError
 from headrace.models.decisions import Origin
 from headrace.models.learner import Learner
+from headrace.models.memory_rows import MemoryRows as DictRows
 from headrace.models.spec import load_spec
 from headrace.views import MetricView
-from tests.models.rowfold import DictRows
 
 AGENTS = Path(__file__).parents[2] / "pipelines" / "agents"
 CACHE = Path(__file__).parents[2] / ".cache" / "movielens"

@@ -1,47 +1,15 @@
-"""Made-up interactions, and a dictionary as the durable rows, for tests of models in rows."""
+"""Made-up interactions, and the laws of models in rows."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import Protocol
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from headrace.models.memory_rows import MemoryRows
 from headrace.models.recommend.row_model import RowModel
 
 Interaction = tuple[str, str, float]
-
-
-class Changing(Protocol):
-    """What has rows to flush: a model in rows, or a whole learner."""
-
-    def changed(self) -> Iterator[tuple[bytes, bytes | None]]: ...
-
-    def flushed(self) -> None: ...
-
-
-class DictRows:
-    """Rows in a dictionary; takes the changed ones of a model as a flush does."""
-
-    def __init__(self) -> None:
-        self.rows: dict[bytes, bytes] = {}
-
-    def get(self, row: bytes) -> bytes | None:
-        return self.rows.get(row)
-
-    def scan(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
-        return iter(sorted((n, row) for n, row in self.rows.items() if n.startswith(prefix)))
-
-    def flush(self, model: Changing) -> list[bytes]:
-        """Makes what changed durable; returns the names of the rows."""
-        changed = list(model.changed())
-        for name, row in changed:
-            if row is None:
-                self.rows.pop(name, None)
-            else:
-                self.rows[name] = row
-        model.flushed()
-        return [name for name, _ in changed]
 
 
 def interactions(count: int, users: int = 60, items: int = 150) -> list[Interaction]:
@@ -65,12 +33,12 @@ def fold(model: RowModel, events: Sequence[Interaction]) -> None:
 def check_goes_on_from_its_rows(make: Callable[[], RowModel]) -> None:
     """Flushed and loaded again and again, a model ends with the rows and answers of one fold."""
     events = interactions(1200)
-    whole, whole_rows = make(), DictRows()
+    whole, whole_rows = make(), MemoryRows()
     whole.load(whole_rows)
     fold(whole, events)
     whole_rows.flush(whole)
 
-    rows = DictRows()
+    rows = MemoryRows()
     for start in range(0, len(events), 150):
         model = make()
         model.load(rows)
@@ -88,7 +56,7 @@ def check_reading_changes_nothing(make: Callable[[], RowModel]) -> None:
     """Reads of known and unknown users and items leave no changed row, and the same fold after."""
     events = interactions(400)
     read, unread = make(), make()
-    rows, unread_rows = DictRows(), DictRows()
+    rows, unread_rows = MemoryRows(), MemoryRows()
     read.load(rows)
     unread.load(unread_rows)
     for user, item, y in events:
@@ -132,7 +100,7 @@ def check_top_obeys_its_limits(make: Callable[[], RowModel]) -> None:
 
 def check_forgets_a_user(make: Callable[[], RowModel]) -> None:
     """A forgotten user's row is gone at once, before and after the flush, and starts cold again."""
-    model, rows = make(), DictRows()
+    model, rows = make(), MemoryRows()
     model.load(rows)
     fold(model, interactions(600))
     rows.flush(model)

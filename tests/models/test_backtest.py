@@ -14,8 +14,8 @@ from river import datasets
 from headrace.clock import ManualClock
 from headrace.errors import RequestError
 from headrace.models.backtest import Report, backtest
+from headrace.models.event_file import EventFile
 from headrace.models.spec import load_spec
-from headrace.models.table import Table
 from tests.models.test_learner import LOGISTIC, events_of, spec_for
 from tests.models.worlds import World
 
@@ -57,7 +57,7 @@ def test_files_give_rivers_numbers(tmp_path: Path, name: str) -> None:
 def test_it_equals_the_service() -> None:
     """The backtest's metrics are exactly those of a shard that got the records in batches."""
     spec = spec_for(LOGISTIC, EVENTS)
-    batch = list(Table(spec, EVENTS))
+    batch = list(EventFile(spec, EVENTS))
     world = World(spec).run(batch[:700]).restart().run(batch[700:])
     assert list(backtest(spec, EVENTS).metrics) == world.learner.metrics()
 
@@ -117,7 +117,7 @@ label: {field: $.y}
         "1700000000000,8,,abc,,0,x\n"
         "soon,9,1,abc,,0,x\n"
     )
-    rows = list(Table(spec, path))
+    rows = list(EventFile(spec, path))
     documents = [json.loads(row.value or b"") for row in rows]
     assert documents[0] == {
         "card": {"id": "007", "amount": 1.5}, "at": "2026-11-23T10:00:00Z", "shop": "12",

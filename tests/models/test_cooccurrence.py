@@ -10,10 +10,10 @@ import pytest
 from river.reco.base import Ranker
 
 from headrace.errors import CorruptStateError
+from headrace.models.memory_rows import MemoryRows
 from headrace.models.recommend import NO_HISTORY, ItemCooccurrence
 from headrace.models.recommend.row_model import RowModel, row_model
 from tests.models.rowfold import (
-    DictRows,
     check_forgets_a_user,
     check_goes_on_from_its_rows,
     check_reading_changes_nothing,
@@ -128,7 +128,7 @@ def test_forgets_a_user() -> None:
 
 def test_one_event_changes_a_handful_of_rows() -> None:
     """The user, the item, and the user's last items: not the table."""
-    model, rows = make(), DictRows()
+    model, rows = make(), MemoryRows()
     model.load(rows)
     fold(model, interactions(600))
     rows.flush(model)
@@ -141,7 +141,7 @@ def test_one_event_changes_a_handful_of_rows() -> None:
 @pytest.mark.parametrize("y", [math.nan, math.inf])
 def test_a_reward_that_is_not_finite_is_refused_whole(y: float) -> None:
     """Nothing is counted of it."""
-    model, rows = make(), DictRows()
+    model, rows = make(), MemoryRows()
     with pytest.raises(ArithmeticError):
         model.learn_one("ann", "up", y)
     assert rows.flush(model) == []
@@ -159,7 +159,7 @@ def test_a_reward_that_is_not_finite_is_refused_whole(y: float) -> None:
 )
 def test_rows_of_something_else_are_refused(name: bytes, row: bytes) -> None:
     """Garbage, cut neighbours, neighbours that are not there, a name that is none, other models."""
-    rows = DictRows()
+    rows = MemoryRows()
     rows.rows[name] = row
     with pytest.raises(CorruptStateError):
         make().load(rows)
@@ -167,7 +167,7 @@ def test_rows_of_something_else_are_refused(name: bytes, row: bytes) -> None:
 
 def test_a_cut_history_is_refused_when_it_is_read() -> None:
     """Users' rows are read when they are needed, and named when they are not right."""
-    rows = DictRows()
+    rows = MemoryRows()
     rows.rows[b"u/ann"] = msgspec.msgpack.encode((b"\0" * 7,))
     model = make()
     model.load(rows)

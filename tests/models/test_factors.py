@@ -11,10 +11,10 @@ import pytest
 from river import optim, reco
 
 from headrace.errors import CorruptStateError, SpecError
+from headrace.models.memory_rows import MemoryRows
 from headrace.models.recommend.factor_rows import FactorRows
 from headrace.models.recommend.row_model import RowModel, row_model
 from tests.models.rowfold import (
-    DictRows,
     check_forgets_a_user,
     check_goes_on_from_its_rows,
     check_reading_changes_nothing,
@@ -47,7 +47,7 @@ def test_learning_equals_rivers_own_bit_for_bit(optimizer: str) -> None:
     """5,000 ratings: each prediction for a known pair, and every bias and factor at the end."""
     river: Any = river_model(optimizer)
     ours = FactorRows(river_model(optimizer), users_max=20)
-    ours.load(rows := DictRows())
+    ours.load(rows := MemoryRows())
     users, items = set[str](), set[str]()
     for count, (user, item, y) in enumerate(interactions(5000)):
         expected = river.predict_one(user, item)
@@ -100,7 +100,7 @@ def test_forgets_a_user() -> None:
 
 def test_one_event_changes_three_rows() -> None:
     """A flush writes the user, the item and the shared row, not the tables."""
-    model, rows = make(), DictRows()
+    model, rows = make(), MemoryRows()
     model.load(rows)
     fold(model, interactions(300))
     rows.flush(model)
@@ -113,7 +113,7 @@ def test_one_event_changes_three_rows() -> None:
 def test_a_step_that_leaves_the_finite_leaves_nothing(pair: tuple[str, str], y: float) -> None:
     """The rows after a refused rating are those without it, drawn numbers included."""
     spoiled, clean = (FactorRows(river_model("SGD", 1e308), users_max=7) for _ in range(2))
-    spoiled_rows, clean_rows = DictRows(), DictRows()
+    spoiled_rows, clean_rows = MemoryRows(), MemoryRows()
     for model, rows in ((spoiled, spoiled_rows), (clean, clean_rows)):
         model.load(rows)
         fold(model, interactions(300))
@@ -156,7 +156,7 @@ def test_other_estimators_have_no_rows() -> None:
 )
 def test_rows_of_something_else_are_refused(name: bytes, row: bytes) -> None:
     """Garbage, a gap in the numbers, another number of factors, other optimizers."""
-    rows = DictRows()
+    rows = MemoryRows()
     rows.rows[name] = row
     with pytest.raises(CorruptStateError):
         make().load(rows)

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from river import metrics as river_metrics
 
-from headrace.models.backtest import MemoryRows
 from headrace.models.curves import WINDOW, ScoreWindow, average_precision, roc_auc
+from headrace.models.memory_rows import MemoryRows
 from headrace.models.metrics import Guess, Prequential, families, merge_views, works_with
 from headrace.views import MetricView
 

@@ -6,10 +6,10 @@ import pytest
 from river import reco
 from river.reco.base import Ranker
 
+from headrace.models.memory_rows import MemoryRows
 from headrace.models.recommend import ItemCooccurrence, MostPopular, popular
 from headrace.models.recommend.row_model import RowModel, row_model
 from tests.models.rowfold import (
-    DictRows,
     check_forgets_a_user,
     check_goes_on_from_its_rows,
     check_reading_changes_nothing,
@@ -69,7 +69,7 @@ def test_it_keeps_the_laws_of_models_in_rows() -> None:
 
 def test_every_model_in_rows_has_the_baseline_beside_it() -> None:
     """`popular` of a recommender is `top` of MostPopular on the same events."""
-    model, rows = make(), DictRows()
+    model, rows = make(), MemoryRows()
     model.load(rows)
     fold(model, interactions(500))
     rows.flush(model)

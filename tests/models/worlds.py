@@ -6,12 +6,12 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from headrace.models.backtest import MemoryRows
 from headrace.models.decisions import Decision, Origin, encode_decision
+from headrace.models.event_file import Row
 from headrace.models.guard import Refusal
 from headrace.models.learner import Learner
+from headrace.models.memory_rows import MemoryRows
 from headrace.models.spec import Spec, load_spec
-from headrace.models.table import Row
 
 ORIGIN = Origin("a", 1, 0, "t", 0)
 

@@ -11,7 +11,7 @@ import gzip
 import io
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path as File
-from typing import IO, Any, NamedTuple
+from typing import IO, Any, NamedTuple, cast
 
 import msgspec
 
@@ -33,7 +33,7 @@ class Row(NamedTuple):
     value: bytes | None
 
 
-class Table:
+class EventFile:
     """The events of a file, or of dictionaries, as the spec's agent would meet them.
 
     A CSV column belongs to the path of its name: `amount` to $.amount, `place.city` (or the path
@@ -44,7 +44,7 @@ class Table:
     >>> spec = load_spec('''
     ... {agent: a, source: {topic: t, key: $.id, time: $.at}, features: {x: {type: number}},
     ...  model: linear_model.LinearRegression, label: {field: $.y}}''')
-    >>> list(Table(spec, [{"id": "ada", "at": 1700000000000, "x": 1.5}]))
+    >>> list(EventFile(spec, [{"id": "ada", "at": 1700000000000, "x": 1.5}]))
     [Row(offset=0, timestamp=1700000000000, key=b'ada', \
 value=b'{"id":"ada","at":1700000000000,"x":1.5}')]
     """
@@ -107,7 +107,7 @@ value=b'{"id":"ada","at":1700000000000,"x":1.5}')]
 
 def _opened(file: File) -> IO[bytes]:
     try:
-        return gzip.open(file, "rb") if file.suffix == ".gz" else file.open("rb")  # type: ignore[return-value]
+        return cast("IO[bytes]", gzip.open(file)) if file.suffix == ".gz" else file.open("rb")
     except OSError as error:
         raise RequestError("invalid_request", f"cannot read {file}: {error.strerror}") from error
 

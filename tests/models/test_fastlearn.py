@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from river import anomaly, compose, feature_extraction, linear_model, naive_bayes, preprocessing
 
 from headrace.models import codec
-from headrace.models.learning import learning_of
+from headrace.models.fastlearn import learning_of
 
 NUMBERS = st.floats(-1e15, 1e15) | st.booleans() | st.integers(-3, 3)
 EVENTS = st.lists(
