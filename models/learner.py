@@ -21,6 +21,7 @@ from headrace.models.metrics import Prequential
 from headrace.models.panics import is_panic
 from headrace.models.policies import Choice
 from headrace.models.recommend.ranked import Ranked
+from headrace.models.row_reading import RowReading
 from headrace.models.spec import Recommend, Spec
 from headrace.ports import Record, Rows
 from headrace.views import Answer, KeyView, MetricView, Position, Question
@@ -64,17 +65,18 @@ class Learner:
         self._guard = Guard(spec)
         k = spec.decide.k if isinstance(spec.decide, Recommend) else 10
         self._metrics = Prequential(spec.metrics, spec.kind, k=k)
-        self._metrics.load(rows)
         self.counters = Counters()
-        saved = rows.get(COUNTERS_ROW)
-        if saved is not None:
-            self.counters = msgspec.msgpack.decode(saved, type=Counters)
         self._time = LogTime()
-        saved = rows.get(LOGTIME_ROW)
-        if saved is not None:
-            self._time.load(saved)
         engine = Ranked if spec.kind == "ranker" else Keyed
-        self._engine: Keyed | Ranked = engine(spec, rows, self.counters, self._metrics)
+        with RowReading():
+            self._metrics.load(rows)
+            saved = rows.get(COUNTERS_ROW)
+            if saved is not None:
+                self.counters = msgspec.msgpack.decode(saved, type=Counters)
+            saved = rows.get(LOGTIME_ROW)
+            if saved is not None:
+                self._time.load(saved)
+            self._engine: Keyed | Ranked = engine(spec, rows, self.counters, self._metrics)
         self._stepped = False
         self._id = origin.decision_id(0)[:-1]
         self._wanted = None if spec.emit.when is None else frozenset(spec.emit.when)
@@ -171,6 +173,16 @@ class Learner:
     def unlabelled(self) -> int:
         """Accepted events whose label was empty."""
         return self.counters.unlabelled
+
+    @property
+    def labels_lost(self) -> int:
+        """Parked events dropped because too many waited, or because their label broke the model."""
+        return self.counters.labels_lost
+
+    @property
+    def keys_full(self) -> int:
+        """Keys that learn no more because their rows outgrew the spec's bound."""
+        return self.counters.keys_full
 
     def metrics(self) -> list[MetricView]:
         """The prequential metrics, each beside its baseline."""

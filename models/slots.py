@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from hashlib import sha256
+from sys import getsizeof
 from typing import Any, NamedTuple
 
 import msgspec
@@ -17,13 +18,16 @@ from headrace.errors import CorruptStateError
 from headrace.models import codec
 from headrace.models.baselines import Baseline
 from headrace.models.labels import Parked
+from headrace.models.row_reading import RowReading
 from headrace.ports import Rows
 
 KEY_ROW = b"k/"
 SHARED_ROW = b"s/model"
-# Learn operations kept per slot before the model is encoded as the new starting point: bounds the
-# memory of a slot that learns very often between two flushes.
+# Learn operations kept per slot, and their bytes, before the model is encoded as the new starting
+# point: bounds the memory of a slot that learns very often, or from large events, between two
+# flushes. One batch of operations may go beyond it.
 JOURNAL_MAX = 8_192
+JOURNAL_BYTES_MAX = 4 << 20
 READ_CACHE_MAX = 256  # cold slots kept decoded for reading
 
 # A learn operation: the event's own bytes where it can be read again from them (a third of the
@@ -74,6 +78,7 @@ class Slot:
         "fresh",
         "full",
         "journal",
+        "journal_bytes",
         "key",
         "last_learned",
         "last_seen",
@@ -97,6 +102,13 @@ class Slot:
         self.base: bytes | None = None
         self.fresh = True
         self.journal: list[Operation] = []
+        self.journal_bytes = 0
+
+    def begin_at(self, base: bytes | None) -> None:
+        """Make `base` the starting point (None: the durable row); the journal begins anew."""
+        self.base = base
+        self.journal.clear()
+        self.journal_bytes = 0
 
 
 class Slots:
@@ -211,12 +223,12 @@ class Slots:
             name = SHARED_ROW if slot is self.shared else KEY_ROW + slot.key.encode()
             durable = self._rows.get(name)
             assert durable is not None
-            model = codec.decode(_open(slot.key, durable).model)
+            with RowReading():
+                model = codec.decode(_open(slot.key, durable).model)
         for operation in slot.journal:
             replay(model, operation)
         if slot.journal:
-            slot.base = codec.encode(model)
-            slot.journal.clear()
+            slot.begin_at(codec.encode(model))
         slot.model = model
 
     def sweep(self, rows: Iterable[tuple[bytes, bytes]], now: int) -> list[bytes]:
@@ -226,7 +238,11 @@ class Slots:
             if self._idle_ms is None or not row.startswith(KEY_ROW):
                 continue
             key = row[len(KEY_ROW) :].decode()
-            if key in self._dirty or now - _HEAD.decode(data[32:]).last_seen <= self._idle_ms:
+            if key in self._dirty:
+                continue
+            with RowReading():
+                last_seen = _HEAD.decode(data[32:]).last_seen
+            if now - last_seen <= self._idle_ms:
                 continue
             self._hot.pop(key, None)
             self._read.pop(key, None)
@@ -238,7 +254,10 @@ class Slots:
 
     def _load(self, key: str) -> Slot | None:
         data = self._rows.get(KEY_ROW + key.encode())
-        return None if data is None else unpack(key, data)
+        if data is None:
+            return None
+        with RowReading():
+            return unpack(key, data)
 
     def _make_room(self) -> None:
         # Only one slot comes in at a time, so one going out keeps the bound. The longest unused is
@@ -251,17 +270,25 @@ class Slots:
 
 def record(slot: Slot, operations: Iterable[Operation]) -> None:
     """Put learn operations into the journal; a long journal becomes a new starting point."""
-    slot.journal.extend(operations)
-    if len(slot.journal) >= JOURNAL_MAX:
-        slot.base = codec.encode(slot.model)
-        slot.journal.clear()
+    for operation in operations:
+        slot.journal.append(operation)
+        slot.journal_bytes += _size(operation)
+    if len(slot.journal) >= JOURNAL_MAX or slot.journal_bytes >= JOURNAL_BYTES_MAX:
+        slot.begin_at(codec.encode(slot.model))
+
+
+def _size(operation: Operation) -> int:
+    """Bytes in memory; of features in a dictionary, those of the names and the values, too."""
+    if isinstance(operation, bytes):
+        return len(operation)
+    x = operation[0]
+    return getsizeof(x) + sum(map(getsizeof, x)) + sum(map(getsizeof, x.values()))
 
 
 def _settle(slot: Slot) -> None:
     slot.dirty = False
     slot.fresh = False
-    slot.base = None
-    slot.journal.clear()
+    slot.begin_at(None)
 
 
 def pack(slot: Slot) -> bytes:

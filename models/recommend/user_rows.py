@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import Final, Generic, TypeVar
 
+from headrace.models.row_reading import RowReading
 from headrace.ports import Rows
 
 __all__ = ["UserRows"]
@@ -44,7 +45,10 @@ class UserRows(Generic[User]):
             return known
         name = _USER + user.encode()
         row = self._rows.get(name)
-        return None if row is None else self._decode(row, name)
+        if row is None:
+            return None
+        with RowReading():
+            return self._decode(row, name)
 
     def put(self, user: str, value: User) -> None:
         self._hot.pop(user, None)

@@ -13,6 +13,8 @@ from river import base
 
 from headrace.errors import CorruptStateError
 from headrace.models import codec
+from headrace.models.row_reading import REMEDY
+from headrace.models.slots import JOURNAL_BYTES_MAX
 from headrace.models.spec import Spec
 from headrace.views import Question
 from tests.models.worlds import World, record, records, spec_of
@@ -180,6 +182,43 @@ def test_altered_row_is_refused() -> None:
     world.rows.rows[b"k/k"] = bytes(row)
     with pytest.raises(CorruptStateError):
         world.run([record(2, labelled([1.0])[0])])
+
+
+@pytest.mark.parametrize("name", [b"k/k", b"s/counters", b"s/logtime", b"s/metrics"])
+def test_a_row_that_cannot_be_read_tells_its_remedy_once(name: bytes) -> None:
+    """Whichever row it is, the operator reads what to do, in one sentence."""
+    world = World(spec_of(REGRESSION, ["u"])).run(records(labelled([1.0, 2.0]))).restart()
+    world.rows.rows[name] = b"\xc1" + world.rows.rows[name][1:]
+    with pytest.raises(CorruptStateError) as caught:
+        world.restart().run([record(2, labelled([1.0])[0])])
+    assert str(caught.value).count(REMEDY) == 1
+
+
+def test_a_journal_of_large_events_begins_anew_before_its_bound() -> None:
+    """Large events make the model a starting point early, and a broken one is still made again."""
+    world = World(brittle("{field: $.y}"))
+    padding = "x" * (JOURNAL_BYTES_MAX // 5)
+    events = [{"k": "k", "u": 0.0, "y": float(n), "rest": padding} for n in range(12)]
+    world.run(records(events))
+    slot = world.learner._engine.slots.touch("k", 12)
+    assert slot.base is not None
+    assert len(slot.journal) == 2
+    assert 2 * len(padding) < slot.journal_bytes < JOURNAL_BYTES_MAX
+    before = world.learner.describe("k", 12).digest
+    world.run([record(12, {"k": "k", "u": 0.0, "y": 13.0})])
+    assert [refusal.code for refusal in world.refusals] == ["model_failed"]
+    assert world.learner.describe("k", 13).digest == before
+    assert slot.journal_bytes == 0
+
+
+def test_what_was_lost_can_be_asked() -> None:
+    """Labels that are dropped and keys that are full are counted where others can read them."""
+    label = "label: {later: $.y, after: 10s, as: value}"
+    spec = spec_of(
+        f"model: linear_model.LinearRegression\n{label}\nstate: {{pending_max: 1}}", ["u"]
+    )
+    learner = World(spec).run(records(labelled([1.0, 2.0, 3.0]))).learner
+    assert (learner.labels_lost, learner.keys_full, learner.unlabelled) == (2, 0, 0)
 
 
 def test_rows_are_plain_data() -> None:
