@@ -20,9 +20,8 @@ from headrace.models.forecasts import Forecast, forecaster
 from headrace.models.guard import Event, Guard
 from headrace.models.labels import LaterLabels, Parked
 from headrace.models.metrics import Guess, Prequential
-from headrace.models.paths import lookup, parse_path
 from headrace.models.policies import Adjuster, Choice, Setting, simple_policy
-from headrace.models.slots import Operation, Slot, SlotLimits, Slots, record
+from headrace.models.slots import Operation, Seen, Slot, SlotLimits, Slots, record
 from headrace.models.spec import Adjust, Spec
 from headrace.ports import Rows
 
@@ -55,7 +54,6 @@ class Keyed:
     def __init__(self, spec: Spec, rows: Rows, counters: Counters, metrics: Prequential) -> None:
         self.spec = spec
         self._guard = Guard(spec)
-        self._key_path = parse_path(spec.source.key)
         self._counters = counters
         self._metrics = metrics
         self._measured = bool(spec.metrics) and spec.label is not None
@@ -120,9 +118,11 @@ class Keyed:
                 self._counters.unlabelled += 1
             elif not model_slot.full:
                 self._learn(model_slot, x, y, event.extreme or is_extreme(forecast.score, y))
-                self._learned(model_slot, slot, (raw,), now)
+            # What may raise comes before what counts: `undo` takes back the model alone.
             if y is not None:
                 self._judge(slot, y, guess)
+            if not model_slot.full and not (y is None and self._supervised):
+                self._learned(model_slot, slot, (Seen(event.key, raw),), now)
         slot.last_seen = now
         self.slots.mark(slot)
         return choice
@@ -147,6 +147,8 @@ class Keyed:
     ) -> Choice:
         model_slot = self.slots.shared or slot
         value = event.y
+        if learning:
+            slot.waiting = rule.restamp(slot.waiting, now)
         due = rule.due(slot.waiting, now, value) if learning and value is not None else []
         if not model_slot.full:
             for parked, y in due:
@@ -161,10 +163,10 @@ class Keyed:
             setting = self._setting(slot, event, now, learned)
             choice = self.adjuster.choose(model_slot.model, event.x, setting)
         if due:
-            if not model_slot.full:
-                self._learned(model_slot, slot, [(parked.x, y) for parked, y in due], now)
             for parked, y in due:
                 self._judge(slot, y, parked.guess)
+            if not model_slot.full:
+                self._learned(model_slot, slot, [(parked.x, y) for parked, y in due], now)
             slot.waiting = slot.waiting[len(due) :]
         if learning:
             self._park(rule, slot, event, forecast, now)
@@ -223,11 +225,10 @@ class Keyed:
 
     def _replay(self, model: Any, operation: Operation) -> None:
         """Do a learn operation of the journal again."""
-        if isinstance(operation, tuple):
+        if not isinstance(operation, Seen):
             self._apply(model, *operation)
             return
-        key = str(lookup(msgspec.json.decode(operation), self._key_path))
-        event = self._guard.admit(_Again(0, 0, key.encode(), operation))
+        event = self._guard.admit(_Again(0, 0, operation.key.encode(), operation.value))
         assert isinstance(event, Event)  # it was admitted before, and the guard has no memory
         self._apply(model, event.x, event.y)
 

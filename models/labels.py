@@ -56,7 +56,7 @@ class LaterLabels:
     def due(self, waiting: list[Parked], now: int, value: Any) -> list[Due]:
         """Those whose time has come at log time `now`, oldest first, with their truth.
 
-        They are the first of `waiting`: log time never falls, so it is sorted.
+        They are the first of `waiting`, which `restamp` keeps sorted.
         """
         latest = now - self.after_ms
         ready: list[Due] = []
@@ -65,6 +65,20 @@ class LaterLabels:
                 break
             ready.append(Due(parked, value - parked.base if self.change else value))
         return ready
+
+    def restamp(self, waiting: list[Parked], now: int) -> list[Parked]:
+        """What waits, with no event parked later than those behind it, or than now.
+
+        Log time may fall at the head of a log; an event that was parked before would wait for
+        ever.
+        """
+        if not waiting or waiting[-1].since <= now:
+            return waiting
+        stamped = []
+        for parked in reversed(waiting):
+            now = min(now, parked.since)
+            stamped.append(msgspec.structs.replace(parked, since=now))
+        return stamped[::-1]
 
     def park(self, waiting: list[Parked], parked: Parked) -> tuple[list[Parked], int]:
         """What waits now, and how many had to go so that it stays bounded (the oldest go)."""

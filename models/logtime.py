@@ -30,18 +30,21 @@ _DECODER = msgspec.msgpack.Decoder(_State)
 class LogTime:
     """The highest median so far of a shard's last 101 record timestamps, in milliseconds.
 
-    It never falls. Of an even number of timestamps the lower middle one counts. Records without a
-    timestamp (below zero) are passed over. `dump` and `load` carry it over a restart.
+    It never falls, once there have been 101. Until then it is the median of those that came,
+    which may fall: else one record of the year 2099 at the head of a log would stop it for good.
+    Of an even number of timestamps the lower middle one counts. Records without a timestamp
+    (below zero) are passed over. `dump` and `load` carry it over a restart.
 
     >>> time = LogTime()
     >>> [time.observe(stamp) for stamp in (1000, 1010, 4_102_444_800_000, 1020, 1030)]
     [1000, 1000, 1010, 1010, 1020]
     """
 
-    __slots__ = ("_order", "_window", "now")
+    __slots__ = ("_order", "_settled", "_window", "now")
 
     def __init__(self) -> None:
         self.now = 0
+        self._settled = False  # the window is full
         self._window: deque[int] = deque()
         self._order: list[int] = []
 
@@ -56,7 +59,9 @@ class LogTime:
             del order[bisect_left(order, window.popleft())]
         insort(order, timestamp)
         median = order[(len(order) - 1) >> 1]
-        self.now = max(self.now, median)
+        settled = len(window) == WINDOW and self._settled
+        self.now = max(self.now, median) if settled else median
+        self._settled = len(window) == WINDOW
         return self.now
 
     def dump(self) -> bytes:
@@ -71,4 +76,5 @@ class LogTime:
             raise CorruptStateError(f"the row s/logtime cannot be read: {error}") from error
         self.now = state.now
         self._window = deque(state.window)
+        self._settled = len(self._window) == WINDOW
         self._order = sorted(state.window)

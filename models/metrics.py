@@ -214,7 +214,8 @@ class Prequential:
                 if guess.score is not None:
                     _try(model, truth, guess.score)
                     _try(typical, truth, guess.typical)
-                    _try(latest, truth, guess.latest)
+                    # None: nothing has been seen yet, or this event lacked the field.
+                    _try(latest, truth, 0.0 if guess.latest is None else guess.latest)
             elif guess.probabilities:
                 _try(model, truth, guess.probabilities)
                 _try(typical, truth, self._shares(guess.typical))

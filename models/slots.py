@@ -30,9 +30,16 @@ JOURNAL_MAX = 8_192
 JOURNAL_BYTES_MAX = 4 << 20
 READ_CACHE_MAX = 256  # cold slots kept decoded for reading
 
-# A learn operation: the event's own bytes where it can be read again from them (a third of the
-# memory of its features), else features and label.
-Operation = bytes | tuple[Any, Any]
+
+class Seen(msgspec.Struct, frozen=True, gc=False):
+    """An event as it was learned: its bytes take a third of the memory of its features."""
+
+    key: str
+    value: bytes
+
+
+# A learn operation: the event where it can be read again, else features and label.
+Operation = Seen | tuple[Any, Any]
 Replay = Callable[[Any, Operation], None]
 
 
@@ -279,8 +286,8 @@ def record(slot: Slot, operations: Iterable[Operation]) -> None:
 
 def _size(operation: Operation) -> int:
     """Bytes in memory; of features in a dictionary, those of the names and the values, too."""
-    if isinstance(operation, bytes):
-        return len(operation)
+    if isinstance(operation, Seen):
+        return len(operation.value)
     x = operation[0]
     return getsizeof(x) + sum(map(getsizeof, x)) + sum(map(getsizeof, x.values()))
 

@@ -153,6 +153,7 @@ class Commands:
                 controls.wait_for(lambda: len(deployment.positions(control_id)) >= partitions),
                 seconds,
             )
+            await asyncio.wait_for(self._worker.all_open(), seconds)
         except TimeoutError:
             raise UnavailableError(
                 "control_timeout",

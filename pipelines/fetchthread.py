@@ -39,13 +39,14 @@ class FetchThread(stock.AIOKafkaConsumerThread):
         found: dict[TP, int | None] = await self.call_thread(self._committed, list(tps))
         return found
 
-    async def first_offsets(self, tps: Iterable[TP]) -> dict[TP, int]:
-        """Where the logs begin."""
+    async def spans(self, tps: Iterable[TP]) -> dict[TP, tuple[int, int]]:
+        """Where the logs begin and end."""
         wanted = [TopicPartition(*tp) for tp in tps]
         if not wanted:
             return {}
-        found = await self.call_thread(self._ensure_consumer().beginning_offsets, wanted)
-        return {TP(*tp): at for tp, at in found.items()}
+        begins = await self.call_thread(self._ensure_consumer().beginning_offsets, wanted)
+        ends = await self.call_thread(self._ensure_consumer().end_offsets, wanted)
+        return {TP(*tp): (begins[tp], ends[tp]) for tp in wanted}
 
     async def _seek_to(self, offsets: Mapping[TP, int]) -> None:
         consumer = self._ensure_consumer()
@@ -133,8 +134,8 @@ class FetchThread(stock.AIOKafkaConsumerThread):
 def _out_of_range(consumer: Any, error: OffsetOutOfRangeError) -> dict[TP, Chunk]:
     ((tp, offset),) = error.args[0].items()
     state = consumer._subscription.subscription.assignment.state_value(tp)
-    if state is None or state.position != offset:
-        return {}  # it has been sought elsewhere since: the error is stale
+    if state is None or not state.has_valid_position or state.position != offset:
+        return {}  # assigned anew or sought elsewhere since: the error is stale
     raise StateError(
         f"the log of {tp.topic}[{tp.partition}] does not have offset {offset}: retention has cut "
         "records that were never learned, or the topic was made anew. Delete the agents of this "

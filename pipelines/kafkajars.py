@@ -11,7 +11,7 @@ import asyncio
 import hashlib
 import importlib.resources
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -71,20 +71,22 @@ def default_cache() -> Path:
         ) from None
 
 
-async def fetch(kept: Path, progress: Progress | None = None) -> list[Path]:
-    """All files, in the directory `kept`: those that are missing there are fetched first.
+async def fetch(
+    kept: Path, progress: Progress | None = None, *, jars: Sequence[Jar] | None = None
+) -> list[Path]:
+    """All files (or `jars`) in the directory `kept`: those that are missing are fetched first.
 
     Raises StateError, with what to do, if one cannot be fetched or is not what was published.
     """
-    missing = [jar for jar in listed() if not (kept / jar.name).exists()]
+    wanted = listed() if jars is None else jars
+    missing = [jar for jar in wanted if not (kept / jar.name).exists()]
     if missing:
         told = progress or _logged()
         with _staging(kept) as staging:
-            for jar in missing:
+            for done, jar in enumerate(missing, len(wanted) - len(missing) + 1):
                 await asyncio.to_thread(_fetch_one, jar, Path(staging), kept)
-                missing_now = len(missing) - missing.index(jar) - 1
-                told(len(listed()) - missing_now, len(listed()))
-    return await asyncio.to_thread(_checked, kept)
+                told(done, len(wanted))
+    return await asyncio.to_thread(_checked, kept, wanted)
 
 
 def _staging(kept: Path) -> TemporaryDirectory[str]:
@@ -121,9 +123,9 @@ def _fetch_one(jar: Jar, staging: Path, kept: Path) -> None:
     )
 
 
-def _checked(kept: Path) -> list[Path]:
+def _checked(kept: Path, wanted: Sequence[Jar]) -> list[Path]:
     paths = []
-    for jar in listed():
+    for jar in wanted:
         path = kept / jar.name
         if not jar.is_at(path):
             raise StateError(

@@ -16,7 +16,10 @@ from headrace.pipelines import clients
 from headrace.views import Partition
 
 POLL_MS = 300
-"""How long one poll waits for records."""
+"""How long one poll waits for records that may still come."""
+
+END_POLL_MS = 60
+"""The same where only what is in the log is wanted: a little above the broker's own wait of 50."""
 
 ANSWER_WAIT_S = 15.0
 """How long a broker may take to answer for each partition that is read to its end."""
@@ -57,7 +60,7 @@ async def _to_the_end(
     ends: dict[TopicPartition, int] = {}
     deadline = asyncio.get_running_loop().time() + ANSWER_WAIT_S
     while True:
-        fetched = await consumer.getmany(timeout_ms=POLL_MS)
+        fetched = await consumer.getmany(timeout_ms=END_POLL_MS)
         for tp in tps:
             if tp not in ends and (watermark := consumer.highwater(tp)) is not None:
                 ends[tp] = watermark

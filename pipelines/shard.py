@@ -32,11 +32,18 @@ from headrace.ports import Record
 from headrace.state.store import AppliedRecord, ShardMeta, Store
 from headrace.views import Partition, ShardView
 
-SLICE_RECORDS = 256
-"""Records learned between two yields to the event loop when nobody waits for an answer."""
+SLICE_S = 0.002
+"""Learning between two yields to the event loop when nobody waits for an answer: a request that
+comes then waits no longer than this."""
 
-BUSY_SLICE_RECORDS = 16
-"""The same while requests are in flight: about half a millisecond of learning."""
+BUSY_SLICE_S = 0.0005
+"""The same while requests are in flight."""
+
+SLICE_RECORDS_MAX = 256
+"""Records of one slice, however quickly they are learned."""
+
+FIRST_SLICE_RECORDS = 16
+"""Records of the first slice, which measures what one costs."""
 
 BUSY_YIELDS = 10
 """Turns given to the event loop after each slice while requests are in flight: an RPC needs eight
@@ -130,6 +137,7 @@ class Shard:
         self._applied: AppliedRecord | Record | None = store.meta.applied if store.meta else None
         self._control_offset = -1  # commands up to here are applied, or in `_changes`
         self._broken = False
+        self._record_s = 0.0  # what one record costs, seconds; only slices go by it
         self._swept_at = learner.log_time
         self._turn = asyncio.Lock()
         self._closing = asyncio.Event()
@@ -252,17 +260,21 @@ class Shard:
             learned=learner.learned,
             paused=self.paused,
             unlabelled=learner.unlabelled,
-            labels_lost=learner.counters.labels_lost,
-            keys_full=learner.counters.keys_full,
+            labels_lost=learner.labels_lost,
+            keys_full=learner.keys_full,
         )
 
     async def _process(self, chunk: Chunk) -> None:
         records = [r for r in chunk.records if r.offset >= self.next_offset]
+        clock = asyncio.get_running_loop().time
         done = 0
         while done < len(records):
             self._take_changes(records[done].offset)
             upto = self._slice_end(records, done)
+            began = clock()
             self._emit(records[done:upto], self._step(records[done:upto]))
+            cost = (clock() - began) / (upto - done)
+            self._record_s += (cost - self._record_s) / (4 if self._record_s else 1)
             self.next_offset = records[upto - 1].offset + 1
             self._applied = records[upto - 1]
             done = upto
@@ -275,7 +287,11 @@ class Shard:
         return self.learner.step(records, learning=not self.paused)
 
     def _slice_end(self, records: Sequence[Record], start: int) -> int:
-        end = min(start + (BUSY_SLICE_RECORDS if self._busy() else SLICE_RECORDS), len(records))
+        count = FIRST_SLICE_RECORDS
+        if self._record_s:
+            slice_s = BUSY_SLICE_S if self._busy() else SLICE_S
+            count = min(max(int(slice_s / self._record_s), 1), SLICE_RECORDS_MAX)
+        end = min(start + count, len(records))
         if self._changes:
             while end > start + 1 and records[end - 1].offset >= self._changes[0].offset:
                 end -= 1

@@ -205,21 +205,18 @@ class ChunkConsumer(stock.Consumer):
 
     async def perform_seek(self) -> None:
         """Go to where each assigned partition is to be read from: as `positions` says, else as
-        the group has committed, else to the log's first record.
+        the group has committed, if the log still has that, else to the log's first record.
 
         Faust calls it after each rebalance, before records flow, when shards have been opened.
         """
         assigned = self.assignment()
         group = await self._thread.committed(assigned)
         wanted = {tp: self.transport.positions.next_offset(Partition(*tp)) for tp in assigned}
-        targets = {tp: group.get(tp) if at is None else at for tp, at in wanted.items()}
-        unknown = [tp for tp, at in targets.items() if at is None]
-        targets.update(await self._thread.first_offsets(unknown))
-        self._orders = {
-            tp: PartitionOrder(at, next(self._readings))
-            for tp, at in targets.items()
-            if at is not None
-        }
+        targets = {tp: at for tp, at in wanted.items() if at is not None}
+        spans = await self._thread.spans(wanted.keys() - targets.keys())
+        for tp, (begin, end) in spans.items():
+            targets[tp] = min(max(group.get(tp) or begin, begin), end)
+        self._orders = {tp: PartitionOrder(at, next(self._readings)) for tp, at in targets.items()}
         self._committed_offset.clear()
         self._committed_offset.update(group)
         self._ended.set()

@@ -156,10 +156,15 @@ class Worker:
             await shard.process(chunk)
 
     async def _on_assigned(self, partitions: Collection[Partition]) -> None:
-        for deployment in list(self.controls.registry.live()):
-            for partition in sorted(partitions):
-                if partition.topic == deployment.source_topic:
-                    await self._open(deployment, partition)
+        async with self._opening:
+            await asyncio.gather(
+                *(
+                    self._open(deployment, partition)
+                    for deployment in self.controls.registry.live()
+                    for partition in sorted(partitions)
+                    if partition.topic == deployment.source_topic
+                )
+            )
 
     async def _on_revoked(self, partitions: Collection[Partition]) -> None:
         gone = [s for p in partitions for s in self.shards.of_partition(p)]
@@ -199,10 +204,16 @@ class Worker:
         if topic not in self.streams.topics:
             await self.streams.subscribe(topic)  # opens shards through `_on_assigned`
             return
-        for partition in sorted(self.streams.assigned(topic)):
-            shard = await self._open(deployment, partition)
-            if shard is not None:
-                await self.streams.rewind(partition, shard.next_offset)
+        async with self._opening:
+            for partition in sorted(self.streams.assigned(topic)):
+                shard = await self._open(deployment, partition)
+                if shard is not None:
+                    await self.streams.rewind(partition, shard.next_offset)
+
+    async def all_open(self) -> None:
+        """Return when no shard is being opened: a new source topic makes all of them open anew."""
+        async with self._opening:
+            return
 
     async def _unfollow_sources(self) -> None:
         wanted = {deployment.source_topic for deployment in self.controls.registry.live()}
@@ -210,24 +221,26 @@ class Worker:
             await self.streams.unsubscribe(topic)
 
     async def _open(self, deployment: control.Deployment, partition: Partition) -> Shard | None:
-        """The shard, opened if need be; None if the agent is gone or its state cannot be used."""
-        async with self._opening:
-            newest = self.controls.registry.last(deployment.agent)
-            if deployment.deleted or newest is not deployment:
-                return None
-            shard = self.shards.find(deployment.agent, partition)
-            if shard is not None:
-                return shard
-            try:
-                shard = await self.shards.open(deployment, partition)
-            except StateError as error:
-                self._give_up(deployment, error)
-                return None
-            every_s = spec_of(deployment).state.flush_ms / 1000
-            flusher = asyncio.create_task(shard.flush_by_timer(every_s))
-            flusher.add_done_callback(self._flusher_ended)
-            self._flushers.add(flusher)
+        """The shard, opened if need be; None if the agent is gone or its state cannot be used.
+
+        The caller holds `_opening`, so that an agent is not deleted meanwhile.
+        """
+        newest = self.controls.registry.last(deployment.agent)
+        if deployment.deleted or newest is not deployment:
+            return None
+        shard = self.shards.find(deployment.agent, partition)
+        if shard is not None:
             return shard
+        try:
+            shard = await self.shards.open(deployment, partition)
+        except StateError as error:
+            self._give_up(deployment, error)
+            return None
+        every_s = spec_of(deployment).state.flush_ms / 1000
+        flusher = asyncio.create_task(shard.flush_by_timer(every_s))
+        flusher.add_done_callback(self._flusher_ended)
+        self._flushers.add(flusher)
+        return shard
 
     def _give_up(self, deployment: control.Deployment, error: StateError) -> None:
         """This agent cannot run; the others go on, and whoever asks for it is told why."""

@@ -1,0 +1,1 @@
+"""The specs of the agents that come with Headrace."""

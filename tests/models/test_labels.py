@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
+import msgspec
 import pytest
 
+from headrace.models.decisions import Origin
+from headrace.models.labels import LaterLabels, Parked
+from headrace.models.learner import Learner
+from headrace.models.memory_rows import MemoryRows
+from headrace.models.metrics import Guess
+from headrace.models.spec import Label, load_spec
 from headrace.views import Question
 from tests.models.worlds import World, record, records, spec_of
 
@@ -133,3 +141,31 @@ def test_adjustments_are_decided_and_replayed() -> None:
     assert whole.learner.predict(question, 200).decision == "not_finite"  # temp is not asked with
     stranger = whole.learner.predict(Question(agent="a", key="x", features={"u": 40.0}), 200)
     assert stranger.standing.cold
+
+
+def test_what_waits_survives_a_log_time_that_falls() -> None:
+    """An event parked at a wrong log time is due `after` the time that was right, not never."""
+    rule = LaterLabels(Label(path="$.t", type="number", later=True, after_ms=10), pending_max=9)
+    parked = [Parked(since, 0, {}, None, Guess()) for since in (5, 9_000, 10)]
+    waiting = rule.restamp(parked, 8)
+    assert [p.since for p in waiting] == [5, 8, 8]
+    assert len(rule.due(waiting, 18, 1.0)) == 3
+
+
+def test_an_event_without_the_labelled_field_does_not_stop_its_key() -> None:
+    """A reading that lacks the field waits for its label like any other, and is learned."""
+    learner = Learner(
+        load_spec(
+            "agent: a\nsource: {topic: t, key: $.id}\nfeatures: {x: {type: number}}\n"
+            "model: linear_model.LinearRegression\nlabel: {later: $.y, after: 5s}\n"
+        ),
+        Origin("a", 1, 1, "t", 0),
+        MemoryRows(),
+    )
+    for n in range(12):
+        body = {"id": "a", "x": 1.0} | ({} if n == 1 else {"y": 2.0})
+        one = SimpleNamespace(
+            offset=n, timestamp=3_000 * n, key=b"a", value=msgspec.json.encode(body)
+        )
+        assert learner.step([one]).refusals == []
+    assert learner.learned >= 8

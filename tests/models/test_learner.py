@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,7 +12,10 @@ from hypothesis import strategies as st
 from river import datasets, evaluate, linear_model, metrics, optim, preprocessing, tree
 
 from headrace.errors import NotFoundError, RequestError
-from headrace.models.spec import Spec
+from headrace.models.decisions import Origin
+from headrace.models.learner import Learner
+from headrace.models.memory_rows import MemoryRows
+from headrace.models.spec import Spec, load_spec
 from headrace.views import Question
 from tests.models.worlds import World, record, records, spec_of
 
@@ -248,3 +252,21 @@ def test_key_view_shows_the_key() -> None:
     )  # log time: the median of 0..29 when offset 29 came
     assert set(view.model["LogisticRegression"]["learned"]["weights"]) == {"u", "v"}
     assert world.flush().learner.describe("k2", 30).digest == view.digest
+
+
+@pytest.mark.parametrize("unread", [b"1e999", b'"\xff\xfe"', b"9" * 5_000])
+def test_a_broken_model_is_made_again_from_events_with_odd_unread_fields(unread: bytes) -> None:
+    """The guard skips fields that the spec does not name; so must the replay after a failure."""
+    learner = Learner(
+        load_spec(
+            "agent: a\nsource: {topic: t, key: $.id}\nfeatures: {x: {type: number}}\n"
+            "model: linear_model.LinearRegression\nlabel: {field: $.y}\n"
+        ),
+        Origin("a", 1, 1, "t", 0),
+        MemoryRows(),
+    )
+    value = b'{"id":"a","x":1,"y":1,"z":' + unread + b"}"
+    learner.step([SimpleNamespace(offset=0, timestamp=0, key=b"a", value=value)])
+    before = learner.describe("a", 1).digest
+    learner._engine.undo(learner._engine.slots.touch("a", 0))
+    assert learner.describe("a", 1).digest == before
