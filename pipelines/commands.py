@@ -82,7 +82,7 @@ class Commands:
         self._worker.check_ready()
         spec = await asyncio.to_thread(_read, text)  # a model that is built and tried takes a while
         partitions = await self._worker.topics.partition_count(spec.source.topic)
-        found: list[Violation] = []
+        found = self._reserved(spec)
         if spec.shared and partitions > 1:
             found.append(
                 Violation(
@@ -104,6 +104,16 @@ class Commands:
         if found:
             raise SpecError(found)
         return spec, partitions
+
+    def _reserved(self, spec: Spec) -> list[Violation]:
+        """The service's own topics are nobody's source and take nobody's decisions."""
+        own = (self._worker.control_topic, self._worker.quarantine_topic)
+        used = (("$.source.topic", spec.source.topic), ("$.emit.topic", spec.emit_topic))
+        return [
+            Violation(path, f"{topic!r} is a topic of the service itself", "name another topic")
+            for path, topic in used
+            if topic in own
+        ]
 
     async def _make_source(self, spec: Spec) -> int:
         topic = spec.source.topic

@@ -127,7 +127,7 @@ class Deployment(msgspec.Struct, kw_only=True):
     @property
     def source_topic(self) -> str:
         """The topic that it reads."""
-        return str(self.deploy.spec["source"]["topic"])
+        return str(self.deploy.spec.get("source", {}).get("topic", ""))
 
     def accept(self, control_id: str, kind: Kind, offset: int) -> Accepted:
         """Note a command that changes something, and return what the shards are told."""
@@ -262,3 +262,23 @@ class Registry:
                     f"{other.agent!r}; choose another emit.topic",
                     agent=record.agent,
                 )
+        self._check_loop(record)
+
+    def _check_loop(self, record: Deploy) -> None:
+        """A decision must not come back as an event: the agents would feed each other for ever."""
+        begin = record.spec.get("source", {}).get("topic")
+        reached, follow = {record.emit_topic}, [record.emit_topic]
+        while follow:
+            topic = follow.pop()
+            for other in self._live.values():
+                onward = other.deploy.emit_topic
+                if other.source_topic == topic and onward not in reached:
+                    reached.add(onward)
+                    follow.append(onward)
+        if begin in reached:
+            raise ConflictError(
+                "emit_loop",
+                f"the decisions of {record.agent!r} would come back to its source {begin!r}, "
+                "through itself or other agents; choose another emit.topic",
+                agent=record.agent,
+            )

@@ -73,6 +73,9 @@ TABLE: Mapping[str, Row] = MappingProxyType(
         "unknown_service": Row(_S.NOT_FOUND, NotFoundError, "health was asked of no such service"),
         "agent_exists": Row(_S.ALREADY_EXISTS, ConflictError, "another spec under that name"),
         "no_room": Row(_S.RESOURCE_EXHAUSTED, OverloadError, "the worker's budget of open files"),
+        "emit_loop": Row(
+            _S.FAILED_PRECONDITION, ConflictError, "decisions would come back as events"
+        ),
         "emit_topic_taken": Row(
             _S.FAILED_PRECONDITION, ConflictError, "another agent writes there"
         ),

@@ -66,6 +66,26 @@ def test_a_decision_topic_belongs_to_one_agent() -> None:
     assert refusal.code == "emit_topic_taken"
 
 
+def chained(control_id: str, agent: str, source: str, emit: str) -> Deploy:
+    spec = {"source": {"topic": source}}
+    return Deploy(id=control_id, agent=agent, spec=spec, digest=agent, emit_topic=emit)
+
+
+def test_decisions_must_not_come_back_as_events() -> None:
+    """Agents may be chained, but a circle of them, or an agent that reads itself, is refused."""
+    registry = fold(
+        chained("c1", "a", "one", "two"),
+        chained("c2", "b", "two", "three"),
+        chained("c3", "c", "three", "one"),
+        chained("c4", "d", "four", "four"),
+    )
+    assert registry.outcome("c2").refused is None
+    for circle in ("c3", "c4"):
+        refusal = registry.outcome(circle).refused
+        assert refusal is not None
+        assert refusal.code == "emit_loop"
+
+
 def test_the_epoch_survives_deletion() -> None:
     """Delete and deploy again raises the epoch: ids of decisions are never used twice."""
     registry = fold(deploy("c1"), Delete(id="c2", agent="a"), deploy("c3"))

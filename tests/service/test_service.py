@@ -22,14 +22,14 @@ from headrace.errors import (
 from headrace.models.decisions import Origin
 from headrace.models.learner import Learner
 from headrace.models.spec import load_spec
-from headrace.pipelines.broker import MemoryBroker
+from headrace.pipelines.broker import Broker, MemoryBroker
 from headrace.pipelines.feeds import Outgoing
 from headrace.serving.client import AsyncClient
 from headrace.state.memory import MemoryStore
 from headrace.state.store import ShardMeta
 from headrace.views import AgentView
 from tests.pipelines.test_shard import Event
-from tests.service.conftest import Start
+from tests.service.conftest import Start, make_topic
 
 KEYS = ("ada", "bob", "eve")
 
@@ -148,7 +148,7 @@ async def test_lost_state_is_learned_again_from_the_log(start: Start) -> None:
             assert first[decision["id"]] == decision
 
 
-async def test_bad_events_are_in_quarantine_and_nowhere_else(start: Start) -> None:
+async def test_bad_events_are_in_quarantine_and_nowhere_else(start: Start, broker: Broker) -> None:
     """Every bad event is kept with its reason; the good ones around it are learned."""
     bad: dict[str, tuple[bytes | None, bytes]] = {
         "bad_json": (b"ada", b"{"),
@@ -161,6 +161,7 @@ async def test_bad_events_are_in_quarantine_and_nowhere_else(start: Start) -> No
         "too_deep": (b"ada", b"[" * 10_000 + b"]" * 10_000),
         "too_large": (b"ada", b'{"id":"ada","power":1,"temp":1,"x":"' + b"x" * (1 << 20) + b'"}'),
     }
+    await make_topic(broker, "t-guarded", max_message_bytes=str(4 << 20))
     async with start() as (service, client):
         await client.deploy(spec("guarded", "t-guarded"))
         good = events("t-guarded", range(3))
@@ -267,6 +268,21 @@ async def test_deploy_refuses_a_topic_keyed_by_something_else(start: Start) -> N
             await client.deploy(msgspec.json.encode(wrong))
         assert [v.path for v in refused.value.violations] == ["$.source.key"]
         assert [a.name for a in await client.agents()] == ["right"]
+
+
+@pytest.mark.parametrize("name", ["control", "quarantine"])
+async def test_the_services_own_topics_are_out_of_reach(start: Start, name: str) -> None:
+    """Decisions in the control log would stop every worker; quarantine read back grows for ever."""
+    async with start() as (service, client):
+        own = f"{service.config.app}.{name}"
+        for path, text in (
+            ("$.source.topic", spec("loop", own)),
+            ("$.emit.topic", spec("loop", "t-loop", emit={"topic": own})),
+        ):
+            with pytest.raises(SpecError) as refused:
+                await client.deploy(text)
+            assert [v.path for v in refused.value.violations] == [path]
+        assert await client.agents() == []
 
 
 async def test_feedback_is_an_event(start: Start) -> None:
