@@ -73,8 +73,8 @@ class Log:
     async def committed(self, tps: Iterable[TP]) -> dict[TP, int | None]:
         return {AT: self.group}
 
-    async def first_offsets(self, tps: Iterable[TP]) -> dict[TP, int]:
-        return dict.fromkeys(tps, self.first)
+    async def spans(self, tps: Iterable[TP]) -> dict[TP, tuple[int, int]]:
+        return dict.fromkeys(tps, (self.first, 90))
 
     async def commit(self, offsets: Mapping[TP, int]) -> bool:
         self.group = offsets[AT]
@@ -146,11 +146,15 @@ async def test_reading_starts_where_the_positions_say(driven: Driven) -> None:
     assert await driven.learn_to(100) == list(range(40, 100))
 
 
-@pytest.mark.parametrize(("group", "first", "starts"), [(70, 0, 70), (None, 20, 20)])
+@pytest.mark.parametrize(
+    ("group", "first", "starts"), [(70, 0, 70), (None, 20, 20), (10, 20, 20), (170, 0, 90)]
+)
 async def test_reading_starts_at_the_group_or_at_the_first_record(
     driven: Driven, group: int | None, first: int, starts: int
 ) -> None:
-    """Where no shard knows, the group's offset counts, and without one the log's first record."""
+    """Where no shard knows, the group's offset counts, as far as the log has it; without one the
+    log's first record.
+    """
     driven.log.group, driven.log.first, driven.positions.next = group, first, None
     await driven.consumer.perform_seek()
     assert (await driven.learn())[0] == starts
@@ -276,7 +280,7 @@ async def test_a_fetch_that_fails_is_told_and_ends_reading(driven: Driven) -> No
 
 def consumer_at(position: int) -> Any:
     """As much of aiokafka's consumer as tells a partition's position."""
-    state = SimpleNamespace(position=position)
+    state = SimpleNamespace(has_valid_position=True, position=position)
     assignment = SimpleNamespace(state_value=lambda _: state)
     return SimpleNamespace(
         _subscription=SimpleNamespace(subscription=SimpleNamespace(assignment=assignment))

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.errors import for_code
 
 from headrace.config import Config
 from headrace.pipelines.broker import Broker
@@ -28,7 +31,7 @@ Start = Callable[..., AbstractAsyncContextManager[Running]]
 @pytest.fixture
 def start(broker: Broker, tmp_path: Path, request: pytest.FixtureRequest) -> Start:
     """Start a service of this test's own app; call it again and it is a restart."""
-    app = request.node.name.replace("_", "-").removeprefix("test-")[:40]
+    app = re.sub("[^a-z0-9]+", "-", request.node.name.removeprefix("test_"))[-40:].strip("-")
 
     @asynccontextmanager
     async def running(state: str = "state", on: Broker | None = None) -> AsyncIterator[Running]:
@@ -42,3 +45,24 @@ def start(broker: Broker, tmp_path: Path, request: pytest.FixtureRequest) -> Sta
             await service.stop()
 
     return running
+
+
+@asynccontextmanager
+async def administering(broker: Broker) -> AsyncIterator[AIOKafkaAdminClient]:
+    """What the owner of a cluster does to topics."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=broker.bootstrap)
+    await admin.start()
+    try:
+        yield admin
+    finally:
+        await admin.close()
+
+
+async def make_topic(broker: Broker, topic: str, **settings: str) -> None:
+    """A topic of one partition; `settings` are Kafka's, with _ for the dots in their names."""
+    named = {name.replace("_", "."): value for name, value in settings.items()}
+    async with administering(broker) as admin:
+        made = await admin.create_topics([NewTopic(topic, 1, 1, topic_configs=named)])
+    for _, code, text in made.topic_errors:
+        if code:
+            raise for_code(code)(text)
