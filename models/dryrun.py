@@ -27,11 +27,12 @@ def examine(spec: Spec, topic: str, records: Iterable[tuple[int, Record]]) -> Dr
     groups: dict[tuple[str, str], list[Position]] = {}
     counts: dict[tuple[str, str], int] = {}
     texts: dict[tuple[str, str], str] = {}
-    read = 0
+    read = labelled = 0
     for partition, record in records:
         read += 1
         refusal = guard.admit(record)
         if not isinstance(refusal, Refusal):
+            labelled += refusal.y is not None
             continue
         group = (refusal.code, refusal.path)
         counts[group] = counts.get(group, 0) + 1
@@ -46,8 +47,11 @@ def examine(spec: Spec, topic: str, records: Iterable[tuple[int, Record]]) -> Dr
         )
         for group in often
     )
+    accepted = read - sum(counts.values())
     note = "" if read else "there is no record to examine yet"
-    return DryRun(read=read, accepted=read - sum(counts.values()), refused=refused, note=note)
+    if spec.label is not None and accepted and not labelled:
+        note = f"none of them has a label at {spec.label.path}: nothing would be learned"
+    return DryRun(read=read, accepted=accepted, refused=refused, note=note)
 
 
 def key_violation(dry_run: DryRun) -> Violation | None:

@@ -33,10 +33,15 @@ class Commands:
     async def deploy(self, spec: bytes) -> Effect:
         """Raises SpecError (all violations), ConflictError, RequestError `topic_missing`."""
         checked, partitions = await self._checked(spec)
+        notes: list[str] = []
         if not partitions:
             partitions = await self._make_source(checked)
-        elif (wrong := key_violation(await self._examine(checked, partitions))) is not None:
-            raise SpecError([wrong])
+            notes.append(f"topic {checked.source.topic!r} did not exist: it was created")
+        else:
+            sample = await self._examine(checked, partitions)
+            if (wrong := key_violation(sample)) is not None:
+                raise SpecError([wrong])
+            notes.extend(_sampled(sample))
         self._worker.shards.check_room(partitions)
         record = control.Deploy(
             id=new_id(),
@@ -51,10 +56,15 @@ class Commands:
         await self._worker.topics.ensure(checked.emit_topic, partitions=partitions, ours=False)
         new = checked.source.topic not in self._worker.streams.topics
         effect = await self._submit(record)
-        if new and effect.changed:
-            note = f"topic {checked.source.topic!r} was not read before: joining it took a moment"
-            return msgspec.structs.replace(effect, note=note)
-        return effect
+        if not effect.changed:
+            return effect
+        if new:
+            notes.append(
+                f"topic {checked.source.topic!r} was not read before: joining took a moment"
+            )
+        if checked.source.start == "latest" and any(p.offset for p in effect.positions):
+            notes.append("earlier records are not read (source.start: latest)")
+        return msgspec.structs.replace(effect, note="; ".join(notes))
 
     async def dry_run(self, spec: bytes) -> DryRun:
         """What the spec would do with the last 200 records. Deploys nothing."""
@@ -170,6 +180,14 @@ class Commands:
                 f"the command is in the control log but has not taken effect in all {partitions} "
                 f"partitions of {topic!r} after {seconds:g} s; `headrace agents` shows when it has",
             ) from None
+
+
+def _sampled(sample: DryRun) -> list[str]:
+    """What the recent records of its topic say about a spec that is being deployed."""
+    if sample.read and not sample.accepted:
+        why = "; ".join(group.text for group in sample.refused[:3])
+        return [f"none of the last {sample.read} records would be accepted: {why}"]
+    return [sample.note] if sample.read and sample.note else []
 
 
 def _read(text: bytes) -> Spec:

@@ -78,6 +78,11 @@ class LiveShards:
             there = self._worker.topics.known_partition_count(topic)
             state = "starting"
             note = "its shards are being opened" if there else f"there is no topic {topic!r}"
+        elif all(s.learner.learned == 0 for s in shards):
+            accepted = sum(s.learner.accepted for s in shards)
+            label = shards[0].learner.spec.label
+            if accepted and label is not None and not label.later:
+                note = f"none of {accepted} events had a label at {label.path}"
         return AgentView(
             name=deployment.agent,
             spec_version=deployment.spec_version,
