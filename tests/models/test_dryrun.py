@@ -32,7 +32,7 @@ class Rec(msgspec.Struct):
 def records(total: int, bad: dict[int, object]) -> Iterator[tuple[int, Rec]]:
     """Good records but for those at the given numbers, on two partitions in turn."""
     for number in range(total):
-        event = bad.get(number, {"id": "k", "amount": 1.0})
+        event = bad.get(number, {"id": "k", "amount": 1.0, "fraud": False})
         raw = event if isinstance(event, bytes) else json.dumps(event).encode()
         yield number % 2, Rec(offset=number // 2, key=b"k", value=raw)
 
@@ -79,3 +79,11 @@ def test_records_without_key_count_as_differing() -> None:
     """A topic without keys cannot feed an agent."""
     unkeyed = [(0, Rec(offset=n, key=None, value=b'{"id": "k", "amount": 1}')) for n in range(9)]
     assert key_violation(examine(SPEC, "payments", unkeyed)) is not None
+
+
+def test_a_label_path_that_names_nothing_is_told() -> None:
+    """Events without a label are accepted, so only the note tells of a wrong path."""
+    unlabelled: dict[int, object] = {n: {"id": "k", "amount": 1.0} for n in range(20)}
+    dry = examine(SPEC, "payments", records(20, unlabelled))
+    assert dry.accepted == 20
+    assert dry.note == "none of them has a label at $.fraud: nothing would be learned"
