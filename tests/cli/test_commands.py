@@ -14,10 +14,10 @@ def test_a_dry_run_says_what_would_be_refused_and_where(run: Run, spec: Path) ->
     """187 of the last 200 would be accepted; the others are named with example positions."""
     text = run("deploy", str(spec), "--dry-run").stdout
     first, second = text.splitlines()
-    assert first.startswith("of the last 200 records 187 would be accepted; 13 refused: ")
-    assert "amount" in first
-    assert "missing" in first
-    assert "transactions[0]@0, transactions[0]@15, transactions[0]@30" in second
+    assert first == "of the last 200 records 187 would be accepted; 13 refused:"
+    assert second.startswith("  13 × ")
+    assert "amount" in second
+    assert "(missing; transactions[0]@0, transactions[0]@15, transactions[0]@30" in second
     found = run.json("deploy", str(spec), "--dry-run")
     assert (found["read"], found["accepted"]) == (200, GOOD)
     assert found["refused"][0]["count"] == BAD
@@ -104,6 +104,10 @@ def test_a_prediction_reads_features_by_their_types(run: Run) -> None:
         (("card-fraud", "c1", "amount=far", "shop=7"), 2, "amount"),
         (("card-fraud", "c1", "amount=1", "shop=7", "hour=3"), 2, "hour"),
         (("card-fraud", "c1", "amount"), 2, "'amount' is not NAME=VALUE"),
+        (("card-fraud", "c1", "-k", "3"), 2, "-k is for agents that `recommend`"),
+        (("card-fraud", "c1", "--candidate", "a"), 2, "this one decides by `verdict`"),
+        (("card-fraud", "c1", "--item", "a"), 2, "--item is for recommenders"),
+        (("card-fraud", "c1", "--setpoint", "4"), 2, "--setpoint is for agents that `adjust`"),
     ],
 )
 def test_a_bad_question_is_refused(
@@ -147,13 +151,16 @@ def test_decisions_are_followed(run: Run) -> None:
     lines = run(*asked, "-n", "3", "--json").stdout.splitlines()
     assert [json.loads(line)["position"]["offset"] for line in lines] == [1, 2, 3]
     assert run("watch", "decisions", "nobody").exit_code == 1
+    result = run("watch", "clicks")
+    assert result.exit_code == 2
+    assert "did you mean `headrace watch decisions clicks`?" in result.stderr
 
 
 def test_the_quarantine_is_shown(run: Run) -> None:
     """Where each refused event is, why, and what it was."""
     result = run("quarantine", "card-fraud")
-    assert "transactions[0]@0 card-fraud missing" in result.stdout
-    assert '{"card": "c0", "shop": "7", "fraud": true}' in result.stdout
+    assert "transactions[0]@0 card-fraud missing $.amount: " in result.stdout
+    assert 'key c0, value {"card": "c0", "shop": "7", "fraud": true}' in result.stdout
     assert result.stderr == "13 shown\n"
     lines = run("quarantine", "-n", "2", "--json").stdout.splitlines()
     assert [json.loads(line)["position"]["offset"] for line in lines] == [0, 15]

@@ -5,18 +5,26 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
+import shlex
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 import typer
 
 from headrace.cli import console
 from headrace.cli.app import app
+from headrace.cli.ask import read_features
+from headrace.cli.example import EXAMPLE
 from headrace.cli.manual import manual
 from headrace.config import Config
+from headrace.models.backtest import backtest
+from headrace.models.guard import Event, Guard
+from headrace.models.spec import load_spec
+from headrace.ports import Record
 from tests.cli.conftest import SPEC, Run
 from tests.tree import ROOT
 
@@ -95,6 +103,46 @@ def test_the_example_is_a_good_spec(alone: Run, tmp_path: Path) -> None:
     found = alone.json("spec", str(file))
     assert found["digest"] in result.stdout
     assert (found["kind"], found["spec"]["agent"]) == ("binary", "card-fraud")
+
+
+def test_the_example_can_be_learned() -> None:
+    """Where fraud hangs on the merchant alone, the example's model finds that out."""
+    shops = ("grocer", "fuel", "casino", "books", "cinema")
+    events = [
+        {
+            "card_id": f"c{n % 5}",
+            "at": 1_700_000_000_000 + n,
+            "amount": float(n * 37 % 101),
+            "hour": float(n * 7 % 24),
+            "merchant": shops[n * n * 13 // 7 % 5],
+            "fraud": shops[n * n * 13 // 7 % 5] == "casino",
+        }
+        for n in range(2_000)
+    ]
+    report = backtest(load_spec(EXAMPLE + "metrics: [ROCAUC]\n"), events)
+    assert report.accepted == 2_000
+    assert report.metrics[0].value > 0.95
+
+
+def _example_of(name: str) -> list[str]:
+    """The words of the example in a command's help."""
+    (command,) = [command for path, command in COMMANDS if path == (name,)]
+    return shlex.split(command.help.partition("Example: `")[2].rstrip().removesuffix("`"))
+
+
+def test_the_examples_of_help_fit_the_example() -> None:
+    """What `predict --help` and `send --help` show is a good question and a good event of it."""
+    spec = load_spec(EXAMPLE)
+    _, _, agent, key, *features = _example_of("predict")
+    assert agent == spec.agent
+    declared = spec.to_dict()["features"]
+    assert Guard(spec).question(read_features(features, declared))["amount"] == 12.5
+    _, _, agent, key, value = _example_of("send")
+    assert agent == spec.agent
+    record = SimpleNamespace(offset=0, timestamp=0, key=key.encode(), value=value.encode())
+    event = Guard(spec).admit(cast("Record", record))
+    assert isinstance(event, Event), event
+    assert (event.y, event.x["hour"]) == (False, 14.0)
 
 
 def test_a_bad_spec_is_told_offline(alone: Run, spec: Path) -> None:

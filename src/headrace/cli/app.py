@@ -9,7 +9,7 @@ import typer
 
 from headrace import __version__
 from headrace.cli import agents, ask, catalog, demo, offline, up
-from headrace.cli.failure import Command
+from headrace.cli.failure import Command, Watch
 
 SERVICE, AGENTS, ANSWERS, OFFLINE = "Service", "Agents", "Answers", "Without a service"
 
@@ -35,7 +35,7 @@ app.command("delete", cls=Command, rich_help_panel=AGENTS)(agents.delete)
 app.command("predict", cls=Command, rich_help_panel=ANSWERS)(ask.predict)
 app.command("key", cls=Command, rich_help_panel=ANSWERS)(ask.key)
 app.command("send", cls=Command, rich_help_panel=ANSWERS)(ask.send)
-watch = typer.Typer(help="Follow what agents decide.", no_args_is_help=True)
+watch = typer.Typer(cls=Watch, help="Follow what agents decide.", no_args_is_help=True)
 watch.command("decisions", cls=Command)(ask.decisions)
 app.add_typer(watch, name="watch", rich_help_panel=ANSWERS)
 app.command("quarantine", cls=Command, rich_help_panel=ANSWERS)(ask.quarantine)

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
-from itertools import islice
+from collections.abc import Iterator, Mapping
+from itertools import chain, islice
 from typing import Any
 
 import msgspec
 import typer
+from rich.markup import escape
 
 from headrace.cli import show
+from headrace.cli.answerable import check
 from headrace.cli.client import Address, Agent, Json, Key, connect
-from headrace.cli.console import as_json, err, say
+from headrace.cli.console import as_json, err, say, waiting
 from headrace.errors import RequestError
 
 Count = typer.Option(None, "-n", min=1, help="Stop after so many.", show_default=False)
@@ -42,10 +44,15 @@ def predict(
 ) -> None:
     """Ask for a prediction. Nothing is learned from it.
 
-    Example: `headrace predict card-fraud 4711 amount=12.5 merchant=grocer`
+    Example: `headrace predict card-fraud 4711 amount=12.5 hour=14 merchant=grocer`
     """
+    asked: dict[str, object] = {"-k": k, "--candidate": candidate, "--exclude": exclude}
+    asked |= {"--item": item, "--setpoint": setpoint}
+    given = [option for option, value in asked.items() if value not in (None, [])]
     with connect(address) as client:
-        declared = client.agent(agent).spec["features"] if features else {}
+        spec = client.agent(agent).spec if features or given else {}
+        check(agent, spec, given)
+        declared = spec.get("features", {})
         answer = client.predict(
             agent,
             key=key,
@@ -83,7 +90,8 @@ def send(
 ) -> None:
     """Append an event to an agent's input log: feedback, or a first event by hand.
 
-    Example: `headrace send card-fraud 4711 '{"card_id": "4711", "amount": 12.5, "fraud": false}'`
+    Example: `headrace send card-fraud 4711 '{"card_id": "4711", "at": "2026-03-01T14:07:00Z",
+    "amount": 12.5, "hour": 14, "merchant": "grocer", "fraud": false}'`
     """
     data = sys.stdin.buffer.read() if event == "-" else event
     with connect(address) as client:
@@ -105,6 +113,8 @@ def decisions(
     """
     with connect(address) as client:
         records = client.watch_decisions(agent, from_start=from_start, follow=follow)
+        if follow:
+            records = _awaited(records, f"decisions of {agent}")
         for record in islice(records, count):
             as_json(record) if json else say(show.decision(record))
 
@@ -120,6 +130,8 @@ def quarantine(
 ) -> None:
     """Show the events that were refused, from the oldest: where they are, and why.
 
+    With `--json`, `key` and `value` are base64, as they need not be text.
+
     Example: `headrace quarantine card-fraud -n 20`
     """
     shown = 0
@@ -127,11 +139,21 @@ def quarantine(
         if agent is not None:
             client.agent(agent)  # a name that does not exist has no quarantine either
         records = client.watch_quarantine(agent, from_start=True, follow=follow)
+        if follow:
+            what = "refused events" + (f" of {agent}" if agent is not None else "")
+            records = _awaited(records, what)
         for record in islice(records, count):
             shown += 1
             as_json(record) if json else say(show.quarantined(record))
     if not json:
         err.print(f"{shown:,} shown" if shown else "nothing in quarantine")
+
+
+def _awaited(records: Iterator[dict[str, Any]], what: str) -> Iterator[dict[str, Any]]:
+    """The same records; until the first one comes, a terminal is told what it waits for."""
+    with waiting(f"waiting for {escape(what)} (0 so far); Ctrl-C ends"):
+        first = list(islice(records, 1))
+    return chain(first, records)
 
 
 def read_features(given: list[str], declared: Mapping[str, Any]) -> dict[str, Any]:

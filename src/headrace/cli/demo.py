@@ -28,7 +28,7 @@ def demo(
     Example: `headrace demo --ratings 20000`
     """
     if find_spec("tclab") is None:
-        raise StateError("the demo needs its simulator: pip install 'headrace[demo]'")
+        raise StateError("the demo needs its simulator: in a checkout, pip install '.[demo]'")
     settings = load({"broker": "memory:", "grpc_port": 0, "metrics_port": "off"})
     logs.setup(level="error", style=settings.log_format, stream=StandardError.stream())
     with waiting("loading models (Ctrl-C gives up)"):

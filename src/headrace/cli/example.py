@@ -9,8 +9,8 @@ features:                                     # what is not listed is not seen
   hour: {type: number, range: [0, 24]}
   merchant: {type: category, encode: hash, buckets: 32}
 model:                                        # `headrace catalog` lists what there is
-  - preprocessing.StandardScaler
-  - linear_model.LogisticRegression: {optimizer: {optim.SGD: {lr: 0.01}}}
+  - preprocessing.MaxAbsScaler                # a category's 0 and 1 stay as they are
+  - linear_model.LogisticRegression: {optimizer: {optim.SGD: {lr: 0.05}}}
 label: {field: $.fraud}
 decide: {verdict: {block: 0.9, review: 0.6, else: allow}}
 """

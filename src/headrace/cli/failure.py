@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 from rich.markup import escape
 from typer import Context, Exit
-from typer.core import TyperCommand
+from typer.core import TyperCommand, TyperGroup
 
 from headrace.cli.console import err
 from headrace.errors import (
@@ -55,6 +55,17 @@ class Command(TyperCommand):
         except BrokenPipeError:
             forget_output()
             raise Exit(READER_GONE) from None
+
+
+class Watch(TyperGroup):
+    """`headrace watch`, for whom its first word is taken for an agent's name."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        if args and args[0] not in self.commands and not args[0].startswith("-"):
+            meant = f"did you mean `headrace watch decisions {args[0]}`?"
+            tell(RequestError("invalid_request", f"there is no {args[0]!r} to watch; {meant}"))
+            raise Exit(BAD_INPUT)
+        return super().resolve_command(ctx, args)
 
 
 def exit_code(error: HeadraceError) -> int:

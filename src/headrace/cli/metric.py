@@ -8,11 +8,15 @@ from headrace.views import MetricView
 def measured(metric: MetricView) -> str:
     """Name and figure as markup, green where it beats its baseline, red where it does not.
 
+    A dash where no event has been measured yet.
+
     >>> metric = MetricView(name="MAE", value=1.25, baseline=2.0, baseline_name="last value",
     ...                     bigger_is_better=False, events=10)
     >>> measured(metric), baseline(metric)
     ('[green]MAE 1.2500[/]', '2.0000 last value')
     """
+    if not metric.events:
+        return f"{metric.name} –"
     text = f"{metric.name} {metric.value:.4f}"
     if metric.baseline is None or metric.value == metric.baseline:
         return text
@@ -22,6 +26,6 @@ def measured(metric: MetricView) -> str:
 
 def baseline(metric: MetricView) -> str:
     """The baseline's figure and what it is."""
-    if metric.baseline is None:
+    if metric.baseline is None or not metric.events:
         return "–"
     return f"{metric.baseline:.4f} {metric.baseline_name or ''}".rstrip()

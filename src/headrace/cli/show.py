@@ -15,7 +15,10 @@ from headrace.cli.console import as_yaml, grid, say
 from headrace.cli.metric import baseline, measured
 from headrace.views import AgentView, Answer, DryRun, Effect, KeyView, Position, ShardView
 
+POSITIONS_SHOWN = 3  # of a command's effect
 VALUE_SHOWN = 160  # characters of a quarantined event
+KEY_SHOWN = 64  # characters of its key
+REASON_SHOWN = 120  # characters of a reason in a dry run
 
 
 def escape(text: str) -> str:
@@ -34,31 +37,32 @@ def effect(done: Effect, verb: str) -> None:
         return
     lives = f"spec version {done.spec_version}, epoch {done.epoch}"
     say(f"[green]{verb}[/] [bold]{done.agent}[/] ({lives})")
-    for position in done.positions:
-        say(f"  takes effect at {place(position)}")
+    if done.positions:
+        shown = ", ".join(map(place, done.positions[:POSITIONS_SHOWN]))
+        others = len(done.positions) - POSITIONS_SHOWN
+        say(f"  takes effect at {shown}" + (f" and {others} more" if others > 0 else ""))
     if done.note:
-        say(f"  {escape(done.note)}")
+        say(f"  [yellow]note[/]: {escape(done.note)}")
 
 
 def dry_run(found: DryRun) -> None:
-    """«of the last 200 records 187 would be accepted; 13 refused: amount missing», and where."""
-    if found.note:
-        say(escape(found.note))
+    """«of the last 200 records 187 would be accepted; 13 refused:», then why, one reason a line."""
     if not found.read:
+        if found.note:
+            say(escape(found.note))
         say("nothing could be tried; the spec itself is good")
         return
     refused = found.read - found.accepted
-    reasons = "; ".join(
-        escape(f"{reason.text}" if len(found.refused) == 1 else f"{reason.count} × {reason.text}")
-        for reason in found.refused
-    )
     say(
         f"of the last {found.read:,} records [green]{found.accepted:,} would be accepted[/]; "
-        + (f"[red]{refused:,} refused[/]: {reasons}" if refused else "none refused")
+        + (f"[red]{refused:,} refused[/]:" if refused else "none refused")
     )
     for reason in found.refused:
         where = ", ".join(place(position) for position in reason.examples)
-        say(f"  [dim]{escape(reason.code)}[/]: for example at {where}")
+        said = f"{reason.count:,} × {escape(_clipped(reason.text, REASON_SHOWN))}"
+        say(f"  {said} [dim]({escape(reason.code)}; {where})[/]")
+    if found.note:
+        say(f"[yellow]note[/]: {escape(found.note)}")
 
 
 def agents(views: Sequence[AgentView]) -> None:
@@ -66,15 +70,26 @@ def agents(views: Sequence[AgentView]) -> None:
     if not views:
         say("no agents yet; deploy one with `headrace deploy FILE`")
         return
-    columns = ("agent", "state", ">learned", ">refused", ">lag", ">hot keys", "metric", "baseline")
-    grid(columns, [_line(view) for view in views])
+    unlabelled = any(shard.unlabelled for view in views for shard in view.shards)
+    grid(
+        (
+            *("agent", "state", ">learned", *_counted(unlabelled=unlabelled)),
+            *(">lag", ">hot keys", "metric", "baseline"),
+        ),
+        [_line(view, unlabelled=unlabelled) for view in views],
+    )
+    for view in views:
+        if view.note:
+            say(f"[bold]{view.name}[/]: {escape(view.note)}")
 
 
 def agent(view: AgentView) -> None:
     """One agent: its line, its partitions, its spec."""
     agents([view])
+    unlabelled = any(shard.unlabelled for shard in view.shards)
+    counted = _counted(unlabelled=unlabelled)
     grid(
-        ("partition", ">next", ">durable", ">end", ">accepted", ">refused", ">learned"),
+        ("partition", ">next", ">durable", ">end", ">accepted", ">learned", *counted),
         [
             (
                 _partition(shard.topic, shard.partition),
@@ -82,8 +97,8 @@ def agent(view: AgentView) -> None:
                 f"{shard.durable_offset:,}",
                 "?" if shard.end_offset is None else f"{shard.end_offset:,}",
                 f"{shard.accepted:,}",
-                f"{shard.quarantined:,}",
                 f"{shard.learned:,}",
+                *_counts((shard,), unlabelled=unlabelled),
             )
             for shard in view.shards
         ],
@@ -155,9 +170,12 @@ def decision(record: Mapping[str, Any]) -> str:
 def quarantined(record: Mapping[str, Any]) -> str:
     """A refused event in two lines: why, and what it was."""
     at = place(msgspec.convert(record["position"], Position))
+    path = f" {escape(record['path'])}" if record.get("path") else ""
+    key = _original(record.get("key"), "(none)", KEY_SHOWN)
+    value = _original(record["value"], "(no value)", VALUE_SHOWN)
     return (
-        f"[dim]{at}[/] [bold]{record['agent']}[/] [red]{record['reason']}[/] "
-        f"{escape(record['text'])}\n    [dim]{escape(_original(record['value']))}[/]"
+        f"[dim]{at}[/] [bold]{record['agent']}[/] [red]{record['reason']}[/]{path}: "
+        f"{escape(record['text'])}\n    [dim]key {escape(key)}, value {escape(value)}[/]"
     )
 
 
@@ -183,13 +201,24 @@ def _partition(topic: str, partition: int) -> str:
     return escape(f"{topic}[{partition}]")
 
 
-def _line(view: AgentView) -> tuple[str, ...]:
+def _counted(*, unlabelled: bool) -> tuple[str, ...]:
+    """The columns of events that taught nothing; those without a label only where there are any."""
+    return (">unlabelled", ">refused") if unlabelled else (">refused",)
+
+
+def _counts(shards: Sequence[ShardView], *, unlabelled: bool) -> tuple[str, ...]:
+    refused = f"{sum(shard.quarantined for shard in shards):,}"
+    without = f"{sum(shard.unlabelled for shard in shards):,}"
+    return (without, refused) if unlabelled else (refused,)
+
+
+def _line(view: AgentView, *, unlabelled: bool) -> tuple[str, ...]:
     state = {"running": "green", "failed": "red"}.get(view.state, "yellow")
     return (
         f"[bold]{view.name}[/]",
-        f"[{state}]{view.state}[/]" + (f" ({escape(view.note)})" if view.note else ""),
+        f"[{state}]{view.state}[/]",
         f"{sum(shard.learned for shard in view.shards):,}",
-        f"{sum(shard.quarantined for shard in view.shards):,}",
+        *_counts(view.shards, unlabelled=unlabelled),
         f"{sum(lag(shard) for shard in view.shards):,}",
         f"{sum(shard.keys_hot for shard in view.shards):,}",
         "\n".join(measured(metric) for metric in view.metrics) or "–",
@@ -202,11 +231,16 @@ def lag(shard: ShardView) -> int:
     return max((shard.end_offset or 0) - shard.next_offset, 0)
 
 
-def _original(value: str | None) -> str:
+def _original(value: str | None, absent: str, shown: int) -> str:
+    """What the base64 stands for, as text."""
     if value is None:
-        return "(no value)"
+        return absent
     try:
         text = base64.b64decode(value).decode(errors="replace")
     except binascii.Error:
         return "(cannot be shown)"
-    return text if len(text) <= VALUE_SHOWN else text[:VALUE_SHOWN] + "…"
+    return _clipped(text, shown)
+
+
+def _clipped(text: str, shown: int) -> str:
+    return text if len(text) <= shown else text[:shown] + "…"

@@ -108,9 +108,10 @@ class Screen:
         for agent in agents:
             rate = self._paces.setdefault(agent.name, Pace()).at(handled(agent), now)
             metric = agent.metrics[0]
+            against = f"{metric.value:.3f} against {metric.baseline or 0.0:.3f}"
             parts.append(
                 f"{agent.name} {handled(agent):,} events ({rate:,.0f}/s, lag {_lag(agent):,}) "
-                f"{metric.name} {metric.value:.3f} against {metric.baseline or 0.0:.3f}"
+                f"{metric.name} {against if metric.events else '–'}"
             )
         errors = ", ".join(f"{name} {_degrees(error)}" for name, error in self.race.standings())
         parts.append(f"off the set-point: {errors}")
@@ -172,7 +173,9 @@ class Screen:
 
 
 def measured(metric: MetricView) -> str:
-    """A metric as people read it, green where it beats its baseline."""
+    """A metric as people read it, green where it beats its baseline; a dash without any event."""
+    if not metric.events:
+        return f"{metric.name} –"
     text = f"{metric.name} {metric.value:.4f}"
     if metric.baseline is None or metric.value == metric.baseline:
         return text
@@ -182,7 +185,7 @@ def measured(metric: MetricView) -> str:
 
 def baseline(metric: MetricView) -> str:
     """The baseline's figure and its name."""
-    if metric.baseline is None:
+    if metric.baseline is None or not metric.events:
         return "–"
     return f"{metric.baseline:.4f} {metric.baseline_name or ''}"
 
