@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import Any, Self, Unpack
 
 import grpc
-from grpc_health.v1 import health_pb2, health_pb2_grpc  # type: ignore[import-untyped]
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from headrace.errors import HeadraceError, SpecError, UnavailableError, Violation
 from headrace.serving import (
@@ -51,9 +51,9 @@ class AsyncClient:
         self.timeout_s = timeout_s
         self.control_timeout_s = control_timeout_s
         self._channel = grpc.aio.insecure_channel(target, options=calls.OPTIONS)
-        self._prediction: Any = prediction_pb2_grpc.PredictionServiceStub(self._channel)  # type: ignore[no-untyped-call]
-        self._decision: Any = decision_pb2_grpc.DecisionServiceStub(self._channel)  # type: ignore[no-untyped-call]
-        self._agent: Any = agent_pb2_grpc.AgentServiceStub(self._channel)  # type: ignore[no-untyped-call]
+        self._prediction: Any = prediction_pb2_grpc.PredictionServiceStub(self._channel)
+        self._decision: Any = decision_pb2_grpc.DecisionServiceStub(self._channel)
+        self._agent: Any = agent_pb2_grpc.AgentServiceStub(self._channel)
         self._window = asyncio.Semaphore(calls.IN_FLIGHT)
         self._health: Any = health_pb2_grpc.HealthStub(self._channel)
 

@@ -9,7 +9,7 @@ from typing import Any, TypedDict, TypeVar
 
 import grpc
 import msgspec
-from google.rpc.status_pb2 import Status  # type: ignore[import-untyped]
+from google.rpc.status_pb2 import Status
 
 from headrace.errors import HeadraceError, OverloadError, RequestError, UnavailableError
 from headrace.serving import decision_pb2, decode, encode, prediction_pb2, status

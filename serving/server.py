@@ -7,8 +7,8 @@ import logging
 from dataclasses import dataclass
 
 import grpc
-from grpc_health.v1 import health_pb2_grpc  # type: ignore[import-untyped]
-from grpc_reflection.v1alpha import reflection  # type: ignore[import-untyped]
+from grpc_health.v1 import health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
 from prometheus_client import CollectorRegistry
 
 from headrace.clock import Clock, SystemClock
@@ -125,9 +125,9 @@ class Server:
         )
         prediction = PredictionServicer(self._backend, limits, self._clock)
         agents = AgentServicer(self._backend, limits)
-        prediction_pb2_grpc.add_PredictionServiceServicer_to_server(prediction, server)  # type: ignore[no-untyped-call]
-        decision_pb2_grpc.add_DecisionServiceServicer_to_server(self._decisions, server)  # type: ignore[no-untyped-call]
-        agent_pb2_grpc.add_AgentServiceServicer_to_server(agents, server)  # type: ignore[no-untyped-call]
+        prediction_pb2_grpc.add_PredictionServiceServicer_to_server(prediction, server)
+        decision_pb2_grpc.add_DecisionServiceServicer_to_server(self._decisions, server)
+        agent_pb2_grpc.add_AgentServiceServicer_to_server(agents, server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         names = (*SERVICES, health.SERVICE, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, server)

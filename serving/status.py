@@ -14,8 +14,8 @@ from typing import NamedTuple, TypeVar
 import grpc
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.message import Message
-from google.rpc import error_details_pb2 as details_pb2  # type: ignore[import-untyped]
-from google.rpc.status_pb2 import Status  # type: ignore[import-untyped]
+from google.rpc import error_details_pb2 as details_pb2
+from google.rpc.status_pb2 import Status
 
 from headrace.errors import (
     ConflictError,

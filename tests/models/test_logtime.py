@@ -17,7 +17,8 @@ STAMPS = st.lists(st.integers(-1, 5_000_000_000_000), max_size=260)
 @given(STAMPS)
 def test_it_is_the_highest_median_so_far(stamps: list[int]) -> None:
     """Log time is the maximum over all positions with a full window of the median of the last
-    101 timestamps; before the first of them it is the median of what came."""
+    101 timestamps; before the first of them it is the median of what came.
+    """
     time = LogTime()
     seen: list[int] = []
     highest = 0

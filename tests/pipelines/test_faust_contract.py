@@ -368,7 +368,8 @@ async def test_the_position_tells_where_the_next_chunk_begins() -> None:
 async def test_the_app_opens_nothing_to_the_outside() -> None:
     """No web server, no autodiscovery, no topics made by Faust, and bytes that nobody decodes."""
     app = FaustApp(Config(), "127.0.0.1:1", Positions(), asyncio.Event(), lambda _: None)
-    assert (app.conf.key_serializer, app.conf.value_serializer) == ("raw", "raw")
-    assert app.conf.web_enabled is False
-    assert app.conf.autodiscover is False
-    assert app.conf.topic_allow_declare is False
+    conf: Any = app.conf
+    assert (conf.key_serializer, conf.value_serializer) == ("raw", "raw")
+    assert conf.web_enabled is False
+    assert conf.autodiscover is False
+    assert conf.topic_allow_declare is False

@@ -129,7 +129,9 @@ async def test_holes_of_compaction_are_passed(start: Start, kafka: Broker) -> No
         await client.deploy(spec("holes", "t-compacted"))
         await send(kafka, events("t-compacted", range(400, 403)))
         async with asyncio.timeout(20):
-            while (view := await client.agent("holes")).shards[0].next_offset < left[-1] + 4:  # noqa: ASYNC110
+            while (  # noqa: ASYNC110
+                view := await client.agent("holes")
+            ).shards[0].next_offset < left[-1] + 4:
                 await asyncio.sleep(0.05)
         made = [d["position"]["offset"] for d in await decisions(client, "holes")]
     assert made[-3:] == [left[-1] + 1, left[-1] + 2, left[-1] + 3]

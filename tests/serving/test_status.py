@@ -4,7 +4,7 @@ from typing import Any
 
 import grpc
 import pytest
-from google.rpc import error_details_pb2  # type: ignore[import-untyped]
+from google.rpc import error_details_pb2
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -44,7 +44,7 @@ async def test_every_code_reaches_the_client_as_its_class(
     """Each row of the table: the port's error leaves with the row's status and comes back equal."""
     row, question = status.TABLE[code], prediction_pb2.Question(agent="card-fraud", key="4711")
     async with grpc.aio.insecure_channel(target) as channel:
-        stub: Any = prediction_pb2_grpc.PredictionServiceStub(channel)  # type: ignore[no-untyped-call]
+        stub: Any = prediction_pb2_grpc.PredictionServiceStub(channel)
         world.fault = raised(code)
         with pytest.raises(grpc.aio.AioRpcError) as bare:
             await stub.Predict(prediction_pb2.PredictRequest(question=question))
