@@ -59,7 +59,8 @@ def _plain(value: Any, depth: int) -> Any:
         return shown | ({"…": len(value) - ENTRIES_MAX} if len(value) > ENTRIES_MAX else {})
     if isinstance(value, tuple) and len(value) == 2 and isinstance(value[0], type):
         # A parameter that is an estimator, as River lists it: its class and its own parameters.
-        inner = _plain(value[1], depth - 1) if depth > 0 else {}
+        # It costs no depth: a mapping does, and an optimizer's learning rate is a schedule's.
+        inner = _plain(value[1], depth) if depth > 0 else {}
         return {value[0].__name__: inner} if inner else value[0].__name__
     if isinstance(value, list | tuple):
         if depth == 0:

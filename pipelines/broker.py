@@ -68,7 +68,8 @@ def open_broker(url: str, run_dir: Path, *, wait_s: float = BROKER_WAIT_S) -> Br
     make = SCHEMES.get(scheme)
     if make is None:
         known = ", ".join(sorted(f"{name}:" for name in SCHEMES))
-        raise StateError(f"--broker {url}: unknown kind of broker; known are {known}")
+        hint = f"; did you mean kafka://{url}?" if rest[:1].isdigit() else ""
+        raise StateError(f"--broker {url}: unknown kind of broker; known are {known}{hint}")
     return make(url, rest, run_dir, wait_s)
 
 

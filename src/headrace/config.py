@@ -183,6 +183,8 @@ def _typed(candidate: _Candidate) -> object:
         return msgspec.convert(value, expected, strict=not isinstance(value, str))
     except msgspec.ValidationError as error:
         text = str(error)[:1].lower() + str(error)[1:]
+        if expected == Port | None:
+            text = "expected a port, 0 to 65535 (0: a free one), or `off`"
         raise _Refused(Violation(source, f"{text}, got {value!r}")) from None
 
 

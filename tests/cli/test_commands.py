@@ -126,6 +126,7 @@ def test_a_key_is_shown(run: Run) -> None:
     assert "updates       4" in text
     assert "last learned  2023-11-14T22:13:20.000Z" in text
     assert "LogisticRegression" in text
+    assert "learning_rate: 0.01" in text
     assert run.json("key", "card-fraud", "c1")["size_bytes"] > 100
     assert run("key", "card-fraud", "stranger").exit_code == 1
 

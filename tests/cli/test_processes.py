@@ -24,6 +24,7 @@ def test_up_stops_cleanly(number: signal.Signals, tmp_path: Path) -> None:
     """Exit 0, no traceback, the state directory unlocked, no broker left behind."""
     up = started("--state-dir", str(tmp_path / "state"))
     assert "memory: events are kept in memory" in "\n".join(up.said)
+    assert f"state    {tmp_path / 'state'} (new)" in up.said
     children = _children(up.process.pid)
     assert children
     code, out, err = up.end(number)
@@ -70,6 +71,8 @@ class TestFailedStart:
         result = alone("up", "--broker", "carrier:pigeon")
         assert result.exit_code == 1
         assert "known are kafka:, " in result.stderr
+        result = alone("up", "--broker", "localhost:9092")
+        assert "did you mean kafka://localhost:9092?" in result.stderr
 
     def test_port_taken(self, alone: Run) -> None:
         """The port is named, and no broker is left."""
@@ -109,6 +112,8 @@ class TestFailedStart:
         assert result.exit_code == 2
         assert "--log-level: " in result.stderr
         assert "--grpc-host: 0.0.0.0 can be reached by others" in result.stderr
+        result = alone("up", "--metrics-port", "abc")
+        assert "--metrics-port: expected a port, 0 to 65535" in result.stderr
 
 
 def _up_on(alone: Run, state: Path) -> tuple[int, str]:

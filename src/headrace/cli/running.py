@@ -26,7 +26,7 @@ from headrace.service import Service
 
 log = logging.getLogger(__name__)
 
-SAYS_SO_AFTER_S = 1.5
+SAYS_SO_AFTER_S = 2.0
 """How long a broker may be silent before somebody who waits is told."""
 STOPPED_BEFORE_READY = 128  # and the signal's number, as shells count
 WATCH_S = 5.0
@@ -67,9 +67,10 @@ async def _serve(settings: Config, stop: Stop) -> None:
         await stop.unless(_wait_for(broker, settings))
         taken.push_async_callback(broker.stop)
         service = Service(settings, broker=broker)
+        state = _state(settings)  # before the start, which makes the directory
         with waiting("starting (Ctrl-C gives up)"):
             await stop.unless(service.start())
-        _print_addresses(service, settings)
+        _print_addresses(service, settings, state)
         watching = asyncio.ensure_future(_watch(broker, settings))
         try:
             await _first(stop.asked, service.failed, watching)
@@ -123,12 +124,16 @@ async def _first(*either: asyncio.Future[Any]) -> None:
 
 
 async def _wait_for(broker: Broker, settings: Config) -> None:
-    where = settings.broker if _of_others(settings) else f"the embedded broker ({broker.url})"
-    text = f"{where} does not answer yet, waiting up to {settings.broker_wait_s:g} s"
+    text = f"{settings.broker} does not answer yet, waiting up to {settings.broker_wait_s:g} s"
+    doing = f"waiting for {settings.broker}"
+    if not _of_others(settings):  # it takes a moment to start, and that is no trouble
+        directory = broker.url.removeprefix("local:")
+        what = f"Kafka in {directory}" if broker.durable else f"the embedded broker ({broker.url})"
+        text = doing = f"starting {what}"
     loop = asyncio.get_running_loop()
     reminder = loop.call_later(SAYS_SO_AFTER_S, lambda: err.print(escape(text), soft_wrap=True))
     try:
-        with waiting(f"waiting for {escape(where)} (Ctrl-C gives up)"):
+        with waiting(f"{escape(doing)} (Ctrl-C gives up)"):
             await broker.start()
     except UnavailableError as error:
         if not _of_others(settings):
@@ -186,7 +191,17 @@ def _print_settings(settings: Config) -> None:
         grid(("setting", "value", "from"), rows)
 
 
-def _print_addresses(service: Service, settings: Config) -> None:
+def _state(settings: Config) -> str:
+    """Where the state lives, and whether something was learned there before."""
+    path = settings.state_path()
+    if path is None:
+        return "of this run: it goes with the process"
+    shards = path / "shards"
+    before = shards.is_dir() and any(shards.iterdir())
+    return f"{path.absolute()} ({'learned before' if before else 'new'})"
+
+
+def _print_addresses(service: Service, settings: Config, state: str) -> None:
     broker = service.broker
     if not broker.durable:
         say(
@@ -197,6 +212,7 @@ def _print_addresses(service: Service, settings: Config) -> None:
     say(f"gRPC     {service.grpc_address}")
     if service.metrics_port is not None:
         say(f"metrics  http://127.0.0.1:{service.metrics_port}/metrics")
+    say(f"state    {escape(state)}")
     usual = settings.grpc_port and address_of(settings) == address_of(Config())
     to = "" if usual else f" --address {service.grpc_address}"
     say(f"[green]ready[/]; deploy an agent: `headrace deploy FILE{to}`; Ctrl-C stops")

@@ -26,7 +26,9 @@ def _tuning(about: str) -> Any:
 
 
 def up(
-    broker: str | None = _setting("memory: (an embedded one) or kafka://host:port,…", "memory:"),
+    broker: str | None = _setting(
+        "memory: (embedded, forgets), local:DIR (embedded Kafka) or kafka://host:port,…", "memory:"
+    ),
     app: str | None = _setting("Names the consumer group and the internal topics.", "headrace"),
     state_dir: Path | None = _setting(
         "Where state lives.", ".headrace/APP; of the run with memory:"
@@ -56,6 +58,9 @@ def up(
 
     A flag goes before HEADRACE_NAME in the environment, that before `name` in the TOML file:
     `--grpc-port 6000` is HEADRACE_GRPC_PORT=6000 is `grpc_port = 6000`.
+
+    `memory:` forgets everything with the process, `local:DIR` keeps it in DIR; docs/brokers.md says
+    which broker can do what.
 
     Example: `headrace up --broker kafka://localhost:9092 --state-dir /var/lib/headrace`
     """
