@@ -59,6 +59,9 @@ async def test_both_scenes_play_and_end_by_themselves(
     assert "3,000" in text
     assert "What happened" in text
     assert "top10    recall@10" in text
+    assert "of 100 cases the next film was among the ten" in " ".join(text.split())
+    assert "last value: " in text
+    assert "fetched" not in text
     assert "Where to look next" in text
     assert text.index("agent heaters") < text.index("everything stopped and removed")
 

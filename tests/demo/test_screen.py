@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 from rich.console import Console
 
@@ -10,7 +11,7 @@ from headrace.demo.asking import Asker
 from headrace.demo.feeders import Adjustment
 from headrace.demo.heaters import Plant, machines
 from headrace.demo.race import Race
-from headrace.demo.screen import Asked, FilmDecision, Screen, baseline, measured
+from headrace.demo.screen import Asked, FilmDecision, Screen, baseline, measured, summed_up
 from headrace.views import AgentView, Answer, MetricView, ScoredItem, ShardView, Standing
 
 
@@ -139,6 +140,25 @@ def test_a_metric_is_green_where_it_beats_its_baseline(
     """Better may be more or less; without a difference there is no colour."""
     text = measured(_metric(value, against, bigger=bigger))
     assert text == (f"[{colour}]MAE {value:.4f}[/]" if colour else f"MAE {value:.4f}")
+
+
+def test_a_metric_of_no_event_is_a_dash(screen: Screen) -> None:
+    """Zero would be a result."""
+    nothing = msgspec.structs.replace(_metric(0.0, 0.0, bigger=True), events=0)
+    assert (measured(nothing), baseline(nothing)) == ("MAE –", "–")
+    assert summed_up(nothing) == "MAE – (nothing was measured)"
+    agent = msgspec.structs.replace(_agent("ratings", 0), metrics=(nothing,))
+    assert "MAE – |" in screen.line([agent], 1.0)
+
+
+def test_the_summary_says_what_is_better() -> None:
+    """The baseline's name stands before its figure; recall is told in cases."""
+    lower = _metric(0.3278, 0.4242, bigger=False)
+    assert summed_up(lower) == "[green]MAE 0.328[/] (running mean: 0.424; lower is better)"
+    recall = msgspec.structs.replace(_metric(0.069, 0.042, bigger=True), name="recall@10")
+    assert summed_up(recall).endswith(
+        "higher is better): in 7 of 100 cases the next film was among the ten"
+    )
 
 
 def test_a_metric_without_a_baseline_says_so() -> None:

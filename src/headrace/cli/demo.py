@@ -20,7 +20,7 @@ def demo(
     ),
     cache: Path = typer.Option(Path(".cache"), help="Where fetched data is kept.", file_okay=False),
 ) -> None:
-    """Run two scenes on real input: films to recommend, heaters to control.
+    """Run two scenes on real input: films to recommend, heaters to control. Takes about a minute.
 
     Everything is real: a broker, events, models per key, decisions, gRPC. Nothing is left behind
     but the fetched data.

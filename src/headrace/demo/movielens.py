@@ -21,7 +21,7 @@ import msgspec
 
 from headrace.errors import StateError
 
-__all__ = ["MovieLens", "Rating", "load"]
+__all__ = ["MovieLens", "Rating", "cached", "load"]
 
 _PACKAGE: Final = "recbole==1.2.1"
 _WHEEL: Final = "recbole-1.2.1-py3-none-any.whl"
@@ -59,6 +59,11 @@ class MovieLens(msgspec.Struct, frozen=True):
 
     events: list[Rating]
     titles: dict[str, str]  # by item, with the year: "Toy Story (1995)"
+
+
+def cached(cache: Path) -> bool:
+    """Whether there is something in `cache` already, so that nothing will be fetched."""
+    return (cache / _WHEEL).is_file()
 
 
 def load(cache: Path) -> MovieLens:

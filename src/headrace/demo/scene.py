@@ -13,6 +13,7 @@ from typing import NamedTuple, TypeVar
 
 from rich.console import Console, RenderableType
 from rich.live import Live
+from rich.table import Table
 
 from headrace.clock import SystemClock
 from headrace.config import Config
@@ -27,9 +28,9 @@ from headrace.demo.feeders import (
     running,
 )
 from headrace.demo.heaters import HOUR, machines
-from headrace.demo.movielens import MovieLens, Rating, load
+from headrace.demo.movielens import MovieLens, Rating, cached, load
 from headrace.demo.race import Race
-from headrace.demo.screen import FilmDecision, Screen, baseline, measured
+from headrace.demo.screen import FilmDecision, Screen, summed_up
 from headrace.errors import HeadraceError, UnavailableError
 from headrace.service import Service
 from headrace.serving.client import AsyncClient
@@ -37,6 +38,7 @@ from headrace.serving.client import AsyncClient
 AGENTS = ("ratings", "top10", "heaters")
 FRAME_S = 0.25
 ASK_S = 0.5
+NAME_WIDTH = 10  # characters of the summary's first column
 LINE_S = 5.0  # between two lines where there is no terminal
 FILM_S = 0.7  # between two films on the screen: they are to be read
 
@@ -44,10 +46,10 @@ T = TypeVar("T")
 
 NEXT = """
 [bold]Where to look next[/]
-  headrace up                             a service of your own; it prints its addresses
-  headrace spec --example                 a spec to start from; the three above ship as YAML, too
-  headrace deploy my-agent.yaml --dry-run what your events would do, and which would be refused
-  headrace backtest my-agent.yaml my.csv  the same over a file, without a broker
+  headrace up                       your own service; it prints its addresses
+  headrace spec --example           a spec to start from
+  headrace deploy my.yaml --dry-run which events it would refuse, and why
+  headrace backtest my.yaml my.csv  learn from a file, without a broker
 """
 
 
@@ -121,10 +123,13 @@ class Demo:
             raise UnavailableError("stopping", "the demonstration was terminated") from None
 
     async def _run(self) -> None:
-        self._movies = await self._step(
-            "MovieLens-100K: 2 MB are fetched once, then cached",
-            asyncio.to_thread(load, self._cache / "movielens"),
+        self._console.print(
+            "Films to recommend, heaters to control: about a minute. Ctrl-C ends it."
         )
+        folder = self._cache / "movielens"
+        there = cached(folder)
+        what = f"MovieLens-100K{'' if there else ': 2 MB are fetched, this once'}"
+        self._movies = await self._step(what, asyncio.to_thread(load, folder))
         self._ratings = self._movies.events[: self._limit]
         service = Service(self._config)
         await self._step("an embedded broker, a worker and a gRPC server", service.start())
@@ -251,19 +256,19 @@ class Demo:
             await asyncio.sleep(FRAME_S)
 
     async def _summary(self, client: AsyncClient) -> None:
-        def out(text: str) -> None:
-            self._console.print(text, soft_wrap=True, highlight=False)
-
-        out(f"\n[bold]What happened[/] in {self._now:.0f} s, through broker, models and state")
-        for agent in await client.agents():
-            for metric in agent.metrics:
-                out(f"  {agent.name:<8} {measured(metric)}, {baseline(metric)} beside it")
-        off = ", ".join(f"{name} {error:.2f} °C" for name, error in self.race.standings())
-        out(f"  heaters  off the set-point on average: {off}")
+        agents = await client.agents()
+        rows = [(agent.name, summed_up(metric)) for agent in agents for metric in agent.metrics]
+        off = ", ".join(f"{name} {error:.2f}" for name, error in self.race.standings())
+        rows.append(("heaters", f"°C off the set-point on average: {off}"))
         if self._rushed.events:
-            out(f"  films    {self._rushed.told()}")
-        out(f"  gRPC     {self._asker.told()}")
-        out(NEXT)
+            rows.append(("films", self._rushed.told()))
+        rows.append(("gRPC", self._asker.told()))
+        table = Table.grid(padding=(0, 1))  # folds between words, the rest below its own column
+        table.add_column(min_width=NAME_WIDTH)
+        for name, said in rows:
+            table.add_row(f"  {name}", said)
+        head = f"\n[bold]What happened[/] in {self._now:.0f} s, through broker, models and state"
+        self._console.print(head, table, NEXT, sep="\n", highlight=False)
 
 
 async def _alive(service: Service) -> None:

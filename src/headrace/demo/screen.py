@@ -172,11 +172,11 @@ class Screen:
         )
 
 
-def measured(metric: MetricView) -> str:
+def measured(metric: MetricView, *, digits: int = 4) -> str:
     """A metric as people read it, green where it beats its baseline; a dash without any event."""
     if not metric.events:
         return f"{metric.name} –"
-    text = f"{metric.name} {metric.value:.4f}"
+    text = f"{metric.name} {metric.value:.{digits}f}"
     if metric.baseline is None or metric.value == metric.baseline:
         return text
     better = (metric.value > metric.baseline) == metric.bigger_is_better
@@ -188,6 +188,26 @@ def baseline(metric: MetricView) -> str:
     if metric.baseline is None or not metric.events:
         return "–"
     return f"{metric.baseline:.4f} {metric.baseline_name or ''}"
+
+
+def summed_up(metric: MetricView) -> str:
+    """A metric as a sentence for who has not met it before.
+
+    >>> summed_up(MetricView(name="recall@10", value=0.069, baseline=0.042, events=1000,
+    ...                      baseline_name="most popular", bigger_is_better=True))[:41]
+    '[green]recall@10 0.069[/] (most popular: '
+    """
+    text = measured(metric, digits=3)
+    if not metric.events:
+        return f"{text} (nothing was measured)"
+    better = "higher" if metric.bigger_is_better else "lower"
+    beside = "" if metric.baseline is None else f"{metric.baseline_name}: {metric.baseline:.3f}; "
+    text += f" ({beside}{better} is better)"
+    if metric.name.startswith("recall@"):
+        count = metric.name.removeprefix("recall@")
+        among = {"10": "ten"}.get(count, count)
+        text += f": in {metric.value * 100:.0f} of 100 cases the next film was among the {among}"
+    return text
 
 
 def spoken(title: str) -> str:
