@@ -248,7 +248,7 @@ def _label(top: FieldReader) -> tuple[Label | None, str]:
     reader.finish()
     if (field is None) == (later is None) and reader.clean:
         reader.note("", "needs either field (the truth is in the event) or later (in a later one)")
-    if later is not None and "after" not in reader.data:
+    if later is not None and reader.data.get("after") is None:
         reader.note("after", "is required with later", "how long after the event: 30s, say")
     if later is None and ("after" in reader.data or "as" in reader.data):
         reader.note("", "after and as belong to a label that comes later", "use later: $.path")

@@ -84,6 +84,13 @@ def changed(text: str, path: str, value: Any) -> dict[str, Any]:
     return data
 
 
+def test_a_label_that_comes_later_says_when() -> None:
+    """`after: null` is as little of an answer as no `after` at all."""
+    data = changed(HEATERS, "label/after", "")
+    data["label"]["after"] = None
+    assert "is required with later" in violations(data)["$.label.after"]
+
+
 @pytest.mark.parametrize("name", SPECS)
 def test_round_trip(name: str) -> None:
     """A spec's dict and canonical bytes both read back as the same spec with the same digest."""
