@@ -70,6 +70,8 @@ def transform_one(model: Any, x: Any) -> Any:
             return x
     if type(model) is preprocessing.StandardScaler:
         return _standardised(model, x)
+    if type(model) is compose.TransformerUnion:
+        return _united(model, x)
     return _readable(model, x).transform_one(x)
 
 
@@ -86,7 +88,7 @@ def _last(pipeline: Any, x: Any) -> tuple[Any, Any]:
         kind = type(step)
         if kind is preprocessing.StandardScaler:
             x = _standardised(step, x)
-        elif kind is compose.Pipeline:
+        elif kind is compose.Pipeline or kind is compose.TransformerUnion:
             x = transform_one(step, x)
         else:
             x = _readable(step, x).transform_one(x)
@@ -98,6 +100,14 @@ def _readable(model: Any, x: Any) -> Any:
     """The model itself if reading it with `x` writes nothing, else a copy."""
     ready = ready_of(type(model))
     return model if ready is None or ready(model, x) else decode(encode(model))
+
+
+def _united(union: Any, x: Features) -> Features:
+    """TransformerUnion.transform_one, part by part: no part is copied because another writes."""
+    result: Features = {}
+    for part in reversed(union.transformers.values()):  # as River: the first part wins
+        result.update(transform_one(part, x))
+    return result
 
 
 def _standardised(scaler: Any, x: Features) -> Features:

@@ -38,6 +38,12 @@ def rehearse(estimator: Any, features: Mapping[str, Feature], kind: Kind) -> Vio
     text = broken(_takes, estimator, made_up(features, kind))
     if text is None:
         return None
+    encoded = next((n for n, f in features.items() if f.encode in ("onehot", "hash")
+                    and text.endswith(f"KeyError: {n!r}")), None)  # fmt: skip
+    if encoded is not None:
+        name = f"`{encoded}{'#17' if features[encoded].encode == 'hash' else '=abc'}`"
+        hint = f"an encoded category is called like {name}: declare encode: value"
+        return Violation("$.model", f"finds no feature `{encoded}`", hint)
     texts = [n for n, f in features.items() if f.type == "category" and f.encode == "value"]
     hint = ""
     if texts:

@@ -117,8 +117,8 @@ class Builder:
             if not isinstance(given, list):
                 self._wrong(f"{path}.{star}", "must be a list")
                 given = []
-            takes = entry.parameters[star].takes
-            positional = [self._value(v, f"{path}[{i}]", takes) for i, v in enumerate(given)]
+            many = entry.parameters[star]
+            positional = self._each(given, path, many.each or many.takes)
         keywords = {}
         extra = any(parameter.extra for parameter in entry.parameters.values())
         for name, value in params.items():
@@ -144,6 +144,9 @@ class Builder:
         return (_BAD if len(self.violations) > before else positional), keywords
 
     def _checked(self, value: Any, parameter: Parameter, path: str) -> Any:
+        if parameter.each and isinstance(value, list):
+            held = self._each(value, path, parameter.each)
+            return _BAD if any(part is _BAD for part in held) else held
         made = self._value(value, path, parameter.takes)
         if made is _BAD:
             return _BAD
@@ -151,6 +154,16 @@ class Builder:
         if text is None:
             return tuple(made) if isinstance(parameter.default, tuple) else made
         return self._wrong(path, text)
+
+    def _each(self, values: list[Any], path: str, takes: tuple[str, ...]) -> list[Any]:
+        """The entries of a list; where estimators are asked for, a list in it is a pipeline."""
+        made = []
+        for index, value in enumerate(values):
+            where = f"{path}[{index}]"
+            part = self._value(value, where, takes)
+            text = None if part is _BAD else complaint(takes, part)
+            made.append(part if text is None else self._wrong(where, text))
+        return made
 
     def _value(self, value: Any, path: str, takes: tuple[str, ...]) -> Any:
         if isinstance(value, str):
@@ -228,7 +241,7 @@ def _wants_object(takes: tuple[str, ...]) -> bool:
 def _holds_estimators(takes: tuple[str, ...]) -> bool:
     return any(
         word in ("Classifier", "Regressor", "Estimator", "BaseTransformer", "AnomalyDetector",
-                 "Pipeline", "Transformer")
+                 "SupervisedAnomalyDetector", "Pipeline", "Transformer")
         for word in takes
     )  # fmt: skip
 

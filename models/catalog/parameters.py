@@ -41,6 +41,16 @@ _BY_DEFAULT: Final = {
     type: "type",
 }
 _COUNTS: Final = re.compile(r"^n_|_(size|period|depth|interval)$|^(height|window_size|degree)$")
+# What River means where it writes no type, or only in the brackets of a type variable.
+_BY_NAME: Final[dict[str, tuple[str, ...]]] = {
+    "anomaly_detector": ("AnomalyDetector", "SupervisedAnomalyDetector"),
+    "classifier": ("Classifier",),
+    "regressor": ("Regressor",),
+}
+_EACH_BY_NAME: Final[dict[str, tuple[str, ...]]] = {
+    "models": ("Estimator",),
+    "transformers": ("BaseTransformer",),
+}
 # Classes that a spec may give by name where a parameter is a type.
 TYPES: Final[dict[str, type]] = {"bool": bool, "float": float, "int": int, "str": str}
 
@@ -49,13 +59,15 @@ class Parameter(msgspec.Struct, frozen=True):
     """One parameter: what it takes (empty: anything) and its default (REQUIRED: it has none).
 
     `takes` holds "integer", "number", "boolean", "text", "null", "mapping", "list", "type",
-    "function" (which no spec can give) and class names such as "Optimizer".
+    "function" (which no spec can give) and class names such as "Optimizer". `each` holds the same
+    for the entries of a list of estimators: an entry that is a list itself is a pipeline.
     """
 
     takes: tuple[str, ...]
     default: Any
     many: bool = False  # *steps: given as a list
     extra: bool = False  # **kwargs: names that are not listed are handed on
+    each: tuple[str, ...] = ()  # what an entry of a list of estimators is; empty: no such list
 
     @property
     def required(self) -> bool:
@@ -63,7 +75,9 @@ class Parameter(msgspec.Struct, frozen=True):
         return self.default is REQUIRED and not self.many and not self.extra
 
     def __str__(self) -> str:
-        takes = " or ".join(self.takes) or "anything"
+        takes = " or ".join(self.takes or (self.each if self.many else ())) or "anything"
+        if self.each and not self.many:
+            takes = f"list of {' or '.join(self.each)}"
         if self.required or self.many or self.extra:
             return takes + (" (required)" if self.required else " …")
         return f"{takes} = {_shown(self.default)}"
@@ -86,11 +100,25 @@ def parameters_of(cls: type) -> dict[str, Parameter]:
             parameter.default,
             many=parameter.kind is inspect.Parameter.VAR_POSITIONAL,
             extra=parameter.kind is inspect.Parameter.VAR_KEYWORD,
+            each=_each(name, parameter),
         )
     return found
 
 
+def _each(name: str, parameter: inspect.Parameter) -> tuple[str, ...]:
+    """What the entries of a list of estimators are; empty where it is no such list."""
+    if name not in _EACH_BY_NAME:
+        return ()
+    inner = re.fullmatch(r"list\[(?:\w+\.)*([A-Z]\w+)\]", str(parameter.annotation))
+    return _EACH_BY_NAME[name] if inner is None else (inner[1],)
+
+
 def _takes(name: str, parameter: inspect.Parameter) -> tuple[str, ...]:
+    known = _BY_NAME.get(name, ("list",) if name == "models" else ())
+    return _annotated(name, parameter) or known
+
+
+def _annotated(name: str, parameter: inspect.Parameter) -> tuple[str, ...]:
     note, default = parameter.annotation, parameter.default
     if note is REQUIRED:
         if name == "seed":
@@ -155,6 +183,8 @@ def _phrase(word: str) -> str:
 def _called(value: Any) -> str:
     if isinstance(value, int | float | str | list | dict | type(None)):
         return _shown(value)
+    if isinstance(value, compose.Pipeline) and value.steps:
+        return f"a pipeline that ends in {_called(list(value.steps.values())[-1])}"
     return f"a {type(value).__name__}"
 
 
@@ -179,7 +209,7 @@ def _is(value: Any, word: str) -> bool:
     if not _CLASS_NAME.fullmatch(word):
         return True
     while isinstance(value, compose.Pipeline) and value.steps:
-        if word in ("Estimator", "BaseTransformer", "Pipeline"):
+        if word in ("Estimator", "Pipeline"):
             return True
         value = list(value.steps.values())[-1]
     return any(cls.__name__ == word for cls in type(value).__mro__)

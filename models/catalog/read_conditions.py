@@ -45,6 +45,8 @@ def how(cls: type) -> str:
         return "from a copy"
     if cls is preprocessing.StandardScaler:
         return "by a twin that makes no entries"
+    if cls is compose.TransformerUnion:
+        return "part by part"
     if ready in (_parts, _steps, _weighted):
         return "directly if all inside is, else from a copy"
     if cls in _MADE_LATE:

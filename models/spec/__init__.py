@@ -4,7 +4,8 @@ The law of this package: whoever deploys learns everything that is wrong at once
 and a hint, and a spec that was read can run. A text (`text`) becomes plain data, plain data becomes
 sections (`sections`, `decide`, by `field_reader`), `rules` hold across sections, `limits` bound the
 model before `model` builds it, and `parts` are what comes out. `canonical` is the way back, whose
-digest is the spec's identity; `schema` tells editors, `river` takes a pipeline from a notebook.
+digest is the spec's identity; `schema` tells editors, `river` takes a pipeline from a notebook, and
+`notes` remark on what is allowed and seldom meant.
 """
 
 from headrace.models.spec.parts import (

@@ -91,7 +91,9 @@ class _Writer:
 
     def step(self, estimator: Any, path: str) -> Any:
         if isinstance(estimator, compose.Pipeline):
-            steps = estimator.steps.values()
+            steps = list(estimator.steps.values())
+            if len(steps) == 1:  # a list of one is that one
+                return self.step(steps[0], path)
             return [self.step(step, f"{path}[{index}]") for index, step in enumerate(steps)]
         return self.named(estimator, path)
 
@@ -200,6 +202,8 @@ def _same(one: Any, other: Any) -> bool:
 
 def _differences(one: Any, other: Any, path: str) -> Iterator[Violation]:
     """Parameters that did not survive: an estimator that keeps one elsewhere than in `self`."""
+    while isinstance(one, compose.Pipeline) and len(one.steps) == 1:
+        (one,) = one.steps.values()  # a spec builds a pipeline of one step as that step
     if _called(one) != _called(other):  # not by class: some of River's names stand for ours
         text = f"would be built as {_called(other)}, not as {_called(one)}"
         yield Violation(path, text, "write the spec by hand")

@@ -32,11 +32,27 @@ OURS: dict[str, list[dict[str, Any] | list[Any]]] = {
     "compose.Suffixer": [{"suffix": "_b"}],
     "compose.TransformerUnion": [
         ["preprocessing.StandardScaler", {"compose.Select": ["hour"]}],
+        [
+            [{"compose.Discard": ["level"]}, "preprocessing.StandardScaler"],
+            [{"compose.Discard": ["amount", "hour"]}, "preprocessing.OneHotEncoder"],
+            ["preprocessing.MinMaxScaler", {"compose.Prefixer": {"prefix": "m_"}}],
+        ],
     ],
+    "compose.TransformerProduct": [
+        [[{"compose.Select": ["amount"]}, "preprocessing.StandardScaler"],
+         {"compose.Select": ["hour"]}],
+    ],
+    "anomaly.QuantileFilter": [
+        {"anomaly_detector": ["preprocessing.MinMaxScaler", "anomaly.HalfSpaceTrees"], "q": 0.95}
+    ],
+    "conf.RegressionJackknife": [{"regressor": ["preprocessing.StandardScaler", LINEAR]}],
     "ensemble.BaggingClassifier": [
         {"model": ["preprocessing.StandardScaler", LOGISTIC], "n_models": 3}
     ],
-    "ensemble.VotingClassifier": [{"models": [LOGISTIC, "naive_bayes.GaussianNB"]}],
+    "ensemble.VotingClassifier": [
+        {"models": [LOGISTIC, "naive_bayes.GaussianNB"]},
+        {"models": [["preprocessing.StandardScaler", LOGISTIC], "naive_bayes.GaussianNB"]},
+    ],
     "feature_extraction.Agg": [{"on": "amount", "by": ["level"], "how": "stats.Mean"}],
     "feature_extraction.TargetAgg": [{"by": ["level"], "how": "stats.Mean"}],
     "imblearn.RandomOverSampler": [

@@ -68,6 +68,15 @@ def test_a_pipeline_is_built_as_river_would() -> None:
         {"reco.BiasedMF": {"n_factors": 10, "latent_optimizer": {"optim.SGD": {"lr": 0.05}}}},
         {"feature_extraction.BagOfWords": {"on": "text", "ngram_range": [1, 2]}},
         "headrace.ItemCooccurrence",
+        [{"compose.TransformerUnion": [[{"compose.Select": ["a"]}, "preprocessing.StandardScaler"],
+            {"compose.Select": ["b"]}]}, LOGISTIC],
+        {"ensemble.VotingClassifier": {"models": [["preprocessing.StandardScaler", LOGISTIC],
+            "naive_bayes.GaussianNB"]}},
+        [{"anomaly.QuantileFilter": {"q": 0.9, "anomaly_detector": ["preprocessing.MinMaxScaler",
+            "anomaly.HalfSpaceTrees"]}}, LOGISTIC],
+        {"conf.RegressionJackknife": {"regressor": ["preprocessing.StandardScaler",
+            "linear_model.LinearRegression"]}},
+        {"preprocessing.StatImputer": [["a", "stats.Mean"]]},
     ],
 )  # fmt: skip
 def test_what_a_spec_can_say_is_built(model: Any) -> None:
@@ -153,13 +162,55 @@ def test_what_no_spec_can_say_is_refused_where_it_stands(model: Any, path: str, 
     assert text in found[0][1]
 
 
+UNION = "compose.TransformerUnion"
+
+
+def test_all_that_is_wrong_in_branches_comes_at_once() -> None:
+    """Each entry of a union is looked at: what it is, its parameters and its order."""
+    branches = [
+        ["preprocessing.StandardScaler", "linear_model.LinearRegression"],
+        [{"compose.Selekt": ["a"]}, "preprocessing.StandardScaler"],
+        [],
+        [LOGISTIC, "preprocessing.StandardScaler"],
+        [{"preprocessing.StandardScaler": {"with_std": "x"}}],
+        "optim.SGD",
+        3,
+    ]
+    where = f"$.model[0].{UNION}"
+    assert [found[:2] for found in _texts([{UNION: branches}, LOGISTIC])] == [
+        (
+            f"{where}[0]",
+            "must be a BaseTransformer, not a pipeline that ends in a LinearRegression",
+        ),
+        (f"{where}[1][0].compose.Selekt", "no estimator is called 'compose.Selekt'"),
+        (f"{where}[2]", "is empty"),
+        (f"{where}[3][0]", "LogisticRegression is no transformer, so nothing can follow it"),
+        (
+            f"{where}[4][0].preprocessing.StandardScaler.with_std",
+            "must be a boolean, not 'x'",
+        ),
+        (f"{where}[5]", "must be a BaseTransformer, not a SGD"),
+        (f"{where}[6]", "must be a BaseTransformer, not 3"),
+    ]
+
+
+def test_seeds_inside_branches_differ() -> None:
+    """Two branches that are alike draw different numbers, and the same in every build."""
+    branch = ["preprocessing.StandardScaler", "feature_extraction.RBFSampler"]
+    one, two = (build_pipeline([{UNION: [branch, branch]}, LOGISTIC], seed=1)[0] for _ in range(2))
+    assert encode(one) == encode(two)
+    first, second = one["TransformerUnion"].transformers.values()
+    assert first["RBFSampler"].seed != second["RBFSampler"].seed
+
+
 def test_a_model_of_absurd_size_is_refused() -> None:
     """Neither a very deep nor a very wide model is built."""
     deep: Any = LOGISTIC
     for _ in range(40):
         deep = {"ensemble.BaggingClassifier": {"model": deep, "n_models": 1}}
     wide = {"ensemble.VotingClassifier": {"models": [LOGISTIC] * 3000}}
-    for model in [deep, wide]:
+    branches = [{UNION: [["preprocessing.Normalizer"] * 30] * 50}, LOGISTIC]
+    for model in [deep, wide, branches]:
         assert [text for _, text, _ in _texts(model)] == ["is too large a model"]
 
 

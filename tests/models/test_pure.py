@@ -48,6 +48,10 @@ def test_the_scalers_twin_gives_rivers_bits(options: dict[str, Any]) -> None:
         [{"compose.TransformerUnion": ["preprocessing.StandardScaler",
                                        "preprocessing.MinMaxScaler"]},
          "linear_model.LogisticRegression"],
+        [{"compose.TransformerUnion": [
+            [{"compose.Discard": ["hour"]}, "preprocessing.StandardScaler"],
+            [{"compose.Discard": ["amount"]}, "preprocessing.RobustScaler"]]},
+         "linear_model.LogisticRegression"],
         [["preprocessing.RobustScaler", "preprocessing.StandardScaler"],
          "linear_model.LogisticRegression"],
         {"ensemble.BaggingClassifier": {"n_models": 2, "model": [

@@ -74,3 +74,13 @@ def test_made_up_numbers_are_within_the_range(one: float, other: float, missing:
     assert len(events) == EVENTS
     assert all(low <= x["a"] <= high for x, _ in events[:-1])
     assert ("a" in events[-1][0]) == (missing == "reject")
+
+
+def test_selecting_an_encoded_category_by_its_own_name() -> None:
+    """The event has `shop#3` in place of `shop`, so the refusal tells the name and the remedy."""
+    shop = Feature(path="$.shop", type="category", encode="hash", buckets=8)
+    model = compose.Select("a", "shop") | linear_model.LogisticRegression()
+    violation = rehearse(model, {**NUMBERS, "shop": shop}, "binary")
+    assert violation is not None
+    assert violation.text == "finds no feature `shop`"
+    assert "called like `shop#17`: declare encode: value" in violation.hint

@@ -31,6 +31,18 @@ def test_oversized_models_are_never_built(model: Any, where: str, says: str) -> 
     assert says in found[f"$.model.{name}{where}"]
 
 
+def test_what_is_too_large_in_a_branch() -> None:
+    """Bounds hold inside the branches of a union as anywhere else."""
+    branch = [
+        "preprocessing.StandardScaler",
+        {"feature_extraction.RBFSampler": {"n_components": 10**9}},
+    ]
+    model = [{"compose.TransformerUnion": [branch]}, "linear_model.LogisticRegression"]
+    found = violations(changed(FRAUD, "model", model))
+    where = "[0].compose.TransformerUnion[0][1].feature_extraction.RBFSampler.n_components"
+    assert "is more than 10,000" in found[f"$.model{where}"]
+
+
 def test_polynomials_of_many_features() -> None:
     """The terms of a polynomial are counted before they are made."""
     data = changed(FRAUD, "features", {f"f{number}": "number" for number in range(500)})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 from river import (
     anomaly,
     compose,
+    conf,
     datasets,
     ensemble,
     evaluate,
@@ -23,8 +25,12 @@ from river import (
 )
 
 from headrace.errors import SpecError
+from headrace.models import pure
 from headrace.models.catalog import catalog, name_of
+from headrace.models.checks import check_estimator
 from headrace.models.codec import encode
+from headrace.models.fastlearn import learning_of
+from headrace.models.rehearsal import require_deployable
 from headrace.models.spec import Spec, load_spec
 from headrace.models.spec.model import build
 from headrace.models.spec.river import model_data
@@ -47,7 +53,7 @@ def instances() -> Iterator[Any]:
 def test_estimators_go_through_a_spec() -> None:
     """What is written of an estimator builds an equal one; nearly all of them can be written.
 
-    Not so: infinite bounds, which JSON has not, and pipelines in a list of models.
+    Not so: infinite bounds, which JSON has not.
     """
     written = 0
     refused: set[str] = set()
@@ -60,15 +66,15 @@ def test_estimators_go_through_a_spec() -> None:
         rebuilt, violations = build(data, 0)
         assert violations == []
         assert type(rebuilt).__name__ == type(estimator).__name__
-        if type(rebuilt) is type(estimator) and "seed" not in str(
-            catalog()[name_of(type(estimator)) or ""].parameters
-        ):
+        parameters = catalog()[name_of(type(estimator)) or ""].parameters
+        seeded = "seed" in str(parameters) or "seed=None" in repr(estimator)
+        if type(rebuilt) is type(estimator) and not seeded:
             assert repr(rebuilt) == repr(estimator)
             if not isinstance(data, dict) or "['" not in str(data):  # pipelines also hold a plan
                 assert encode(rebuilt) == encode(estimator), data
         written += 1
     assert written >= 100
-    assert len(refused) <= 12, refused
+    assert len(refused) <= 2, refused
     assert all(path.startswith("$.model.") for path in refused)
 
 
@@ -99,6 +105,107 @@ def test_the_rebuilt_model_learns_the_same() -> None:
     ours = evaluate.progressive_val_score(stream, spec.build_model("k"), metrics.Accuracy())
     theirs = evaluate.progressive_val_score(stream, made, metrics.Accuracy())
     assert ours.get() == theirs.get()
+
+
+CLICKS = {"amount": "number", "hour": "number", "merchant": "category"}
+
+
+def clicks(count: int) -> list[tuple[dict[Any, Any], bool]]:
+    """Events of two numbers and a shop, whose label hangs on all three; later shops are new."""
+    chance = random.Random(7)
+    events = []
+    for number in range(count):
+        shop = f"shop{chance.randrange(4 + number // 40)}"
+        x: dict[str, Any] = {
+            "amount": chance.gauss(50, 20),
+            "hour": chance.random() * 24,
+            "merchant": shop,
+        }
+        events.append((x, x["amount"] / 20 + (shop == "shop1") * 3 + chance.gauss(0, 1) > 3.5))
+    return events
+
+
+def two_branches() -> Any:
+    """What River's own pages show for numbers beside categories."""
+    numbers = compose.Select("amount", "hour") | preprocessing.StandardScaler()
+    return (
+        numbers + (compose.Select("merchant") | preprocessing.OneHotEncoder())
+    ) | linear_model.LogisticRegression()
+
+
+def test_branches_go_through_a_spec() -> None:
+    """Scaled numbers beside one-hot categories: there, back, and there again is one spec."""
+    spec = Spec.from_river(
+        two_branches(), agent="a", topic="t", key="$.k", features=CLICKS, label="$.y"
+    )
+    assert spec.model == [
+        {
+            "compose.TransformerUnion": [
+                [{"compose.Select": ["amount", "hour"]}, "preprocessing.StandardScaler"],
+                [{"compose.Select": ["merchant"]}, "preprocessing.OneHotEncoder"],
+            ]
+        },
+        "linear_model.LogisticRegression",
+    ]
+    assert load_spec(spec.canonical()) == spec
+    built = spec.build_model("k")
+    assert model_data(built) == spec.model
+    assert str(built) == str(two_branches())
+    require_deployable(spec)
+
+
+def test_branches_learn_what_rivers_do() -> None:
+    """Predict-then-learn gives River's probabilities and its accuracy; reads leave no trace."""
+    events = clicks(200)
+    ours, theirs = build(model_data(two_branches()), 0)[0], two_branches()
+    accuracy = metrics.Accuracy()
+    learn = learning_of(ours)
+    for x, y in events:
+        before = encode(ours)
+        said = pure.predict_proba(ours, x)
+        for unseen in ({**x, "merchant": "never seen"}, {**x, "amount": 1e9, "new": 1.0}):
+            pure.predict_proba(ours, unseen)
+        assert encode(ours) == before
+        # River's Select walks a set, whose order differs from process to process: the last bits.
+        assert said == pytest.approx(theirs.predict_proba_one(x), abs=1e-12)
+        accuracy.update(y, said[True] > 0.5)
+        learn(ours, x, y)
+        theirs.learn_one(x, y)
+    score = evaluate.progressive_val_score(events, two_branches(), metrics.Accuracy())
+    assert accuracy.get() == score.get() > 0.7
+    assert check_estimator(build(model_data(two_branches()), 0)[0], events) == []
+
+
+def scaled(last: Any) -> Any:
+    """A pipeline, where River's annotations ask for one estimator."""
+    return preprocessing.StandardScaler() | last
+
+
+@pytest.mark.parametrize(
+    "estimator",
+    [
+        ensemble.VotingClassifier(
+            [scaled(linear_model.LogisticRegression()), tree.LASTClassifier()]
+        ),
+        conf.RegressionJackknife(scaled(linear_model.LinearRegression())),
+        compose.Pipeline(
+            anomaly.QuantileFilter(
+                preprocessing.MinMaxScaler() | anomaly.HalfSpaceTrees(seed=1), q=0.9
+            ),
+            linear_model.LogisticRegression(),
+        ),
+        compose.Pipeline(
+            compose.TransformerUnion(compose.Pipeline(compose.Select("a")), compose.Discard("a")),
+            linear_model.LogisticRegression(),
+        ),
+    ],
+)  # fmt: skip
+def test_pipelines_inside_estimators(estimator: Any) -> None:
+    """A pipeline in a list of models, or where River writes no type, is a list in a spec."""
+    data = model_data(estimator)
+    rebuilt, violations = build(data, 0)
+    assert violations == []
+    assert model_data(rebuilt) == data
 
 
 def test_fields() -> None:
