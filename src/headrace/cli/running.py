@@ -195,7 +195,7 @@ def _state(settings: Config) -> str:
     """Where the state lives, and whether something was learned there before."""
     path = settings.state_path()
     if path is None:
-        return "of this run: it goes with the process"
+        return "temporary: it goes with the process"
     shards = path / "shards"
     before = shards.is_dir() and any(shards.iterdir())
     return f"{path.absolute()} ({'learned before' if before else 'new'})"
