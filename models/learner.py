@@ -77,6 +77,7 @@ class Learner:
             if saved is not None:
                 self._time.load(saved)
             self._engine: Keyed | Ranked = engine(spec, rows, self.counters, self._metrics)
+            self._engine.slots.expires = self._time.settled
         self._stepped = False
         self._id = origin.decision_id(0)[:-1]
         self._wanted = None if spec.emit.when is None else frozenset(spec.emit.when)
@@ -91,8 +92,10 @@ class Learner:
         outcome = Outcome([], [])
         observe, admit, wanted = self._time.observe, self._guard.admit, self._wanted
         engine, counters = self._engine, self.counters
+        slots, time = engine.slots, self._time
         for record in records:
             now = observe(record.timestamp)
+            slots.expires = time.settled
             event = admit(record)
             if isinstance(event, Refusal):
                 counters.quarantined += 1

@@ -40,11 +40,11 @@ class LogTime:
     [1000, 1000, 1010, 1010, 1020]
     """
 
-    __slots__ = ("_order", "_settled", "_window", "now")
+    __slots__ = ("_order", "_window", "now", "settled")
 
     def __init__(self) -> None:
         self.now = 0
-        self._settled = False  # the window is full
+        self.settled = False  # the window is full: from here on `now` never falls
         self._window: deque[int] = deque()
         self._order: list[int] = []
 
@@ -59,9 +59,9 @@ class LogTime:
             del order[bisect_left(order, window.popleft())]
         insort(order, timestamp)
         median = order[(len(order) - 1) >> 1]
-        settled = len(window) == WINDOW and self._settled
+        settled = len(window) == WINDOW and self.settled
         self.now = max(self.now, median) if settled else median
-        self._settled = len(window) == WINDOW
+        self.settled = len(window) == WINDOW
         return self.now
 
     def dump(self) -> bytes:
@@ -76,5 +76,5 @@ class LogTime:
             raise CorruptStateError(f"the row s/logtime cannot be read: {error}") from error
         self.now = state.now
         self._window = deque(state.window)
-        self._settled = len(self._window) == WINDOW
+        self.settled = len(self._window) == WINDOW
         self._order = sorted(state.window)

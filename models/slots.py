@@ -145,6 +145,7 @@ class Slots:
         self._hot: OrderedDict[str, Slot] = OrderedDict()
         self._dirty: dict[str, Slot] = {}
         self._read: OrderedDict[str, Slot] = OrderedDict()
+        self.expires = False  # whether keys can be idle yet; see `LogTime.settled`
         self.shared: Slot | None = None
         if limits.shared:
             durable = rows.get(SHARED_ROW)
@@ -165,7 +166,7 @@ class Slots:
         slot = self._hot.get(key)
         if slot is not None:
             self._hot.move_to_end(key)
-            if self._idle_ms is None or now - slot.last_seen <= self._idle_ms or slot.last_seen < 0:
+            if not self._idle(slot, now):
                 return slot
             slot = None
         else:
@@ -249,7 +250,7 @@ class Slots:
                 continue
             with RowReading():
                 last_seen = _HEAD.decode(data[32:]).last_seen
-            if now - last_seen <= self._idle_ms:
+            if not self._is_over(last_seen, now):
                 continue
             self._hot.pop(key, None)
             self._read.pop(key, None)
@@ -257,7 +258,11 @@ class Slots:
         return idle
 
     def _idle(self, slot: Slot, now: int) -> bool:
-        return self._idle_ms is not None and now - slot.last_seen > self._idle_ms
+        return self._is_over(slot.last_seen, now) and slot.last_seen >= 0
+
+    def _is_over(self, last_seen: int, now: int) -> bool:
+        # Only once log time cannot fall any more: what a sweep deletes must stay idle for good.
+        return self._idle_ms is not None and self.expires and now - last_seen > self._idle_ms
 
     def _load(self, key: str) -> Slot | None:
         data = self._rows.get(KEY_ROW + key.encode())

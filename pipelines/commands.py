@@ -16,6 +16,7 @@ from headrace.errors import RequestError, SpecError, StateError, UnavailableErro
 from headrace.models.dryrun import examine, key_violation
 from headrace.models.rehearsal import require_deployable
 from headrace.models.spec import Spec, load_spec
+from headrace.models.spec.notes import notes as spec_notes
 from headrace.pipelines import control, reader
 from headrace.pipelines.worker import Worker
 from headrace.views import DryRun, Effect, Partition, Position
@@ -33,7 +34,7 @@ class Commands:
     async def deploy(self, spec: bytes) -> Effect:
         """Raises SpecError (all violations), ConflictError, RequestError `topic_missing`."""
         checked, partitions = await self._checked(spec)
-        notes: list[str] = []
+        notes = list(spec_notes(checked))
         if not partitions:
             partitions = await self._make_source(checked)
             notes.append(f"topic {checked.source.topic!r} did not exist: it was created")

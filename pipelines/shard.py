@@ -153,19 +153,25 @@ class Shard:
         self._take_changes(self.next_offset)
 
     async def apply(
-        self, kind: Kind, control_offset: int, effect: Callable[[int], Awaitable[int]]
+        self,
+        kind: Kind,
+        control_offset: int,
+        effect: Callable[[int], Awaitable[int]],
+        *,
+        not_before: int = 0,
     ) -> None:
         """Apply a command between two chunks.
 
         `effect(offset)` logs the position and returns the one that counts after it was read
         back. Until then this shard handles no event, so a crash replays the command at the
-        same place. A command that `schedule` knew already changes nothing.
+        same place. `not_before`: the effect stands at this offset or later. A command that
+        `schedule` knew already changes nothing.
         Raises StateError if a position counts that this shard has left behind.
         """
         async with self._turn:
             if control_offset <= self._control_offset or self._closing.is_set():
                 return
-            at = max([self.next_offset, *(c.offset for c in self._changes)])
+            at = max([self.next_offset, not_before, *(c.offset for c in self._changes)])
             counted = await effect(at)
             if counted < self.next_offset:
                 raise StateError(

@@ -12,7 +12,7 @@ import msgspec
 
 from headrace.errors import ForeignStateError, OverloadError
 from headrace.logs import fields
-from headrace.models.decisions import Origin
+from headrace.models.decisions import Origin, decode_decision
 from headrace.models.learner import Learner
 from headrace.models.spec import Spec, load_spec
 from headrace.pipelines import control, reader
@@ -178,11 +178,13 @@ class Shards:
         if not self.of_agent(accepted.agent):  # else a newer epoch has begun in this directory
             self._site.directory.drop_agent(accepted.agent)
 
-    async def _apply(self, shard: Shard, accepted: control.Accepted) -> None:
+    async def _apply(
+        self, shard: Shard, accepted: control.Accepted, *, not_before: int = 0
+    ) -> None:
         async def effect(offset: int) -> int:
             return await self._log_effect(accepted, shard.partition, offset)
 
-        await shard.apply(accepted.kind, accepted.offset, effect)
+        await shard.apply(accepted.kind, accepted.offset, effect, not_before=not_before)
 
     async def _log_effect(
         self, accepted: control.Accepted, partition: Partition, offset: int
@@ -264,5 +266,18 @@ class Shards:
             else:
                 changes.append(Change(at, command.kind, command.offset))
         shard.schedule(changes)
-        for command in unapplied:
-            await self._apply(shard, command)
+        if unapplied:
+            # Decisions beyond the durable state may be out already; learned again, they must come
+            # out the same. So a command that nobody has applied counts from behind the newest.
+            decided = await self._decided(deployment, shard.partition)
+            for command in unapplied:
+                await self._apply(shard, command, not_before=decided)
+
+    async def _decided(self, deployment: control.Deployment, partition: Partition) -> int:
+        """One past the newest event of this epoch that has a decision; 0: none has."""
+        out = Partition(deployment.deploy.emit_topic, partition.partition)
+        for _, record in await reader.recent(self._site.bootstrap, [out], 1):
+            decision = decode_decision(record.value)
+            if decision.epoch == deployment.epoch:
+                return decision.offset + 1
+        return 0

@@ -270,3 +270,22 @@ def test_a_broken_model_is_made_again_from_events_with_odd_unread_fields(unread:
     before = learner.describe("a", 1).digest
     learner._engine.undo(learner._engine.slots.touch("a", 0))
     assert learner.describe("a", 1).digest == before
+
+
+def test_nothing_expires_before_log_time_is_settled() -> None:
+    """Log time may fall at the head of a log; a row swept by then would have come back."""
+    learner = Learner(
+        load_spec(
+            "agent: a\nsource: {topic: t, key: $.id}\nfeatures: {x: {type: number}}\n"
+            "model: linear_model.LinearRegression\nlabel: {field: $.y}\nstate: {idle_ttl: 1h}\n"
+        ),
+        Origin("a", 1, 1, "t", 0),
+        rows := MemoryRows(),
+    )
+    for n, stamp in enumerate((0, 4_102_444_800_000, 4_102_444_800_000)):
+        value = b'{"id":"%d","x":1,"y":1}' % n
+        key = str(n).encode()
+        learner.step([SimpleNamespace(offset=n, timestamp=stamp, key=key, value=value)])
+        rows.flush(learner)
+    assert learner.log_time > 3_600_000
+    assert learner.sweep(list(rows.scan(b"k/"))) == []

@@ -319,6 +319,20 @@ async def test_a_command_that_was_scheduled_is_not_applied_again() -> None:
     assert not shard.paused
 
 
+async def test_a_command_that_nobody_applied_counts_from_behind_what_is_decided() -> None:
+    """Events learned again after a crash have decisions out already: the pause comes after them."""
+    sink = Sink()
+    shard = open_shard(sink, MemoryStore())
+
+    async def effect(offset: int) -> int:
+        return offset
+
+    await shard.apply("pause", 1, effect, not_before=3)
+    await shard.process(chunk(*(event(n) for n in range(6))))
+    updates = [decode_decision(value).updates for value in sink.of(DECISIONS)]
+    assert updates == [0, 1, 2, 3, 3, 3]
+
+
 async def test_an_effect_that_counts_below_the_position_is_refused() -> None:
     """Another worker held the shard and logged an earlier place: this state went on too far."""
     shard = open_shard(Sink(), MemoryStore())
