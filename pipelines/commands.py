@@ -109,7 +109,7 @@ class Commands:
                 Violation(
                     "$.source.start",
                     "the embedded broker cannot find a position by time",
-                    "use `latest` or `earliest`, or a kafka:// broker",
+                    "use `latest` or `earliest`, or a broker of kind local: or kafka:",
                 )
             )
         if found:

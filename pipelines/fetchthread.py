@@ -15,6 +15,7 @@ from aiokafka.errors import KafkaError, NoOffsetForPartitionError, OffsetOutOfRa
 from aiokafka.structs import OffsetAndMetadata, TopicPartition
 from faust.transport.drivers import aiokafka as stock
 from faust.types import TP
+from mode.threads import WorkerThread
 
 from headrace.errors import StateError
 from headrace.pipelines.order import Chunk
@@ -27,8 +28,18 @@ PARTITION_BYTES_MAX = 1 << 20
 """Of one partition in it; a single larger record still comes."""
 
 
+class _Thread(WorkerThread):
+    """A thread that the process does not wait for: nothing durable depends on how it ends."""
+
+    def __init__(self, service: Any, **options: Any) -> None:
+        super().__init__(service, **options)
+        self.daemon = True
+
+
 class FetchThread(stock.AIOKafkaConsumerThread):
     """Fetches chunks, sets positions, commits offsets."""
+
+    Worker = _Thread
 
     async def seek_to(self, offsets: Mapping[TP, int]) -> None:
         """Set positions; a partition that is not assigned any more is left out."""

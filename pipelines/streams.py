@@ -23,6 +23,8 @@ from headrace.views import Partition
 
 log = logging.getLogger(__name__)
 
+START_WAIT_S = 5.0
+"""How long a stop waits for a start that is under way."""
 SUBSCRIBE_WAIT_S = 60.0
 """How long a change of the subscription may take until its partitions flow."""
 NUDGE_S = 0.5
@@ -211,6 +213,8 @@ class Streams:
 
     async def _close(self, app: FaustApp) -> None:
         if self._starting is not None and not self._starting.done():
+            # Faust leaves its fetching thread behind when its start is cancelled half-way.
+            await asyncio.wait({self._starting}, timeout=START_WAIT_S)
             self._starting.cancel()
         if app.consumer_started and not self.failed.done():
             await app.chunks.give_back()

@@ -70,7 +70,7 @@ class Service:
             self.broker = open_broker(config.broker, run_dir, wait_s=config.broker_wait_s)
             await self.broker.start()
             self._taken.push_async_callback(self.broker.stop)
-        if not self.broker.durable:
+        if self.broker.own:
             session_s = min(config.session_timeout_s, EMBEDDED_SESSION_S)
             config = dataclasses.replace(config, session_timeout_s=session_s)
         self.worker = Worker(
