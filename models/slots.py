@@ -128,6 +128,7 @@ class Slots:
     >>> from river import stats
     >>> from headrace.models.memory_rows import MemoryRows
     >>> slots = Slots(MemoryRows(), lambda key: stats.Mean(), SlotLimits(10, 1000, shared=False))
+    >>> slots.expires = True  # log time is settled
     >>> slot = slots.touch("ada", 5)
     >>> slot.model.update(4.0)
     >>> slot.last_seen = 5
