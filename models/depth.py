@@ -24,9 +24,11 @@ def deeper_than(text: bytes, limit: int) -> bool:
     brackets = _STRING.sub(b"", text).translate(_TO_SQUARE, _NO_BRACKETS)
     left = brackets
     for _ in range(limit):  # each round takes the innermost pairs away, in C
-        left = left.replace(b"[]", b"")
+        before, left = len(left), left.replace(b"[]", b"")
         if not left:
             return False
+        if len(left) == before:
+            break
     depth = 0  # something is left: deeper, or not balanced; only a count tells
     for bracket in brackets:
         depth += 1 if bracket == 0x5B else -1

@@ -44,7 +44,11 @@ def _attributes(thing: Any) -> dict[str, Any]:
     found = {name: v for name, v in vars(thing).items() if not name.startswith("_")}
     # River's linear models keep their weights in a Rust vector behind a property.
     weights = getattr(thing, "weights", None)
-    return found if weights is None else found | {"weights": dict(weights)}
+    if weights is None:
+        return found
+    # Ensembles have a list there.
+    shown = dict(weights) if hasattr(weights, "keys") else list(weights)
+    return found | {"weights": shown}
 
 
 def _plain(value: Any, depth: int) -> Any:

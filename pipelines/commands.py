@@ -12,7 +12,14 @@ import asyncio
 import msgspec
 
 from headrace.clock import new_id
-from headrace.errors import RequestError, SpecError, StateError, UnavailableError, Violation
+from headrace.errors import (
+    NotFoundError,
+    RequestError,
+    SpecError,
+    StateError,
+    UnavailableError,
+    Violation,
+)
 from headrace.models.dryrun import examine, key_violation
 from headrace.models.rehearsal import require_deployable
 from headrace.models.spec import Spec, load_spec
@@ -169,11 +176,24 @@ class Commands:
         topic = deployment.source_topic
         partitions = await self._worker.topics.partition_count(topic)
         seconds = self._worker.config.control_timeout_s
+
+        def done() -> bool:
+            return len(deployment.positions(control_id)) >= partitions
+
+        def overtaken() -> bool:
+            return controls.registry.last(deployment.agent) is not deployment or (
+                deployment.deleted and deployment.commands[-1].control_id != control_id
+            )
+
         try:
             await asyncio.wait_for(
-                controls.wait_for(lambda: len(deployment.positions(control_id)) >= partitions),
+                controls.wait_for(lambda: done() or overtaken()),
                 seconds,
             )
+            if not done():
+                raise NotFoundError(
+                    "unknown_agent", f"agent {deployment.agent!r} was deleted meanwhile"
+                )
             await asyncio.wait_for(self._worker.all_open(), seconds)
         except TimeoutError:
             raise UnavailableError(

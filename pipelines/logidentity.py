@@ -13,8 +13,10 @@ from headrace.state.store import ShardMeta
 from headrace.views import Partition
 
 
-async def check_log(bootstrap: str, cluster_id: str, partition: Partition, meta: ShardMeta) -> None:
-    """Raise ForeignStateError, saying what to do, unless the log continues this state."""
+async def check_log(
+    bootstrap: str, cluster_id: str, partition: Partition, meta: ShardMeta
+) -> reader.LogSpan:
+    """The log's span. Raises ForeignStateError, saying what to do, unless it is the state's log."""
     where = f"{partition.topic}[{partition.partition}]"
     if meta.cluster_id != cluster_id:
         raise ForeignStateError(
@@ -35,7 +37,7 @@ async def check_log(bootstrap: str, cluster_id: str, partition: Partition, meta:
             "were never learned. Delete the agent and deploy it again to start from what is left"
         )
     if meta.applied is None or meta.applied.offset < log.begin:
-        return  # that record has been retired, which is legal: the cluster's id must suffice
+        return log  # that record has been retired, which is legal: the cluster's id must suffice
     there = await reader.record_at(bootstrap, partition, meta.applied.offset)
     if there is not None and (
         there.timestamp != meta.applied.timestamp or record_digest(there) != meta.applied.sha256
@@ -45,3 +47,4 @@ async def check_log(bootstrap: str, cluster_id: str, partition: Partition, meta:
             "state was learned from: the topic was made anew. Delete the agent and deploy it "
             "again to learn from the new log"
         )
+    return log

@@ -104,6 +104,7 @@ class ShardStart(NamedTuple):
     """Where a shard begins: from its store, or from the effect of its deployment."""
 
     next_offset: int
+    decided_below: int  # events below this offset may have decisions out already
     cluster_id: str
     spec_digest: str
     flush_keys: int
@@ -157,21 +158,20 @@ class Shard:
         kind: Kind,
         control_offset: int,
         effect: Callable[[int], Awaitable[int]],
-        *,
-        not_before: int = 0,
     ) -> None:
         """Apply a command between two chunks.
 
         `effect(offset)` logs the position and returns the one that counts after it was read
         back. Until then this shard handles no event, so a crash replays the command at the
-        same place. `not_before`: the effect stands at this offset or later. A command that
-        `schedule` knew already changes nothing.
+        same place. Events that are learned again after a crash have decisions out, which must
+        come out the same: the command counts from behind them. One that `schedule` knew already
+        changes nothing.
         Raises StateError if a position counts that this shard has left behind.
         """
         async with self._turn:
             if control_offset <= self._control_offset or self._closing.is_set():
                 return
-            at = max([self.next_offset, not_before, *(c.offset for c in self._changes)])
+            at = max([self.next_offset, self._at.decided_below, *(c.offset for c in self._changes)])
             counted = await effect(at)
             if counted < self.next_offset:
                 raise StateError(

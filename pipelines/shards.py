@@ -12,7 +12,7 @@ import msgspec
 
 from headrace.errors import ForeignStateError, OverloadError
 from headrace.logs import fields
-from headrace.models.decisions import Origin, decode_decision
+from headrace.models.decisions import Origin
 from headrace.models.learner import Learner
 from headrace.models.spec import Spec, load_spec
 from headrace.pipelines import control, reader
@@ -178,13 +178,11 @@ class Shards:
         if not self.of_agent(accepted.agent):  # else a newer epoch has begun in this directory
             self._site.directory.drop_agent(accepted.agent)
 
-    async def _apply(
-        self, shard: Shard, accepted: control.Accepted, *, not_before: int = 0
-    ) -> None:
+    async def _apply(self, shard: Shard, accepted: control.Accepted) -> None:
         async def effect(offset: int) -> int:
             return await self._log_effect(accepted, shard.partition, offset)
 
-        await shard.apply(accepted.kind, accepted.offset, effect, not_before=not_before)
+        await shard.apply(accepted.kind, accepted.offset, effect)
 
     async def _log_effect(
         self, accepted: control.Accepted, partition: Partition, offset: int
@@ -217,12 +215,13 @@ class Shards:
         site = self._site
         meta = store.meta
         if meta is not None:
-            await check_log(site.bootstrap, site.cluster_id, partition, meta)
-            next_offset = meta.next_offset
+            log_span = await check_log(site.bootstrap, site.cluster_id, partition, meta)
+            next_offset, decided_below = meta.next_offset, log_span.end
         else:
-            next_offset = await self._deployed_at(deployment, spec, partition)
+            next_offset, decided_below = await self._deployed_at(deployment, spec, partition)
         return ShardStart(
             next_offset=next_offset,
+            decided_below=decided_below,
             cluster_id=site.cluster_id,
             spec_digest=deployment.deploy.digest,
             flush_keys=spec.state.flush_keys,
@@ -230,12 +229,16 @@ class Shards:
 
     async def _deployed_at(
         self, deployment: control.Deployment, spec: Spec, partition: Partition
-    ) -> int:
-        """Where the log says that the agent began here; says it first if nobody has."""
+    ) -> tuple[int, int]:
+        """Where the log says that the agent began here, and how far it may have decided since.
+
+        Says it first if nobody has.
+        """
         deploy = deployment.commands[0]
         logged = deployment.effect(deploy.control_id, partition)
         if logged is None:
-            return await self._log_effect(deploy, partition, await self._start(spec, partition))
+            start = await self._start(spec, partition)
+            return await self._log_effect(deploy, partition, start), 0
         log_span = await reader.span(self._site.bootstrap, partition)
         if not log_span.begin <= logged <= log_span.end:
             raise ForeignStateError(
@@ -244,7 +247,7 @@ class Shards:
                 f"{log_span.begin}..{log_span.end}: it cannot be learned again. Delete the agent "
                 "and deploy it again to start from what is there"
             )
-        return logged
+        return logged, log_span.end
 
     async def _start(self, spec: Spec, partition: Partition) -> int:
         log_span = await reader.span(self._site.bootstrap, partition)
@@ -266,18 +269,5 @@ class Shards:
             else:
                 changes.append(Change(at, command.kind, command.offset))
         shard.schedule(changes)
-        if unapplied:
-            # Decisions beyond the durable state may be out already; learned again, they must come
-            # out the same. So a command that nobody has applied counts from behind the newest.
-            decided = await self._decided(deployment, shard.partition)
-            for command in unapplied:
-                await self._apply(shard, command, not_before=decided)
-
-    async def _decided(self, deployment: control.Deployment, partition: Partition) -> int:
-        """One past the newest event of this epoch that has a decision; 0: none has."""
-        out = Partition(deployment.deploy.emit_topic, partition.partition)
-        for _, record in await reader.recent(self._site.bootstrap, [out], 1):
-            decision = decode_decision(record.value)
-            if decision.epoch == deployment.epoch:
-                return decision.offset + 1
-        return 0
+        for command in unapplied:
+            await self._apply(shard, command)

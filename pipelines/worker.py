@@ -153,7 +153,13 @@ class Worker:
 
     async def _on_chunk(self, chunk: Chunk) -> None:
         for shard in self.shards.of_partition(Partition(chunk.topic, chunk.partition)):
-            await shard.process(chunk)
+            try:
+                await shard.process(chunk)
+            except StateError as error:  # this agent's rows are damaged; the others go on
+                await self.shards.close([shard], flush=False)
+                deployment = self.controls.registry.last(shard.origin.agent)
+                assert deployment is not None
+                self._give_up(deployment, error)
 
     async def _on_assigned(self, partitions: Collection[Partition]) -> None:
         async with self._opening:

@@ -61,10 +61,9 @@ class Sink:
         self.appended.append((to, value))
 
     async def flow(self) -> None:
-        """Never full."""
+        """Never full, and sent at once."""
 
-    async def send(self) -> None:
-        """Sent at once."""
+    send = flow
 
     async def drain(self) -> None:
         if self.broken:
@@ -97,10 +96,16 @@ def chunk(*records: Event, next_offset: int | None = None) -> Chunk:
     return Chunk(records, records[-1].offset + 1 if next_offset is None else next_offset)
 
 
-def open_shard(sink: Sink, store: MemoryStore, text: str = SPEC, flush_keys: int = 1000) -> Shard:
+def open_shard(
+    sink: Sink,
+    store: MemoryStore,
+    text: str = SPEC,
+    flush_keys: int = 1000,
+    decided_below: int = 0,
+) -> Shard:
     spec: Spec = load_spec(text)
     meta = store.meta
-    at = ShardStart(meta.next_offset if meta else 0, "c", spec.digest, flush_keys)
+    at = ShardStart(meta.next_offset if meta else 0, decided_below, "c", spec.digest, flush_keys)
     learner = Learner(spec, Origin("warmth", 1, 1, "readings", 0), store)
     return Shard(learner, store, Outlets(sink, DECISIONS, QUARANTINE), at)
 
@@ -322,12 +327,12 @@ async def test_a_command_that_was_scheduled_is_not_applied_again() -> None:
 async def test_a_command_that_nobody_applied_counts_from_behind_what_is_decided() -> None:
     """Events learned again after a crash have decisions out already: the pause comes after them."""
     sink = Sink()
-    shard = open_shard(sink, MemoryStore())
+    shard = open_shard(sink, MemoryStore(), decided_below=3)
 
     async def effect(offset: int) -> int:
         return offset
 
-    await shard.apply("pause", 1, effect, not_before=3)
+    await shard.apply("pause", 1, effect)
     await shard.process(chunk(*(event(n) for n in range(6))))
     updates = [decode_decision(value).updates for value in sink.of(DECISIONS)]
     assert updates == [0, 1, 2, 3, 3, 3]
