@@ -88,8 +88,8 @@ class Store(MemoryStore):
 
 def event(offset: int, key: str = "a", power: object = None, at: int | None = None) -> Event:
     body = {"id": key, "power": offset % 7 if power is None else power, "temp": 20 + offset % 5}
-    when = 1_000 * offset if at is None else at
-    return Event(offset, when, key.encode(), msgspec.json.encode(body))
+    at = 1_000 * offset if at is None else at
+    return Event(offset, at, key.encode(), msgspec.json.encode(body))
 
 
 def chunk(*records: Event, next_offset: int | None = None) -> Chunk:
@@ -108,6 +108,10 @@ def open_shard(
     at = ShardStart(meta.next_offset if meta else 0, decided_below, "c", spec.digest, flush_keys)
     learner = Learner(spec, Origin("warmth", 1, 1, "readings", 0), store)
     return Shard(learner, store, Outlets(sink, DECISIONS, QUARANTINE), at)
+
+
+async def as_logged(offset: int) -> int:
+    return offset
 
 
 def rows(store: MemoryStore) -> dict[bytes, bytes]:
@@ -141,8 +145,7 @@ async def test_without_acknowledgement_nothing_is_written() -> None:
 
 async def test_records_that_were_learned_are_skipped() -> None:
     """A chunk that comes again, or overlaps, teaches only what is new."""
-    sink = Sink()
-    shard = open_shard(sink, Store(sink))
+    shard = open_shard(sink := Sink(), Store(sink))
     await shard.process(chunk(*(event(n) for n in range(6))))
     await shard.process(chunk(*(event(n) for n in range(6))))
     await shard.process(chunk(*(event(n) for n in range(4, 9))))
@@ -251,8 +254,7 @@ async def test_many_changed_keys_flush_without_a_timer() -> None:
 
 async def test_a_flush_without_news_writes_nothing() -> None:
     """A quiet log costs no disk."""
-    sink = Sink()
-    shard = open_shard(sink, Store(sink))
+    shard = open_shard(sink := Sink(), Store(sink))
     await shard.process(chunk(event(0)))
     await shard.flush()
     await shard.flush()
@@ -326,13 +328,8 @@ async def test_a_command_that_was_scheduled_is_not_applied_again() -> None:
 
 async def test_a_command_that_nobody_applied_counts_from_behind_what_is_decided() -> None:
     """Events learned again after a crash have decisions out already: the pause comes after them."""
-    sink = Sink()
-    shard = open_shard(sink, MemoryStore(), decided_below=3)
-
-    async def effect(offset: int) -> int:
-        return offset
-
-    await shard.apply("pause", 1, effect)
+    shard = open_shard(sink := Sink(), MemoryStore(), decided_below=3)
+    await shard.apply("pause", 1, as_logged)
     await shard.process(chunk(*(event(n) for n in range(6))))
     updates = [decode_decision(value).updates for value in sink.of(DECISIONS)]
     assert updates == [0, 1, 2, 3, 3, 3]
