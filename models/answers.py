@@ -15,7 +15,7 @@ from headrace.models.keyed import Keyed
 from headrace.models.policies import Choice, Setting
 from headrace.models.portrait import portrait
 from headrace.models.recommend.ranked import NOBODY, Ranked
-from headrace.models.slots import Slot, pack
+from headrace.models.slots import Slot
 from headrace.views import Answer, KeyView, Question, ScoredItem, Standing
 
 
@@ -60,7 +60,7 @@ def key_view(engine: Keyed | Ranked, key: str, at: ReadAt) -> KeyView:
     if slot is None or slot.last_seen < 0:
         text = f"no event of key {key!r} has been accepted, or none for very long"
         raise NotFoundError("unknown_key", text)
-    row = pack(slot)
+    row = engine.slots.pack(slot)
     updates = slot.updates
     if isinstance(engine, Ranked):
         row += engine.model.row(key) or b""
@@ -68,7 +68,7 @@ def key_view(engine: Keyed | Ranked, key: str, at: ReadAt) -> KeyView:
     else:
         model_slot = engine.slots.shared or slot
         updates = model_slot.updates
-        shown = portrait(model_slot.model)
+        shown = portrait(codec.decode(engine.form.encode(model_slot.model)))
     return KeyView(
         standing=at.standing(cold=updates == 0, updates=updates),
         key=key,
@@ -103,7 +103,7 @@ def _ranking(engine: Ranked, question: Question, at: ReadAt) -> Answer:
 def _forecast(engine: Keyed, question: Question, x: dict[str, Any], at: ReadAt) -> Answer:
     slot = engine.slots.peek(question.key, at.log_time)
     model_slot = engine.slots.shared or slot
-    model = engine.blank(question.key) if model_slot is None else model_slot.model
+    model = engine.form.new(question.key) if model_slot is None else model_slot.model
     forecast = engine.forecast(model, x)
     choice = _choose(engine, (model_slot, slot, model), x, (forecast, question, at))
     shares = forecast.probabilities or {}

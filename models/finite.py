@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 import msgspec
 import numpy as np
 
-from headrace.models import codec
 from headrace.models.codec.tags import ARRAY
 
 EXTREME = 1e6  # a score or a label beyond it calls for the cheap question
@@ -35,18 +34,19 @@ class Census(NamedTuple):
         return after.nans <= self.nans and after.infinities <= self.infinities
 
 
-def census(model: Any) -> Census:
-    """Look through all of a model's state.
+def census(data: bytes) -> Census:
+    """Look through all of a model's state, in its encoded form.
 
     >>> from river import stats
+    >>> from headrace.models import codec
     >>> smallest = stats.Min()
-    >>> census(smallest)
+    >>> census(codec.encode(smallest))
     Census(nans=0, infinities=1)
     >>> smallest.update(float("nan"))
-    >>> census([smallest, 1.0, np.array([1.0, np.inf])])
+    >>> census(codec.encode([smallest, 1.0, np.array([1.0, np.inf])]))
     Census(nans=0, infinities=2)
     """
-    _, _, value, deferred = msgspec.msgpack.decode(codec.encode(model))
+    _, _, value, deferred = msgspec.msgpack.decode(data)
     nans = infinities = 0
     todo: list[Any] = [value, deferred]
     while todo:

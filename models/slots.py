@@ -10,12 +10,11 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from hashlib import sha256
 from sys import getsizeof
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
 from headrace.errors import CorruptStateError
-from headrace.models import codec
 from headrace.models.baselines import Baseline
 from headrace.models.labels import Parked
 from headrace.models.row_reading import RowReading
@@ -65,6 +64,29 @@ _ENCODER = msgspec.msgpack.Encoder()
 _DECODER = msgspec.msgpack.Decoder(_Row)
 _HEAD = msgspec.msgpack.Decoder(_Head)
 _LAYOUT = 1
+
+
+class ModelForm(Protocol):
+    """Makes models and turns them into bytes and back; see `headrace.models.forms`."""
+
+    def new(self, key: str) -> Any: ...
+
+    def encode(self, model: Any) -> bytes: ...
+
+    def decode(self, data: bytes) -> Any: ...
+
+
+class NoModel:
+    """The form of slots whose keys have no model of their own."""
+
+    def new(self, key: str) -> None:
+        return None
+
+    def encode(self, model: None) -> bytes:
+        return b""
+
+    def decode(self, data: bytes) -> None:
+        return None
 
 
 class SlotLimits(NamedTuple):
@@ -125,22 +147,21 @@ class Slots:
     With `shared`, one model serves all keys: it is the slot `shared`, and the keys' own slots
     have none.
 
-    >>> from river import stats
     >>> from headrace.models.memory_rows import MemoryRows
-    >>> slots = Slots(MemoryRows(), lambda key: stats.Mean(), SlotLimits(10, 1000, shared=False))
+    >>> slots = Slots(MemoryRows(), NoModel(), SlotLimits(10, 1000, shared=False))
     >>> slots.expires = True  # log time is settled
     >>> slot = slots.touch("ada", 5)
-    >>> slot.model.update(4.0)
     >>> slot.last_seen = 5
+    >>> slot.baseline.learn_number(4.0)
     >>> slots.mark(slot)
     >>> (row, data), = slots.changed()
-    >>> row, unpack("ada", data).model.get(), slots.peek("ada", 2000)
+    >>> row, slots.unpack("ada", data).baseline.mean, slots.peek("ada", 2000)
     (b'k/ada', 4.0, None)
     """
 
-    def __init__(self, rows: Rows, make: Callable[[str], Any], limits: SlotLimits) -> None:
+    def __init__(self, rows: Rows, form: ModelForm, limits: SlotLimits) -> None:
         self._rows = rows
-        self._make = make
+        self._new, self._encode, self._decode = form.new, form.encode, form.decode
         self._hot_max = limits.hot_max
         self._idle_ms = limits.idle_ms
         self._hot: OrderedDict[str, Slot] = OrderedDict()
@@ -150,7 +171,7 @@ class Slots:
         self.shared: Slot | None = None
         if limits.shared:
             durable = rows.get(SHARED_ROW)
-            self.shared = unpack("", durable) if durable else Slot("", make(""))
+            self.shared = self.unpack("", durable) if durable else Slot("", self._new(""))
 
     @property
     def hot(self) -> int:
@@ -176,7 +197,7 @@ class Slots:
                 slot = None
             self._make_room()
         if slot is None:
-            slot = Slot(key, None if self.shared is not None else self._make(key))
+            slot = Slot(key, None if self.shared is not None else self._new(key))
         self._hot[key] = slot
         return slot
 
@@ -204,9 +225,9 @@ class Slots:
     def changed(self) -> Iterator[tuple[bytes, bytes | None]]:
         """The rows of what changed since the last `flushed`, encoded one by one."""
         if self.shared is not None and self.shared.dirty:
-            yield SHARED_ROW, pack(self.shared)
+            yield SHARED_ROW, self.pack(self.shared)
         for key, slot in self._dirty.items():
-            yield KEY_ROW + key.encode(), pack(slot)
+            yield KEY_ROW + key.encode(), self.pack(slot)
 
     def flushed(self) -> None:
         """Those rows are durable: forget the journals, and cool down the longest unused keys."""
@@ -225,20 +246,57 @@ class Slots:
         done again more than once.
         """
         if slot.base is not None:
-            model = codec.decode(slot.base)
+            model = self._decode(slot.base)
         elif slot.fresh:
-            model = self._make(slot.key)
+            model = self._new(slot.key)
         else:
             name = SHARED_ROW if slot is self.shared else KEY_ROW + slot.key.encode()
             durable = self._rows.get(name)
             assert durable is not None
             with RowReading():
-                model = codec.decode(_open(slot.key, durable).model)
+                model = self._decode(_open(slot.key, durable).model)
         for operation in slot.journal:
             replay(model, operation)
         if slot.journal:
-            slot.begin_at(codec.encode(model))
+            slot.begin_at(self._encode(model))
         slot.model = model
+
+    def record(self, slot: Slot, operations: Iterable[Operation]) -> None:
+        """Put learn operations into the journal; a long journal becomes a new starting point."""
+        for operation in operations:
+            slot.journal.append(operation)
+            slot.journal_bytes += _size(operation)
+        if len(slot.journal) >= JOURNAL_MAX or slot.journal_bytes >= JOURNAL_BYTES_MAX:
+            slot.begin_at(self._encode(slot.model))
+
+    def pack(self, slot: Slot) -> bytes:
+        """The slot's row: canonical bytes with their SHA-256 before them."""
+        body = _ENCODER.encode(
+            _Row(
+                _LAYOUT,
+                slot.last_seen,
+                slot.last_learned,
+                slot.updates,
+                slot.full,
+                slot.baseline,
+                slot.waiting,
+                b"" if slot.model is None else self._encode(slot.model),
+            )
+        )
+        return sha256(body).digest() + body
+
+    def unpack(self, key: str, data: bytes) -> Slot:
+        """The slot of a row. Raises CorruptStateError for bytes that are not what was written."""
+        row = _open(key, data)
+        slot = Slot(key, self._decode(row.model) if row.model else None)
+        slot.last_seen = row.last_seen
+        slot.last_learned = row.last_learned
+        slot.updates = row.updates
+        slot.full = row.full
+        slot.baseline = row.baseline
+        slot.waiting = row.waiting
+        slot.fresh = False
+        return slot
 
     def sweep(self, rows: Iterable[tuple[bytes, bytes]], now: int) -> list[bytes]:
         """Those of the durable rows that are idle too long and that no later event brought back."""
@@ -270,7 +328,7 @@ class Slots:
         if data is None:
             return None
         with RowReading():
-            return unpack(key, data)
+            return self.unpack(key, data)
 
     def _make_room(self) -> None:
         # Only one slot comes in at a time, so one going out keeps the bound. The longest unused is
@@ -279,15 +337,6 @@ class Slots:
             key, slot = next(iter(self._hot.items()))
             if not slot.dirty:
                 del self._hot[key]
-
-
-def record(slot: Slot, operations: Iterable[Operation]) -> None:
-    """Put learn operations into the journal; a long journal becomes a new starting point."""
-    for operation in operations:
-        slot.journal.append(operation)
-        slot.journal_bytes += _size(operation)
-    if len(slot.journal) >= JOURNAL_MAX or slot.journal_bytes >= JOURNAL_BYTES_MAX:
-        slot.begin_at(codec.encode(slot.model))
 
 
 def _size(operation: Operation) -> int:
@@ -302,37 +351,6 @@ def _settle(slot: Slot) -> None:
     slot.dirty = False
     slot.fresh = False
     slot.begin_at(None)
-
-
-def pack(slot: Slot) -> bytes:
-    """The slot's row: canonical bytes with their SHA-256 before them."""
-    body = _ENCODER.encode(
-        _Row(
-            _LAYOUT,
-            slot.last_seen,
-            slot.last_learned,
-            slot.updates,
-            slot.full,
-            slot.baseline,
-            slot.waiting,
-            b"" if slot.model is None else codec.encode(slot.model),
-        )
-    )
-    return sha256(body).digest() + body
-
-
-def unpack(key: str, data: bytes) -> Slot:
-    """The slot of a row. Raises CorruptStateError for bytes that are not what was written."""
-    row = _open(key, data)
-    slot = Slot(key, codec.decode(row.model) if row.model else None)
-    slot.last_seen = row.last_seen
-    slot.last_learned = row.last_learned
-    slot.updates = row.updates
-    slot.full = row.full
-    slot.baseline = row.baseline
-    slot.waiting = row.waiting
-    slot.fresh = False
-    return slot
 
 
 def _open(key: str, data: bytes) -> _Row:

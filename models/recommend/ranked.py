@@ -17,7 +17,7 @@ from headrace.models.keyed import Counters
 from headrace.models.metrics import Guess, Prequential, families
 from headrace.models.policies import Choice
 from headrace.models.recommend.row_model import RowModel, row_model
-from headrace.models.slots import KEY_ROW, Slot, SlotLimits, Slots
+from headrace.models.slots import KEY_ROW, NoModel, Slot, SlotLimits, Slots
 from headrace.models.spec import Recommend, Spec
 from headrace.ports import Rows
 from headrace.views import ScoredItem
@@ -36,7 +36,7 @@ class Ranked:
         self.model = _in_rows(spec)
         self.model.load(rows)
         limits = SlotLimits(spec.state.hot_keys_max, spec.state.idle_ttl_ms, shared=False)
-        self.slots = Slots(rows, lambda key: None, limits)
+        self.slots = Slots(rows, NoModel(), limits)
         self.policy = spec.decide if isinstance(spec.decide, Recommend) else None
         # Ratings are predicted where somebody looks at them: the policy or a metric.
         self._rates = self.policy is None or any(
