@@ -38,14 +38,17 @@ test-kafka: .venv/.dev ## what needs a broker, once more on Apache Kafka (no Jav
 	$(V)/python -m pytest --broker local tests/service tests/pipelines
 
 quality: .venv/.dev ## the quality gates, through the whole service
-	$(V)/python benchmarks/quality.py
+	$(V)/python -m benchmarks.quality
+
+bench: .venv/.dev ## how quick it is, beside River alone, with what must be reached
+	$(V)/python -m benchmarks.bench
 
 lint: .venv/.dev ## style, format and who may import whom
 	$(V)/ruff check .
 	$(V)/ruff format --check .
 	$(V)/lint-imports --no-cache
 
-types: .venv/.dev ## mypy --strict over rooms and tests
+types: .venv/.dev # a step of `make test`: mypy --strict over rooms and tests
 	$(V)/mypy -p headrace -p tests
 	$(V)/mypy benchmarks
 
@@ -83,4 +86,4 @@ endif
 	$(INSTALL) --no-deps --no-build-isolation --editable .
 	@touch .venv/.demo $@
 
-.PHONY: help setup demo up test test-kafka quality lint types regen clean
+.PHONY: help setup demo up test test-kafka quality bench lint types regen clean

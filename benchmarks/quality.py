@@ -2,8 +2,8 @@
 
 Each figure is taken from log → agent → state → decision on the embedded broker, and held against a
 gate. One table for people, flat JSON in `benchmarks/out/quality.json`; the exit code is 1 if a gate
-is missed. `benchmarks/quality.py heaters` runs that part alone and writes no JSON. docs/quality.md
-says what the figures mean.
+is missed. `python -m benchmarks.quality heaters` runs that part alone and writes no JSON.
+docs/quality.md says what the figures mean.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
+from benchmarks.gates import Gate, table, write
 from rich.console import Console
-from rich.table import Table
 from river import datasets, linear_model, metrics, optim, preprocessing, tree
 
 from headrace.clock import SystemClock
@@ -41,30 +41,10 @@ from headrace.serving.client import AsyncClient
 from headrace.views import AgentView, MetricView
 
 CACHE = Path(__file__).parent.parent / ".cache" / "movielens"
-OUT = Path(__file__).parent / "out" / "quality.json"
 KEY = "all"  # the one key of River's data sets
 START_MS = 1_700_000_000_000
 FIVE_STARS = "five-stars"  # topic of the ratings with five stars alone
 TOP = 10
-
-
-class Gate(NamedTuple):
-    """One figure and what it must be."""
-
-    name: str
-    value: float
-    relation: str  # "=", "<=" or ">="
-    bound: float
-    beside: str = ""
-    also: tuple[tuple[str, float], ...] = ()  # figures beside it, by name, for the JSON
-
-    @property
-    def met(self) -> bool:
-        """Never for a value that is not finite."""
-        if self.relation == "=":
-            return abs(self.value - self.bound) < 5e-7  # equal to six decimals
-        assert self.relation in ("<=", ">=")
-        return self.value <= self.bound if self.relation == "<=" else self.value >= self.bound
 
 
 class Place(NamedTuple):
@@ -349,46 +329,22 @@ async def measure(console: Console, parts: Sequence[str]) -> list[Gate]:
     return gates
 
 
-def table(gates: Sequence[Gate]) -> Table:
-    """What people read."""
-    shown = Table(title="quality, through the whole service", box=None, pad_edge=False)
-    for name, justify in (("figure", "left"), ("value", "right"), ("must be", "right")):
-        shown.add_column(name, justify=justify, no_wrap=True)  # type: ignore[arg-type]
-    shown.add_column("", no_wrap=True)
-    shown.add_column("beside it")
-    for gate in gates:
-        verdict = "[green]met[/]" if gate.met else "[bold red]MISSED[/]"
-        bound = f"{gate.relation} {gate.bound:.8g}"
-        shown.add_row(gate.name, f"{gate.value:.8g}", bound, verdict, gate.beside)
-    return shown
-
-
-def flat(gates: Sequence[Gate]) -> dict[str, float]:
-    """Name → figure; those beside a gate's own as `<gate>.<name>`."""
-    found: dict[str, float] = {}
-    for gate in gates:
-        found[gate.name] = gate.value
-        found.update({f"{gate.name}.{name}": value for name, value in gate.also})
-    return found
-
-
 def main(arguments: Sequence[str]) -> int:
     """0: all gates are met; 1: one was missed; 2: it was not started as it must be."""
     parts = list(arguments) or list(PARTS)
     if hash_seed() != "0" or not set(parts) <= set(PARTS):
         print(
-            f"PYTHONHASHSEED=0 benchmarks/quality.py [{' | '.join(PARTS)}] …: without names, all",
+            f"PYTHONHASHSEED=0 python -m benchmarks.quality [{' | '.join(PARTS)}] …: "
+            "without names, all",
             file=sys.stderr,
         )
         return 2
     console = Console()
     gates = asyncio.run(measure(console, parts))
-    console.print(table(gates))
+    console.print(table(gates, "quality, through the whole service"))
     missed = sum(not gate.met for gate in gates)
     if not arguments:
-        OUT.parent.mkdir(parents=True, exist_ok=True)
-        OUT.write_bytes(msgspec.json.format(msgspec.json.encode(flat(gates))) + b"\n")
-        console.print(f"figures in {OUT.relative_to(OUT.parents[2])}", highlight=False)
+        console.print(f"figures in {write(gates, 'quality.json')}", highlight=False)
     console.print(f"{len(gates) - missed} passed, {missed} failed", highlight=False)
     return 1 if missed else 0
 

@@ -1,24 +1,18 @@
-"""The gates themselves: what meets them, what misses them, and how they are reported."""
+"""What `make quality` measures with: River alone, the specs, and the baseline of films."""
 
 from __future__ import annotations
-
-import math
 
 import pytest
 from benchmarks.quality import (
     BENCHES,
     Bench,
-    Gate,
     bare_loop,
     events_of,
     five_star_spec,
-    flat,
     main,
     popular_hits,
     spec_of,
-    table,
 )
-from rich.console import Console
 
 from headrace.demo.movielens import Rating
 from headrace.models.guard import Guard, Refusal
@@ -34,28 +28,6 @@ class Sent:
     def __init__(self, key: bytes, value: bytes) -> None:
         self.key = key
         self.value = value
-
-
-@pytest.mark.parametrize(
-    ("value", "relation", "bound", "met"),
-    [
-        (0.8872004, "=", 0.8872, True),
-        (0.8872006, "=", 0.8872, False),
-        (1.0, "<=", 1.0, True),
-        (1.0001, "<=", 1.0, False),
-        (0.155, ">=", 0.155, True),
-        (0.1549, ">=", 0.155, False),
-    ],
-)
-def test_a_gate_is_met_at_its_bound(value: float, relation: str, bound: float, met: bool) -> None:
-    """Bounds belong to what is allowed; equal means to six decimals."""
-    assert Gate("x", value, relation, bound).met is met
-
-
-@pytest.mark.parametrize("relation", ["=", "<=", ">="])
-def test_what_is_not_a_number_meets_no_gate(relation: str) -> None:
-    """A figure that could not be taken is a gate that is missed."""
-    assert not Gate("x", math.nan, relation, 1.0).met
 
 
 @pytest.mark.parametrize("bench", BENCHES, ids=lambda bench: bench.name)
@@ -95,22 +67,6 @@ def test_popularity_counts_what_is_known_before_and_not_seen() -> None:
     last = [Rating("a", "pi", 3.0, 5), Rating("c", "pi", 3.0, 6)]
     assert popular_hits([*many, *last])[-2:] == [False, False]
     assert popular_hits([*many[:9], *last])[-1] is True
-
-
-def test_the_report_names_what_was_missed() -> None:
-    """People see MISSED beside the figure, machines get flat JSON with what stands beside it."""
-    gates = [
-        Gate("a.good", 0.5, "<=", 1.0, "other 2.0", (("other", 2.0),)),
-        Gate("a.bad", 0.5, ">=", 1.0),
-    ]
-    console = Console(width=100, record=True, quiet=True)
-    with console.capture() as captured:
-        console.quiet = False
-        console.print(table(gates))
-    good, bad = captured.get().splitlines()[-2:]
-    assert "met" in good
-    assert "MISSED" in bad
-    assert flat(gates) == {"a.good": 0.5, "a.good.other": 2.0, "a.bad": 0.5}
 
 
 def test_an_unknown_part_is_refused(capsys: pytest.CaptureFixture[str]) -> None:

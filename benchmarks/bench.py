@@ -1,0 +1,77 @@
+"""`make bench`: how quick Headrace is, beside River alone, in one run on the same events.
+
+One table for people, flat JSON in `benchmarks/out/bench.json`; the exit code is 1 if a gate is
+missed, and an aim that is not reached yet is only shown. `python -m benchmarks.bench end_to_end`
+runs that part alone and writes no JSON; `profile` is such a part too, and says where the time of
+one event goes. docs/performance.md says what the figures mean.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import tempfile
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+
+from benchmarks.endtoend import end_to_end, end_to_end_cold, end_to_end_kafka
+from benchmarks.gates import Gate, table, write
+from benchmarks.place import Place
+from benchmarks.profile import profile
+from rich.console import Console
+
+from headrace import logs
+from headrace.clock import SystemClock
+from headrace.config import hash_seed
+from headrace.errors import HeadraceError
+
+PARTS: dict[str, Callable[[Place], Awaitable[list[Gate]]]] = {
+    "end_to_end": end_to_end,
+    "end_to_end_kafka": end_to_end_kafka,
+    "end_to_end_cold": end_to_end_cold,
+    "profile": profile,
+}
+
+
+async def measure(console: Console, parts: Sequence[str]) -> list[Gate]:
+    """The gates of these parts, one part after the other. One that breaks is a missed gate."""
+    clock, gates = SystemClock(), list[Gate]()
+    with tempfile.TemporaryDirectory(prefix="headrace-bench-") as scratch:
+        place = Place(Path(scratch), console)
+        for part in parts:
+            since = clock.monotonic()
+            try:
+                with console.status(part):
+                    gates += await PARTS[part](place)
+            except HeadraceError as error:
+                gates.append(Gate(f"{part}.ran", 0, "=", 1, str(error)))
+            finally:
+                await place.clean()
+            console.print(f"{part}: {clock.monotonic() - since:.1f} s", highlight=False)
+    return gates
+
+
+def main(arguments: Sequence[str]) -> int:
+    """0: all gates are met; 1: one was missed; 2: it was not started as it must be."""
+    parts = list(arguments) or list(PARTS)
+    if hash_seed() != "0" or not set(parts) <= set(PARTS):
+        print(
+            f"PYTHONHASHSEED=0 python -m benchmarks.bench [{' | '.join(PARTS)}] …: "
+            "without names, all",
+            file=sys.stderr,
+        )
+        return 2
+    logs.setup(level="warning", style="plain")
+    console = Console()
+    gates = asyncio.run(measure(console, parts))
+    console.print(table(gates, "speed, beside River's bare loop", digits=4))
+    missed = sum(not gate.met for gate in gates)
+    if not arguments:
+        console.print(f"figures in {write(gates, 'bench.json')}", highlight=False)
+    asked = sum(bool(gate.relation) for gate in gates)
+    console.print(f"{asked - missed} passed, {missed} failed", highlight=False)
+    return 1 if missed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

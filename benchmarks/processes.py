@@ -1,0 +1,104 @@
+"""Processes that are measured: each a fresh Python of its own, tied to one core.
+
+What is measured has the first core to itself; broker, load and the process that watches share the
+last one. A child says what it has to say in lines of JSON on its standard output and ends when its
+standard input does, so none outlives us.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import AsyncIterator, Awaitable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from headrace.config import worker_environment
+from headrace.errors import StateError
+
+ROOT = Path(__file__).parent.parent
+ANSWER_WAIT_S = 180.0
+"""How long a child may take for one line."""
+END_WAIT_S = 20.0
+
+
+def cores() -> tuple[int, int]:
+    """The core of what is measured, and the one for everything else; the same if there is one."""
+    allowed = sorted(os.sched_getaffinity(0))
+    return allowed[0], allowed[-1]
+
+
+def tie(core: int) -> None:
+    """Keep this process, and the children that it starts, on one core."""
+    os.sched_setaffinity(0, {core})
+
+
+class Child:
+    """A module of this directory that runs as a process; made by `child`."""
+
+    def __init__(self, name: str, process: asyncio.subprocess.Process) -> None:
+        self._name = name
+        self._process = process
+
+    async def says(self) -> dict[str, Any]:
+        """Its next line. Raises StateError if it ends, or says nothing for too long."""
+        assert self._process.stdout is not None
+        try:
+            async with asyncio.timeout(ANSWER_WAIT_S):
+                line = await self._process.stdout.readline()
+        except TimeoutError:
+            raise StateError(f"{self._name} said nothing for {ANSWER_WAIT_S:g} s") from None
+        if not line:
+            raise StateError(f"{self._name} has ended: exit code {await self._process.wait()}")
+        return msgspec.json.decode(line, type=dict[str, Any])
+
+    async def asked(self, request: Any) -> dict[str, Any]:
+        """Its answer to a line of ours."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(msgspec.json.encode(request) + b"\n")
+        await self._process.stdin.drain()
+        return await self.says()
+
+    async def end(self) -> None:
+        """Let it end by itself; kill it, by its own id, if it does not."""
+        if self._process.stdin is not None:
+            self._process.stdin.close()
+        waiting = asyncio.ensure_future(self._process.wait())
+        if not await _within(waiting, END_WAIT_S):
+            self._process.kill()
+            await waiting
+
+
+@asynccontextmanager
+async def child(module: str, order: msgspec.Struct, core: int) -> AsyncIterator[Child]:
+    """Run `benchmarks.<module>` on a core, with `order` as its one argument."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        *("-m", "benchmarks.tied", str(core), f"benchmarks.{module}"),
+        msgspec.json.encode(order).decode(),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        env=worker_environment(),
+        cwd=ROOT,
+        limit=1 << 24,
+    )
+    running = Child(module, process)
+    try:
+        yield running
+    finally:
+        await running.end()
+
+
+def say(line: Any) -> None:
+    """What a child tells the process that started it."""
+    sys.stdout.write(msgspec.json.encode(line).decode() + "\n")
+    sys.stdout.flush()
+
+
+async def _within(work: Awaitable[Any], seconds: float) -> bool:
+    done, _ = await asyncio.wait({asyncio.ensure_future(work)}, timeout=seconds)
+    return bool(done)

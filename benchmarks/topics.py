@@ -1,0 +1,188 @@
+"""Events into topics beforehand, and decisions counted afterwards."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from typing import Any, NamedTuple
+
+import msgspec
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from benchmarks.workload import PARTITIONS, START_MS, Sent
+
+from headrace.errors import StateError
+from headrace.pipelines.broker import Broker
+from headrace.pipelines.live import partition_of
+from headrace.pipelines.topics import Topics
+
+BATCH_BYTES = 256 << 10
+BATCHES_AHEAD = 32
+"""Batches of events under way to the broker at a time."""
+READ_WAIT_S = 20.0
+"""How long decisions may be missing before they count as lost."""
+
+
+class Lent(msgspec.Struct):
+    """A broker that runs in another process, as the service sees its own."""
+
+    bootstrap: str
+    url: str
+    can_transactions: bool
+    can_start_at_timestamp: bool
+    durable: bool
+    own: bool = True
+
+    @classmethod
+    def of(cls, broker: Broker) -> Lent:
+        """The same broker, for another process."""
+        return cls(
+            bootstrap=broker.bootstrap,
+            url=broker.url,
+            can_transactions=broker.can_transactions,
+            can_start_at_timestamp=broker.can_start_at_timestamp,
+            durable=broker.durable,
+        )
+
+    async def start(self) -> None:
+        """Nothing: it runs."""
+
+    async def stop(self) -> None:
+        """Nothing: whoever started it ends it."""
+
+
+class Decided(NamedTuple):
+    """What a decision topic holds."""
+
+    records: int
+    ids: int  # different ones among them
+
+
+class _Id(msgspec.Struct):
+    id: str
+
+
+async def make_topic(broker: Broker, topic: str, partitions: int = PARTITIONS) -> None:
+    """A topic that keeps everything."""
+    topics = Topics(broker)
+    await topics.start()
+    try:
+        await topics.ensure(topic, partitions=partitions, ours=False)
+    finally:
+        await topics.stop()
+
+
+async def append(broker: Broker, topic: str, events: Iterable[Sent], times: int = 1) -> None:
+    """Append events in their order, a millisecond apart, to the partitions of their keys.
+
+    `times`: so often, one after the other.
+    """
+    events = list(events)
+    async with _producer(broker) as producer:
+        sender = _Sender(producer, topic)
+        for number in range(times * len(events)):
+            key, value = events[number % len(events)]
+            await sender.append(key, value, START_MS + number)
+        await sender.finish()
+
+
+class _Sender:
+    """Fills a batch for each partition; hands over the full ones."""
+
+    def __init__(self, producer: Any, topic: str) -> None:
+        self._producer = producer
+        self._topic = topic
+        self._batches = [producer.create_batch() for _ in range(PARTITIONS)]
+        self._partitions: dict[bytes, int] = {}
+        self._waiting: deque[asyncio.Future[object]] = deque()
+
+    async def append(self, key: bytes, value: bytes, timestamp: int) -> None:
+        partition = self._partitions.get(key)
+        if partition is None:
+            partition = self._partitions[key] = partition_of(key.decode(), PARTITIONS)
+        batch = self._batches[partition]
+        if batch.append(key=key, value=value, timestamp=timestamp) is None:
+            await self._send(partition)
+            batch = self._batches[partition] = self._producer.create_batch()
+            batch.append(key=key, value=value, timestamp=timestamp)
+
+    async def finish(self) -> None:
+        for partition in range(PARTITIONS):
+            if self._batches[partition].record_count():
+                await self._send(partition)
+        await asyncio.gather(*self._waiting)
+
+    async def _send(self, partition: int) -> None:
+        batch = self._batches[partition]
+        batch.close()
+        sending = self._producer.send_batch(batch, self._topic, partition=partition)
+        self._waiting.append(await sending)
+        if len(self._waiting) > BATCHES_AHEAD:
+            await self._waiting.popleft()
+
+
+async def decided(broker: Broker, topic: str, expected: int) -> Decided:
+    """Read the agent's decisions until there are as many as expected and no more come.
+
+    Raises StateError if they stay away.
+    """
+    decode = msgspec.json.Decoder(_Id).decode
+    records, ids = 0, set[str]()
+    async with _consumer(broker, topic) as consumer:
+        patience = Patience(READ_WAIT_S)
+        while True:
+            fetched = await consumer.getmany(timeout_ms=300)
+            if not fetched and records >= expected:
+                return Decided(records, len(ids))
+            for batch in fetched.values():
+                records += len(batch)
+                ids.update(decode(record.value).id for record in batch)
+            if patience.is_over(records):
+                raise StateError(f"{topic} holds {records:,} decisions of {expected:,}")
+
+
+class Patience:
+    """Runs out when a count has not risen for so long."""
+
+    def __init__(self, seconds: float) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._seconds = seconds
+        self._most = -1
+        self._since = self._loop.time()
+
+    def is_over(self, count: int) -> bool:
+        if count > self._most:
+            self._most, self._since = count, self._loop.time()
+        return self._loop.time() - self._since > self._seconds
+
+
+@asynccontextmanager
+async def _producer(broker: Broker) -> AsyncIterator[Any]:
+    producer = AIOKafkaProducer(
+        bootstrap_servers=broker.bootstrap,
+        acks="all",
+        max_batch_size=BATCH_BYTES,
+        max_request_size=4 << 20,
+    )
+    await producer.start()
+    try:
+        yield producer
+    finally:
+        await producer.stop()
+
+
+@asynccontextmanager
+async def _consumer(broker: Broker, topic: str) -> AsyncIterator[Any]:
+    consumer = AIOKafkaConsumer(
+        bootstrap_servers=broker.bootstrap,
+        enable_auto_commit=False,
+        auto_offset_reset="earliest",
+        fetch_max_wait_ms=50,
+    )
+    await consumer.start()
+    try:
+        consumer.assign([TopicPartition(topic, number) for number in range(PARTITIONS)])
+        yield consumer
+    finally:
+        await consumer.stop()
