@@ -81,15 +81,13 @@ class ScoreWindow:
         self._scores = array("d", bytes(8 * WINDOW))
         self._base = array("d", bytes(8 * WINDOW))
         self._dirty: set[int] = set()
+        self._fresh: list[tuple[bool, float, float]] = []  # not in the ring yet
 
     def add(self, truth: bool, score: float, baseline: float) -> None:
         """Take in one event's outcome; the oldest leaves a full window."""
-        slot = self.count % WINDOW
-        self.count += 1
-        self._truth[slot] = truth
-        self._scores[slot] = score
-        self._base[slot] = baseline
-        self._dirty.add(slot // SEGMENT)
+        self._fresh.append((truth, score, baseline))
+        if len(self._fresh) == SEGMENT:
+            self._settle()
 
     def value(self, name: str) -> float:
         """ROCAUC or AveragePrecision of the scores in the window."""
@@ -101,6 +99,7 @@ class ScoreWindow:
 
     def changed(self) -> Iterator[tuple[bytes, bytes]]:
         """The rows that changed since the last `flushed`."""
+        self._settle()
         if not self._dirty:
             return
         yield ROW + b"head", msgspec.msgpack.encode(_Header(self.count))
@@ -127,7 +126,21 @@ class ScoreWindow:
             self._scores[part] = array("d", data[SEGMENT : 9 * SEGMENT])
             self._base[part] = array("d", data[9 * SEGMENT :])
 
+    def _settle(self) -> None:
+        while self._fresh:
+            first = self.count % WINDOW
+            part = self._fresh[: WINDOW - first]  # up to the ring's end
+            del self._fresh[: len(part)]
+            truth, scores, base = zip(*part, strict=True)
+            slots = slice(first, first + len(part))
+            self._truth[slots] = bytes(truth)
+            self._scores[slots] = array("d", scores)
+            self._base[slots] = array("d", base)
+            self._dirty.update(range(first // SEGMENT, (slots.stop - 1) // SEGMENT + 1))
+            self.count += len(part)
+
     def _measure(self, name: str, scores: array[float]) -> float:
+        self._settle()
         filled = min(self.count, WINDOW)
         truth = np.frombuffer(self._truth, dtype=np.bool_)[:filled]
         values = np.frombuffer(scores, dtype=np.float64)[:filled]

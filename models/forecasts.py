@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from math import isfinite
-from typing import Any, NamedTuple
+from typing import Any
 
+import msgspec
 from river import base, compose
 
 from headrace.errors import EventError
@@ -19,7 +20,7 @@ from headrace.models import pure
 Features = dict[str, Any]
 
 
-class Forecast(NamedTuple):
+class Forecast(msgspec.Struct, frozen=True, gc=False):
     """A model's word on one event. All None: it cannot say yet."""
 
     label: Any = None

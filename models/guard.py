@@ -107,7 +107,11 @@ class Guard:
         self._assembly = Assembly(spec.features)
         self._end = 1 + len(spec.features)  # of the key and the features
         self._label = wants["label"].kind if "label" in wants else None
-        self._others = tuple(wants)[self._end + ("label" in wants) :]
+        time_at = self._end + ("label" in wants)
+        self._time = wants.get("time")
+        self._time_at = time_at
+        others = tuple(wants)[time_at + ("time" in wants) :]
+        self._others = tuple((role, len(wants) - len(others) + i) for i, role in enumerate(others))
 
     def admit(self, record: Record) -> Event | Refusal:
         """The event, or why there is none. Never raises, whatever the bytes."""
@@ -137,6 +141,8 @@ class Guard:
                 else:
                     event.y = y
                     event.extreme = extreme or not -EXTREME <= y <= EXTREME
+            if self._time is not None:
+                event.time_ms = milliseconds(self._time, values[self._time_at])
             if self._others:
                 self._add_others(event, values)
         except EventError as error:
@@ -170,15 +176,9 @@ class Guard:
         return self._assembly.assemble(tuple(values))[0]
 
     def _add_others(self, event: Event, values: tuple[Any, ...]) -> None:
-        for role, want, value in zip(
-            self._others,
-            self._wants[-len(self._others) :],
-            values[-len(self._others) :],
-            strict=True,
-        ):
-            if role == "time":
-                event.time_ms = milliseconds(want, value)
-            elif role == "item":
+        for role, index in self._others:
+            value = values[index]
+            if role == "item":
                 event.item = str(value)
             elif role == "setpoint":
                 event.setpoint = value

@@ -252,9 +252,11 @@ class Keyed:
 
     def _guess(self, slot: Slot, forecast: Forecast) -> Guess:
         baseline = slot.baseline
+        said, score, shares = forecast.label, forecast.score, forecast.probabilities
         if self._classes:
-            return Guess(*forecast, baseline.majority(), baseline.last)
-        return Guess(*forecast, baseline.mean, baseline.last if baseline.count else self._nothing)
+            return Guess(said, score, shares, baseline.majority(), baseline.last)
+        latest = baseline.last if baseline.count else self._nothing
+        return Guess(said, score, shares, baseline.mean, latest)
 
     def _setting(self, slot: Slot, event: Event, now: int, due: int) -> Setting:
         """`due`: how many parked events the model has learned just now."""

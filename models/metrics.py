@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import msgspec
 from river import metrics as river_metrics
@@ -24,6 +24,7 @@ from headrace.views import MetricView
 Family = Literal["label", "probability", "number", "curve", "hits"]
 CURVES = ("ROCAUC", "AveragePrecision")
 HITS = "HitRate"
+FRESH_MAX = 4_096  # kinds of events between two readings: many classes make many kinds
 ROW = b"s/metrics"
 
 
@@ -85,32 +86,51 @@ def works_with(name: str, kind: str) -> bool:
     return kind == "ranker" or (family == "number" and kind == "regressor")
 
 
-class _Tally:
-    """How often each (truth, guess) came: all that metrics of labels depend on, at one dict
-    access an event, however many metrics are read from it.
+Counts: TypeAlias = dict[tuple[Value, Value], int]
+"""How often each (truth, guess) came: all that metrics of labels depend on, however many metrics
+are read from it. In the order in which the pairs came first, as River sums in that order.
+"""
+
+
+class _Tallies:
+    """The counts of the model's guesses, the typical one's and the latest one's.
+
+    An event costs one dict access: the three are told apart only when somebody asks.
     """
 
     def __init__(self) -> None:
-        self.counts: dict[tuple[Value, Value], int] = {}
+        self._told: tuple[Counts, Counts, Counts] = ({}, {}, {})
+        self._fresh: dict[tuple[Value, Value | None, Value | None, Value | None], int] = {}
 
-    def add(self, truth: Value, guess: Value | None) -> None:
-        if guess is not None:
-            pair = (truth, guess)
-            self.counts[pair] = self.counts.get(pair, 0) + 1
+    def add(
+        self, truth: Value, model: Value | None, typical: Value | None, latest: Value | None
+    ) -> None:
+        event = (truth, model, typical, latest)
+        fresh = self._fresh
+        fresh[event] = fresh.get(event, 0) + 1
+        if len(fresh) > FRESH_MAX:
+            self.counts()
 
-    def read(self, name: str) -> float:
-        metric = getattr(river_metrics, name)()
-        for (truth, guess), count in self.counts.items():
-            metric.update(truth, guess, w=float(count))
-        # A weighted update counts as one sample, but each of these was one.
-        metric.cm.n_samples = sum(self.counts.values())
-        return float(metric.get())
+    def counts(self) -> tuple[Counts, Counts, Counts]:
+        for (truth, *guesses), count in self._fresh.items():
+            for counts, guess in zip(self._told, guesses, strict=True):
+                if guess is not None:
+                    counts[truth, guess] = counts.get((truth, guess), 0) + count
+        self._fresh.clear()
+        return self._told
 
-    def dump(self) -> list[list[Value | int]]:
-        return [[*pair, count] for pair, count in self.counts.items()]
+    def load(self, tables: Iterable[list[list[Any]]]) -> None:
+        one, two, three = ({(t, guess): count for t, guess, count in rows} for rows in tables)
+        self._told = one, two, three
 
-    def load(self, rows: list[list[Any]]) -> None:
-        self.counts = {(truth, guess): count for truth, guess, count in rows}
+
+def _value(name: str, counts: Counts) -> float:
+    metric = getattr(river_metrics, name)()
+    for (truth, guess), count in counts.items():
+        metric.update(truth, guess, w=float(count))
+    # A weighted update counts as one sample, but each of these was one.
+    metric.cm.n_samples = sum(counts.values())
+    return float(metric.get())
 
 
 class Prequential:
@@ -132,7 +152,7 @@ class Prequential:
         self._dirty = False
         self._binary = kind in ("binary", "anomaly")
         self._has_tally = any(table[name] == "label" for name in names)
-        self._tallies = (_Tally(), _Tally(), _Tally())  # the model's, typical's, latest's
+        self._tallies = _Tallies()
         self._window = ScoreWindow() if any(table[name] == "curve" for name in names) else None
         # Three of each: one is told the model's guesses, the others the baselines'.
         self._rated = {
@@ -152,13 +172,10 @@ class Prequential:
         self.events += 1
         self._dirty = True
         if self._has_tally:
-            model, typical, latest = self._tallies
-            model.add(truth, guess.label)
             likely = guess.typical
             if self._binary and likely is not None:
                 likely = likely > 0.5  # type: ignore[operator]
-            typical.add(truth, likely)
-            latest.add(truth, guess.latest)
+            self._tallies.add(truth, guess.label, likely, guess.latest)
         if self._window is not None and guess.score is not None:
             self._window.add(bool(truth), guess.score, float(guess.typical or 0.0))
         if self._rated:
@@ -183,7 +200,9 @@ class Prequential:
             name: [{key: v for key, v in vars(m).items() if key != "cm"} for m in metrics]
             for name, metrics in self._rated.items()
         }
-        tallies = [tally.dump() for tally in self._tallies]
+        tallies = [
+            [[*pair, count] for pair, count in counts.items()] for counts in self._tallies.counts()
+        ]
         yield ROW, codec.encode([self.events, self._hits, tallies, rated])
         if self._window is not None:
             yield from self._window.changed()
@@ -200,8 +219,7 @@ class Prequential:
         if data is None:
             return
         self.events, self._hits, tallies, rated = codec.decode(data)
-        for tally, dumped in zip(self._tallies, tallies, strict=True):
-            tally.load(dumped)
+        self._tallies.load(tallies)
         for name, metrics in self._rated.items():
             for metric, state in zip(metrics, rated[name], strict=True):
                 vars(metric).update(state)
@@ -250,7 +268,7 @@ class Prequential:
             assert self._window is not None
             return [self._window.value(name), self._window.baseline(name)], ("share of true",), True
         if family == "label":
-            read = [tally.read(name) for tally in self._tallies]
+            read = [_value(name, counts) for counts in self._tallies.counts()]
             return read, ("majority class", "last value"), True
         rated = self._rated[name]
         usual = "running mean" if family == "number" else "share of true"

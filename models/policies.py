@@ -6,6 +6,8 @@ from collections.abc import Callable
 from math import nan
 from typing import Any, NamedTuple
 
+import msgspec
+
 from headrace.models.adjust import AdjustPolicy, Situation
 from headrace.models.decisions import VerdictPolicy
 from headrace.models.forecasts import Forecast
@@ -13,7 +15,7 @@ from headrace.models.spec import Adjust, Spec, Verdict
 from headrace.views import ScoredItem
 
 
-class Choice(NamedTuple):
+class Choice(msgspec.Struct, frozen=True, gc=False):
     """What the policy made of one event or question."""
 
     decision: str

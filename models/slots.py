@@ -265,7 +265,10 @@ class Slots:
         """Put learn operations into the journal; a long journal becomes a new starting point."""
         for operation in operations:
             slot.journal.append(operation)
-            slot.journal_bytes += _size(operation)
+            if operation.__class__ is Seen:  # by far the most
+                slot.journal_bytes += len(operation.value)
+            else:
+                slot.journal_bytes += _size(operation[0])
         if len(slot.journal) >= JOURNAL_MAX or slot.journal_bytes >= JOURNAL_BYTES_MAX:
             slot.begin_at(self._encode(slot.model))
 
@@ -339,11 +342,8 @@ class Slots:
                 del self._hot[key]
 
 
-def _size(operation: Operation) -> int:
-    """Bytes in memory; of features in a dictionary, those of the names and the values, too."""
-    if isinstance(operation, Seen):
-        return len(operation.value)
-    x = operation[0]
+def _size(x: dict[str, Any]) -> int:
+    """Bytes in memory: of the dictionary, the names and the values."""
     return getsizeof(x) + sum(map(getsizeof, x)) + sum(map(getsizeof, x.values()))
 
 

@@ -133,7 +133,8 @@ class LinearForm:
             scaled.append(one)
             total += weight * one
         slope = self._gradient(y, total + model.intercept) * 1.0
-        slope = float(max(min(slope, self._clip), -self._clip))
+        if not -self._clip <= slope <= self._clip:
+            slope = float(max(min(slope, self._clip), -self._clip))
         rate = self._rate(before)
         model.intercept -= self._intercept_rate(before) * slope
         model.weights = [
