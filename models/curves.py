@@ -81,12 +81,12 @@ class ScoreWindow:
         self._scores = array("d", bytes(8 * WINDOW))
         self._base = array("d", bytes(8 * WINDOW))
         self._dirty: set[int] = set()
-        self._fresh: list[tuple[bool, float, float]] = []  # not in the ring yet
+        self._fresh: list[float] = []  # truth, score, baseline, truth …: not in the ring yet
 
     def add(self, truth: bool, score: float, baseline: float) -> None:
         """Take in one event's outcome; the oldest leaves a full window."""
-        self._fresh.append((truth, score, baseline))
-        if len(self._fresh) == SEGMENT:
+        self._fresh += (truth, score, baseline)
+        if len(self._fresh) == 3 * SEGMENT:
             self._settle()
 
     def value(self, name: str) -> float:
@@ -129,15 +129,14 @@ class ScoreWindow:
     def _settle(self) -> None:
         while self._fresh:
             first = self.count % WINDOW
-            part = self._fresh[: WINDOW - first]  # up to the ring's end
+            part = self._fresh[: 3 * (WINDOW - first)]  # up to the ring's end
             del self._fresh[: len(part)]
-            truth, scores, base = zip(*part, strict=True)
-            slots = slice(first, first + len(part))
-            self._truth[slots] = bytes(truth)
-            self._scores[slots] = array("d", scores)
-            self._base[slots] = array("d", base)
+            slots = slice(first, first + len(part) // 3)
+            self._truth[slots] = bytes(map(bool, part[::3]))
+            self._scores[slots] = array("d", part[1::3])
+            self._base[slots] = array("d", part[2::3])
             self._dirty.update(range(first // SEGMENT, (slots.stop - 1) // SEGMENT + 1))
-            self.count += len(part)
+            self.count += len(part) // 3
 
     def _measure(self, name: str, scores: array[float]) -> float:
         self._settle()

@@ -265,7 +265,7 @@ class Slots:
         """Put learn operations into the journal; a long journal becomes a new starting point."""
         for operation in operations:
             slot.journal.append(operation)
-            if operation.__class__ is Seen:  # by far the most
+            if isinstance(operation, Seen):
                 slot.journal_bytes += len(operation.value)
             else:
                 slot.journal_bytes += _size(operation[0])
