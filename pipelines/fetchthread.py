@@ -11,6 +11,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import aiokafka
+import msgspec
+from aiokafka.consumer.fetcher import FetchResult
 from aiokafka.errors import KafkaError, NoOffsetForPartitionError, OffsetOutOfRangeError
 from aiokafka.structs import OffsetAndMetadata, TopicPartition
 from faust.transport.drivers import aiokafka as stock
@@ -34,6 +36,18 @@ class _Thread(WorkerThread):
     def __init__(self, service: Any, **options: Any) -> None:
         super().__init__(service, **options)
         self.daemon = True
+
+
+class FetchedRecord(msgspec.Struct, frozen=True, gc=False):
+    """What is used of a record: making one takes a third of the time of aiokafka's own.
+
+    aiokafka's come where records arrive while a poll waits; they have these attributes, too.
+    """
+
+    offset: int
+    timestamp: int
+    key: bytes | None
+    value: bytes | None
 
 
 class FetchThread(stock.AIOKafkaConsumerThread):
@@ -97,6 +111,9 @@ class FetchThread(stock.AIOKafkaConsumerThread):
         max_records: Any = None,
     ) -> Any:
         """One chunk per partition that has records, together at most `max_records` of them."""
+        for waiting in consumer._fetcher._records.values():
+            if isinstance(waiting, FetchResult) and waiting.has_more():
+                waiting._partition_records._consumer_record = _record
         try:
             fetched = await super()._fetch_records(
                 consumer, active_partitions, timeout=timeout, max_records=max_records
@@ -140,6 +157,10 @@ class FetchThread(stock.AIOKafkaConsumerThread):
             metadata_max_age_ms=conf.consumer_metadata_max_age_ms,
             connections_max_idle_ms=conf.consumer_connections_max_idle_ms,
         )
+
+
+def _record(_: TopicPartition, record: Any) -> FetchedRecord:
+    return FetchedRecord(record.offset, record.timestamp, record.key, record.value)
 
 
 def _out_of_range(consumer: Any, error: OffsetOutOfRangeError) -> dict[TP, Chunk]:

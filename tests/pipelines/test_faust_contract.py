@@ -16,7 +16,9 @@ import faust
 import pytest
 from aiokafka import AIOKafkaProducer
 from aiokafka.consumer.fetcher import Fetcher as AioFetcher
+from aiokafka.consumer.fetcher import PartitionRecords
 from aiokafka.consumer.subscription_state import TopicPartitionState
+from aiokafka.structs import ConsumerRecord
 from faust.app import App
 from faust.tables.recovery import Recovery
 from faust.transport.conductor import Conductor
@@ -27,6 +29,7 @@ from faust.types import TP
 from headrace.config import Config
 from headrace.pipelines.broker import Broker
 from headrace.pipelines.faustapp import FaustApp
+from headrace.pipelines.fetchthread import FetchedRecord
 from headrace.pipelines.order import PartitionOrder
 from headrace.pipelines.transport import ChunkConsumer
 from headrace.views import Partition
@@ -314,6 +317,7 @@ OVERRIDDEN = {
         "max_records",
     ),
     (stock.AIOKafkaConsumerThread, "call_thread"): ("self", "fun", "args", "kwargs"),
+    (PartitionRecords, "_consumer_record"): ("self", "tp", "record"),
     (Conductor, "_flag_changes"): ("self",),
     (App, "_create_directories"): ("self",),
     (App, "on_rebalance_end"): ("self",),
@@ -363,6 +367,19 @@ async def test_the_position_tells_where_the_next_chunk_begins() -> None:
     state.consumed_to(9)
     assert state.position == 9
     assert state.highwater is None
+
+
+async def test_records_are_made_as_they_are_used(broker: Broker, topics: Any) -> None:
+    """Records that wait to be polled are ours: offset, timestamp, key and value, no more."""
+    topic = name("lean")
+    await topics.ensure(topic, partitions=1, ours=False)
+    await produce(broker, topic, 0, range(4000))
+    reader = Reader(broker, name("group"), max_poll_records=100)
+    async with reading(reader, topic):
+        await reader.until(lambda: reader.read(topic) == 4000)
+    kinds = [{type(record) for record in chunk.records} for chunk in reader.chunks]
+    assert kinds.count({FetchedRecord}) > len(kinds) / 2
+    assert all(kind <= {FetchedRecord, ConsumerRecord} for kind in kinds)
 
 
 async def test_the_app_opens_nothing_to_the_outside() -> None:
