@@ -6,6 +6,7 @@ once log time has moved on by the spec's `after`: the value of a field then, or 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -53,7 +54,7 @@ class LaterLabels:
         self.change = label.change
         self.pending_max = pending_max
 
-    def due(self, waiting: list[Parked], now: int, value: Any) -> list[Due]:
+    def due(self, waiting: Sequence[Parked], now: int, value: Any) -> list[Due]:
         """Those whose time has come at log time `now`, oldest first, with their truth.
 
         They are the first of `waiting`, which `restamp` keeps sorted.
@@ -66,7 +67,7 @@ class LaterLabels:
             ready.append(Due(parked, value - parked.base if self.change else value))
         return ready
 
-    def restamp(self, waiting: list[Parked], now: int) -> list[Parked]:
+    def restamp(self, waiting: Sequence[Parked], now: int) -> Sequence[Parked]:
         """What waits, with no event parked later than those behind it, or than now.
 
         Log time may fall at the head of a log; an event that was parked before would wait for
@@ -80,7 +81,7 @@ class LaterLabels:
             stamped.append(msgspec.structs.replace(parked, since=now))
         return stamped[::-1]
 
-    def park(self, waiting: list[Parked], parked: Parked) -> tuple[list[Parked], int]:
+    def park(self, waiting: Sequence[Parked], parked: Parked) -> tuple[list[Parked], int]:
         """What waits now, and how many had to go so that it stays bounded (the oldest go)."""
         waiting = [*waiting, parked]
         lost = max(len(waiting) - self.pending_max, 0)

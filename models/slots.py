@@ -7,7 +7,7 @@ an event broke can be made again from its durable row and these operations.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from hashlib import sha256
 from sys import getsizeof
 from typing import Any, NamedTuple, Protocol
@@ -51,7 +51,7 @@ class _Row(msgspec.Struct, array_like=True):
     updates: int
     full: bool
     baseline: Baseline
-    waiting: list[Parked]
+    waiting: Sequence[Parked]
     model: bytes
 
 
@@ -97,46 +97,32 @@ class SlotLimits(NamedTuple):
     shared: bool
 
 
-class Slot:
-    """One key's live state. `model` is None where all keys share one."""
+class Slot(msgspec.Struct, gc=False):
+    """One key's live state. `model` is None where all keys share one.
 
-    __slots__ = (
-        "base",
-        "baseline",
-        "dirty",
-        "fresh",
-        "full",
-        "journal",
-        "journal_bytes",
-        "key",
-        "last_learned",
-        "last_seen",
-        "model",
-        "updates",
-        "waiting",
-    )
+    The garbage collector passes it over: nothing in it leads back to it.
+    """
 
-    def __init__(self, key: str, model: Any) -> None:
-        self.key = key
-        self.model = model
-        self.updates = 0  # how often the model has learned
-        self.last_seen = -1  # log time of the last accepted event; -1: none yet
-        self.last_learned = 0  # log time of the last update; 0: never
-        self.baseline = Baseline()
-        self.waiting: list[Parked] = []
-        self.full = False  # its row has outgrown the spec's bound: it learns no more
-        self.dirty = False
-        # Where a broken model starts again: `base` bytes if there are any, a new model if `fresh`,
-        # else the durable row; then the journal's operations.
-        self.base: bytes | None = None
-        self.fresh = True
-        self.journal: list[Operation] = []
-        self.journal_bytes = 0
+    key: str
+    model: Any
+    updates: int = 0  # how often the model has learned
+    last_seen: int = -1  # log time of the last accepted event; -1: none yet
+    last_learned: int = 0  # log time of the last update; 0: never
+    baseline: Baseline = msgspec.field(default_factory=Baseline)
+    waiting: Sequence[Parked] = ()
+    full: bool = False  # its row has outgrown the spec's bound: it learns no more
+    dirty: bool = False
+    # Where a broken model starts again: `base` bytes if there are any, a new model if `fresh`,
+    # else the durable row; then the journal's operations.
+    base: bytes | None = None
+    fresh: bool = True
+    journal: list[Operation] | None = None
+    journal_bytes: int = 0
 
     def begin_at(self, base: bytes | None) -> None:
         """Make `base` the starting point (None: the durable row); the journal begins anew."""
         self.base = base
-        self.journal.clear()
+        self.journal = None
         self.journal_bytes = 0
 
 
@@ -255,7 +241,7 @@ class Slots:
             assert durable is not None
             with RowReading():
                 model = self._decode(_open(slot.key, durable).model)
-        for operation in slot.journal:
+        for operation in slot.journal or ():
             replay(model, operation)
         if slot.journal:
             slot.begin_at(self._encode(model))
@@ -263,13 +249,16 @@ class Slots:
 
     def record(self, slot: Slot, operations: Iterable[Operation]) -> None:
         """Put learn operations into the journal; a long journal becomes a new starting point."""
+        journal = slot.journal
+        if journal is None:
+            journal = slot.journal = []
         for operation in operations:
-            slot.journal.append(operation)
+            journal.append(operation)
             if isinstance(operation, Seen):
                 slot.journal_bytes += len(operation.value)
             else:
                 slot.journal_bytes += _size(operation[0])
-        if len(slot.journal) >= JOURNAL_MAX or slot.journal_bytes >= JOURNAL_BYTES_MAX:
+        if len(journal) >= JOURNAL_MAX or slot.journal_bytes >= JOURNAL_BYTES_MAX:
             slot.begin_at(self._encode(slot.model))
 
     def pack(self, slot: Slot) -> bytes:
@@ -297,7 +286,7 @@ class Slots:
         slot.updates = row.updates
         slot.full = row.full
         slot.baseline = row.baseline
-        slot.waiting = row.waiting
+        slot.waiting = row.waiting or ()
         slot.fresh = False
         return slot
 

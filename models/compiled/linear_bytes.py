@@ -18,13 +18,13 @@ _unpack = msgspec.msgpack.Decoder().decode
 
 
 class Numbers(Protocol):
-    """What a linear model has learned; the lists have one entry per feature in declared order."""
+    """What a linear model has learned; the tuples have one entry per feature in declared order."""
 
     count: int
     intercept: float
-    means: list[float]
-    variances: list[float]
-    weights: list[float]
+    means: tuple[float, ...]
+    variances: tuple[float, ...]
+    weights: tuple[float, ...]
 
 
 class LinearBytes:
@@ -62,8 +62,8 @@ class LinearBytes:
             at = _places(_unpack(data))
             into.count = at.optimizer[at.iterations]
             into.intercept = at.linear[at.intercept]
-            into.means, into.variances = at.means[3::2], at.variances[3::2]
-            into.weights = list(at.vector[1].values())
+            into.means, into.variances = tuple(at.means[3::2]), tuple(at.variances[3::2])
+            into.weights = tuple(at.vector[1].values())
             same = self.written(into) == data
         except (msgspec.MsgspecError, LookupError, TypeError, ValueError, AttributeError) as error:
             raise codec.CodecError(f"not the bytes of a linear model: {error}") from error

@@ -202,6 +202,7 @@ def test_a_journal_of_large_events_begins_anew_before_its_bound() -> None:
     world.run(records(events))
     slot = world.learner._engine.slots.touch("k", 12)
     assert slot.base is not None
+    assert slot.journal is not None
     assert len(slot.journal) == 2
     assert 2 * len(padding) < slot.journal_bytes < JOURNAL_BYTES_MAX
     before = world.learner.describe("k", 12).digest
