@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 
-from benchmarks.processes import cores, tie
+from benchmarks.bare import Speed
+from benchmarks.processes import OTHER, tie
 from benchmarks.workload import Sent, events_for
 from rich.console import Console
 
@@ -17,13 +18,13 @@ from headrace.pipelines.localbroker import LocalBroker
 class Place:
     """Order of calls: made, any part, `clean` after each part.
 
-    `core` is that of what is measured; this process and the brokers run on the other one.
+    This process and the brokers run on another core than what is measured.
     """
 
     def __init__(self, scratch: Path, console: Console) -> None:
         self.console = console
-        self.core, other = cores()
-        tie(other)
+        tie(OTHER)
+        self.end_to_end: Speed | None = None  # as it was measured in this run
         self._scratch = scratch
         self._number = 0
         self._taken = AsyncExitStack()

@@ -24,12 +24,9 @@ ROOT = Path(__file__).parent.parent
 ANSWER_WAIT_S = 180.0
 """How long a child may take for one line."""
 END_WAIT_S = 20.0
-
-
-def cores() -> tuple[int, int]:
-    """The core of what is measured, and the one for everything else; the same if there is one."""
-    allowed = sorted(os.sched_getaffinity(0))
-    return allowed[0], allowed[-1]
+_CORES = sorted(os.sched_getaffinity(0))
+MEASURED, OTHER = _CORES[0], _CORES[-1]
+"""The core of what is measured, and that of everything else; the same if there is only one."""
 
 
 def tie(core: int) -> None:
@@ -58,10 +55,14 @@ class Child:
 
     async def asked(self, request: Any) -> dict[str, Any]:
         """Its answer to a line of ours."""
-        assert self._process.stdin is not None
-        self._process.stdin.write(msgspec.json.encode(request) + b"\n")
-        await self._process.stdin.drain()
+        await self.told(request)
         return await self.says()
+
+    async def told(self, line: Any) -> None:
+        """Tell it something."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(msgspec.json.encode(line) + b"\n")
+        await self._process.stdin.drain()
 
     async def end(self) -> None:
         """Let it end by itself; kill it, by its own id, if it does not."""
@@ -75,11 +76,10 @@ class Child:
 
 @asynccontextmanager
 async def child(module: str, order: msgspec.Struct, core: int) -> AsyncIterator[Child]:
-    """Run `benchmarks.<module>` on a core, with `order` as its one argument."""
+    """Run `benchmarks.<module>` on a core; `order` is the first line of its input."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         *("-m", "benchmarks.tied", str(core), f"benchmarks.{module}"),
-        msgspec.json.encode(order).decode(),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         env=worker_environment(),
@@ -88,6 +88,7 @@ async def child(module: str, order: msgspec.Struct, core: int) -> AsyncIterator[
     )
     running = Child(module, process)
     try:
+        await running.told(order)
         yield running
     finally:
         await running.end()

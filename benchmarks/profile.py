@@ -6,22 +6,34 @@ per cent itself, so the speed of this run is not told.
 
 from __future__ import annotations
 
-from benchmarks.endtoend import zipf_run
+from benchmarks.bare import bare_parts
+from benchmarks.endtoend import Run, cold_run, zipf_run
 from benchmarks.gates import Gate, told
 from benchmarks.place import Place
 
 
 async def profile(place: Place) -> list[Gate]:
+    """1,000 keys by Zipf's law, all of them hot."""
+    return await stages("profile", await zipf_run(place, await place.memory(), "stages"))
+
+
+async def profile_cold(place: Place) -> list[Gate]:
+    """100,000 keys, most of them rows on disk."""
+    return await stages("profile_cold", await cold_run(place, await place.memory(), "stages"))
+
+
+async def stages(name: str, measured: Run) -> list[Gate]:
     """The stages, the dearest first, and their sum."""
-    measured = await zipf_run(place, await place.memory(), "stages")
     sampled = measured.said["meters"]["stages"]
     events = measured.speed.events
-    per_event = {name: cpu_s / events * 1e6 for name, cpu_s in sampled["cpu_s"].items()}
+    per_event = {stage: cpu_s / events * 1e6 for stage, cpu_s in sampled["cpu_s"].items()}
     total = sum(per_event.values())
     gates = [
-        told(f"profile.{name}", us, f"{us / total:.1%}")
-        for name, us in sorted(per_event.items(), key=lambda stage: -stage[1])
+        told(f"{name}.{stage}", us, f"{us / total:.1%}")
+        for stage, us in sorted(per_event.items(), key=lambda each: -each[1])
     ]
     bare = sum(each.cpu_us for each in measured.bare) / 2
-    beside = f"bare loop {bare:.1f}; {sampled['samples']:,} samples"
-    return [*gates, told("profile.all stages", total, beside)]
+    parts = await bare_parts(measured.events)
+    apart = ", ".join(f"{part} {us:.1f}" for part, us in parts.items())
+    beside = f"bare loop {bare:.1f} ({apart}); {sampled['samples']:,} samples"
+    return [*gates, told(f"{name}.all stages", total, beside)]

@@ -8,6 +8,7 @@ two bytecodes: time in C code counts for the line that called it.
 
 from __future__ import annotations
 
+import gc
 import signal
 import threading
 from collections import defaultdict
@@ -20,6 +21,7 @@ from typing import Any
 
 SAMPLE_S = 0.002  # of CPU between two samples; the kernel may make it longer
 OTHER = "not told apart"
+COLLECTOR = "garbage collector"
 
 STAGES: tuple[tuple[str, str, str], ...] = (
     # the end of the file's path, the function ("" for all), the stage
@@ -84,9 +86,13 @@ class Stages:
     def __init__(self) -> None:
         self._cpu: defaultdict[str, float] = defaultdict(float)
         self._samples = 0
-        self._known: dict[Any, str] = {}
         self._last = thread_time()
         self._threads = _thread_cpu()
+        self._main = threading.get_ident()
+        self._collecting = 0.0  # CPU seconds of the collector on the main thread
+        self._collected = 0.0  # those of them that a sample has counted
+        self._elsewhere: defaultdict[str, float] = defaultdict(float)  # on other threads
+        self._began = 0.0
 
     @classmethod
     @asynccontextmanager
@@ -94,9 +100,11 @@ class Stages:
         meter = cls()
         before = signal.signal(signal.SIGPROF, meter._sample)
         signal.setitimer(signal.ITIMER_PROF, SAMPLE_S, SAMPLE_S)
+        gc.callbacks.append(meter._collection)
         try:
             yield meter
         finally:
+            gc.callbacks.remove(meter._collection)
             signal.setitimer(signal.ITIMER_PROF, 0)
             signal.signal(signal.SIGPROF, before)
             meter._end()
@@ -107,15 +115,31 @@ class Stages:
 
     def _sample(self, _: int, frame: FrameType | None) -> None:
         now = thread_time()
-        self._cpu[stage_of(frame)] += now - self._last
-        self._last = now
+        # No interrupt comes inside the collector: what it took is in the sample after it.
+        collected = self._collecting - self._collected
+        self._cpu[COLLECTOR] += collected
+        self._cpu[stage_of(frame)] += now - self._last - collected
+        self._last, self._collected = now, self._collecting
         self._samples += 1
+
+    def _collection(self, phase: str, _: dict[str, int]) -> None:
+        if phase == "start":
+            self._began = thread_time()
+        elif threading.get_ident() == self._main:
+            self._collecting += thread_time() - self._began
+        else:
+            self._elsewhere[_thread_stage(threading.current_thread().name)] += (
+                thread_time() - self._began
+            )
 
     def _end(self) -> None:
         main = threading.main_thread().native_id
         for (thread, name), cpu_s in _thread_cpu().items():
             if thread != main:
                 self._cpu[name] += cpu_s - self._threads.get((thread, name), 0.0)
+        for name, cpu_s in self._elsewhere.items():
+            self._cpu[name] -= cpu_s
+            self._cpu[COLLECTOR] += cpu_s
 
 
 def _thread_cpu() -> dict[tuple[int, str], float]:

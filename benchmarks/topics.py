@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
 
@@ -73,14 +73,20 @@ async def make_topic(broker: Broker, topic: str, partitions: int = PARTITIONS) -
         await topics.stop()
 
 
-async def append(broker: Broker, topic: str, events: Iterable[Sent], times: int = 1) -> None:
+async def append(
+    broker: Broker,
+    topic: str,
+    events: Sequence[Sent],
+    *,
+    times: int = 1,
+    partitions: int = PARTITIONS,
+) -> None:
     """Append events in their order, a millisecond apart, to the partitions of their keys.
 
     `times`: so often, one after the other.
     """
-    events = list(events)
     async with _producer(broker) as producer:
-        sender = _Sender(producer, topic)
+        sender = _Sender(producer, topic, partitions)
         for number in range(times * len(events)):
             key, value = events[number % len(events)]
             await sender.append(key, value, START_MS + number)
@@ -90,17 +96,17 @@ async def append(broker: Broker, topic: str, events: Iterable[Sent], times: int 
 class _Sender:
     """Fills a batch for each partition; hands over the full ones."""
 
-    def __init__(self, producer: Any, topic: str) -> None:
+    def __init__(self, producer: Any, topic: str, partitions: int) -> None:
         self._producer = producer
         self._topic = topic
-        self._batches = [producer.create_batch() for _ in range(PARTITIONS)]
+        self._batches = [producer.create_batch() for _ in range(partitions)]
         self._partitions: dict[bytes, int] = {}
         self._waiting: deque[asyncio.Future[object]] = deque()
 
     async def append(self, key: bytes, value: bytes, timestamp: int) -> None:
         partition = self._partitions.get(key)
         if partition is None:
-            partition = self._partitions[key] = partition_of(key.decode(), PARTITIONS)
+            partition = self._partitions[key] = partition_of(key.decode(), len(self._batches))
         batch = self._batches[partition]
         if batch.append(key=key, value=value, timestamp=timestamp) is None:
             await self._send(partition)
@@ -108,8 +114,8 @@ class _Sender:
             batch.append(key=key, value=value, timestamp=timestamp)
 
     async def finish(self) -> None:
-        for partition in range(PARTITIONS):
-            if self._batches[partition].record_count():
+        for partition, batch in enumerate(self._batches):
+            if batch.record_count():
                 await self._send(partition)
         await asyncio.gather(*self._waiting)
 

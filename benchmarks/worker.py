@@ -51,7 +51,7 @@ class Moment(NamedTuple):
 
 def main(order: str) -> None:
     """The process."""
-    logs.setup(level="warning", style="plain")
+    logs.setup(level="error", style="plain")
     asyncio.run(_work(msgspec.json.decode(order, type=Order)))
     # Nothing is left to be done; interpreters with 10⁵ models take seconds to tidy up.
     os._exit(0)
