@@ -32,6 +32,8 @@ logger = logging.getLogger(__name__)
 
 Context = grpc.aio.ServicerContext[Any, Any]
 Handler = Any  # an RpcMethodHandler, whose stubs know only blocking servicers
+LINGER_S = 1.0
+"""How long a worker stays attentive after a call."""
 ALWAYS_ADMITTED = "/grpc.health.v1.Health/Check"  # a busy worker is not a dead one
 
 
@@ -45,11 +47,20 @@ class Interceptor(grpc.aio.ServerInterceptor):
         self._unary: set[asyncio.Task[Any]] = set()
         self._streams: set[asyncio.Task[Any]] = set()
         self._asking: set[asyncio.Task[Any]] = set()
+        self._asked_at = -LINGER_S
 
     @property
     def in_flight(self) -> int:
         """Calls that somebody waits for: unary ones and two-way streams, no watches."""
         return len(self._asking)
+
+    @property
+    def is_asked(self) -> bool:
+        """Whether calls are in flight, or were a moment ago: the next one may be on its way.
+
+        A call needs several turns of the event loop before it can be seen here.
+        """
+        return bool(self._asking) or self._clock.monotonic() - self._asked_at < LINGER_S
 
     async def intercept_service(
         self,
@@ -77,6 +88,7 @@ class Interceptor(grpc.aio.ServerInterceptor):
             kind, retry_s = "streams" if streaming else "calls", self._limits.retry_s
             text = f"{limit} {kind} are in flight already; try again in {retry_s} s"
             return OverloadError("overloaded", text, retry_s=retry_s)
+        self._asked_at = self._clock.monotonic()
         task = asyncio.current_task()
         assert task is not None
         asking = handler.request_streaming or not streaming

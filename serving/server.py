@@ -74,8 +74,15 @@ class Server:
 
     @property
     def in_flight(self) -> int:
-        """Calls that somebody waits for now; a learner on the same loop takes shorter turns."""
+        """Calls that somebody waits for now."""
         return self._interceptor.in_flight
+
+    @property
+    def is_asked(self) -> bool:
+        """Whether calls are in flight or were just now: a learner on the same loop takes shorter
+        turns then.
+        """
+        return self._interceptor.is_asked
 
     async def start(self) -> int:
         """Listen, and return the bound port. Raises StateError: port taken, or host not local."""

@@ -11,6 +11,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from headrace import interpreter
 from headrace.clock import new_id
 from headrace.config import Config
 from headrace.pipelines.broker import Broker, open_broker
@@ -78,7 +79,7 @@ class Service:
             self.broker,
             config.state_path() or run_dir / "state",
             worker_id=new_id(),
-            busy=lambda: self._server.in_flight > 0,
+            busy=lambda: self._server.is_asked,
         )
         self.events = EventProducer(self.broker.bootstrap)
         live = LiveShards(self.worker)
@@ -112,3 +113,4 @@ class Service:
         self._taken.push_async_callback(self.events.stop)
         self._taken.push_async_callback(self.worker.stop)
         await self.worker.start()
+        interpreter.settle()

@@ -8,6 +8,7 @@ from typing import Any
 import grpc
 import pytest
 
+from headrace.clock import ManualClock
 from headrace.config import is_loopback
 from headrace.errors import (
     RequestError,
@@ -252,6 +253,22 @@ async def test_in_flight_counts_who_waits_and_no_watches(
     assert [row async for row in rows] == []
     await client.agents()  # a round trip later the ended calls are gone
     assert server.in_flight <= 1
+
+
+async def test_a_worker_stays_attentive_for_a_moment(world: World) -> None:
+    """The learner's turns are short while calls are in flight and for a second after the last."""
+    clock = ManualClock()
+    server = Server(world.backend, Listen(port=0), clock=clock)
+    async with AsyncClient(f"127.0.0.1:{await server.start()}") as client:
+        seen = [server.is_asked]
+        await client.predict("card-fraud", key="4711")
+        while server.in_flight:
+            await client.ready()
+        for seconds in (0.0, 0.9, 0.2):
+            clock.advance(seconds)
+            seen.append(server.is_asked)
+    await server.stop()
+    assert seen == [False, True, True, False]
 
 
 async def test_a_client_that_leaves_in_mid_stream_is_no_bug(

@@ -1,0 +1,21 @@
+"""How Python itself is set in a process that serves: turns of threads, and garbage."""
+
+from __future__ import annotations
+
+import gc
+import sys
+
+SWITCH_S = 0.0005
+"""How long one thread may keep the others from running Python. By default it is 5 ms, and an answer
+needs several turns of gRPC's threads while the fetching one unpacks records.
+"""
+
+
+def settle() -> None:
+    """Call it when the process has started: what is loaded now stays, and is no garbage ever.
+
+    A collection of all that was imported takes a tenth of a second, in which nothing is answered.
+    """
+    sys.setswitchinterval(SWITCH_S)
+    gc.collect()
+    gc.freeze()
