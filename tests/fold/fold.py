@@ -1,0 +1,312 @@
+"""The fold itself: records in, every key's state and every decision out."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from tests.fold.asking import RIVER_ERRORS, Chosen, Moment, Said, ask, choose
+from tests.fold.oracle import Oracle, Origin
+from tests.fold.reading import EXTREME, Entry, Event, Refused, read
+
+STAMPS = 101  # log time is the median of so many
+CLASSES_MAX = 256
+
+
+@dataclass
+class Simple:
+    """What must be beaten: the mean, the last value, the commonest class of a key's labels."""
+
+    count: int = 0
+    mean: float = 0.0
+    last: Any = None
+    classes: dict[Any, int] | None = None
+
+    def learn(self, y: Any, *, classes: bool) -> None:
+        """Take in one label."""
+        self.count += 1
+        self.last = y
+        if not classes:
+            self.mean += (y - self.mean) / self.count
+            return
+        self.classes = self.classes or {}
+        if y in self.classes or len(self.classes) < CLASSES_MAX:
+            self.classes[y] = self.classes.get(y, 0) + 1
+
+
+@dataclass
+class Waiting:
+    """An event whose label has not come yet, with what was guessed of it."""
+
+    since: int
+    offset: int
+    x: dict[str, Any]
+    base: float | None
+    guess: tuple[Any, float | None, dict[Any, float] | None, Any, Any]
+
+
+@dataclass
+class KeyFold:
+    """One key."""
+
+    model: Any
+    updates: int = 0
+    last_seen: int = -1
+    last_learned: int = 0
+    simple: Simple = field(default_factory=Simple)
+    waiting: list[Waiting] = field(default_factory=list)
+
+
+@dataclass
+class Folded:
+    """What a log amounts to. `decisions`: those that are emitted, as their JSON must be."""
+
+    decisions: dict[int, dict[str, Any]] = field(default_factory=dict)
+    refused: dict[int, str] = field(default_factory=dict)
+    accepted: set[int] = field(default_factory=set)
+    keys: dict[str, KeyFold] = field(default_factory=dict)
+    learned: int = 0
+    unlabelled: int = 0
+    labels_lost: int = 0
+    now: int = 0  # log time
+    stamps: list[int] = field(default_factory=list)  # the last ones, oldest first
+    expired: int = 0  # keys that came back after they had been forgotten
+    idle: set[str] = field(default_factory=set)  # keys that nobody can see any more
+
+
+def fold(
+    oracle: Oracle,
+    origin: Origin,
+    records: Iterable[Entry],
+    *,
+    start: int,
+    pauses: Iterable[tuple[int, bool]] = (),
+) -> Folded:
+    """Everything that follows from the records at `start` and above.
+
+    `pauses`: (offset, paused?) in the order of their commands; each holds from the record at its
+    offset on.
+    """
+    run = _Fold(oracle, origin)
+    commands = list(pauses)
+    for record in records:
+        if record.offset < start:
+            continue
+        while commands and commands[0][0] <= record.offset:
+            run.paused = commands.pop(0)[1]
+        run.take(record)
+    run.out.idle = {key for key, state in run.out.keys.items() if run.is_idle(state)}
+    return run.out
+
+
+class _Fold:
+    def __init__(self, oracle: Oracle, origin: Origin) -> None:
+        self.oracle = oracle
+        self.origin = origin
+        self.out = Folded()
+        self.paused = False
+
+    def take(self, record: Entry) -> None:
+        """One record."""
+        self._tick(record.timestamp)
+        try:
+            event = read(self.oracle, record)
+            chosen, updates = self._handle(record, event)
+        except Refused as refused:
+            self.out.refused[record.offset] = refused.code
+            return
+        self.out.accepted.add(record.offset)
+        if self.oracle.emit is None or chosen.decision in self.oracle.emit:
+            self.out.decisions[record.offset] = self._record(record, event, chosen, updates)
+
+    def is_idle(self, state: KeyFold) -> bool:
+        """Whether a key has been away for too long; never before log time cannot fall any more."""
+        ttl = self.oracle.idle_ttl_ms
+        settled = len(self.out.stamps) == STAMPS
+        return ttl is not None and settled and self.out.now - state.last_seen > ttl
+
+    def _tick(self, stamp: int) -> None:
+        """Log time: the median of the last stamps; once there are enough of them it never falls."""
+        out = self.out
+        if stamp < 0:
+            return
+        full_before = len(out.stamps) == STAMPS
+        out.stamps = [*out.stamps, stamp][-STAMPS:]
+        median = sorted(out.stamps)[(len(out.stamps) - 1) // 2]
+        out.now = max(out.now, median) if full_before else median
+
+    def _handle(self, record: Entry, event: Event) -> tuple[Chosen, int]:
+        """Predict, decide, learn. Raises Refused; the key is then what it was."""
+        there = self.out.keys.get(event.key)
+        expired = there is not None and self.is_idle(there)
+        if there is None or expired:
+            state = KeyFold(self.oracle.make(event.key))
+        else:
+            state = copy.copy(there)
+        label = self.oracle.label
+        if label is not None and label.later:
+            result = self._later(state, record, event)
+        else:
+            result = self._at_once(state, event)
+        state.last_seen = self.out.now
+        self.out.keys[event.key] = state
+        self.out.expired += expired
+        return result
+
+    # -- the label is in the event -----------------------------------------------------------
+
+    def _at_once(self, state: KeyFold, event: Event) -> tuple[Chosen, int]:
+        oracle, out = self.oracle, self.out
+        said = ask(oracle.kind, state.model, event.x)
+        updates = state.updates
+        chosen = choose(oracle, state.model, event.x, said, self._moment(state, event, 0))
+        if self.paused:
+            return chosen, updates
+        if event.y is None and oracle.kind != "anomaly":
+            out.unlabelled += 1
+            return chosen, updates
+        extreme = event.extreme or _is_extreme(said, event.y)
+        state.model = self._learned(state.model, event.x, event.y, extreme=extreme)
+        state.updates += 1
+        state.last_learned = out.now
+        out.learned += 1
+        if event.y is not None:
+            state.simple = copy.deepcopy(state.simple)
+            state.simple.learn(event.y, classes=oracle.kind == "multiclass")
+        return chosen, updates
+
+    # -- the label comes later ---------------------------------------------------------------
+
+    def _later(self, state: KeyFold, record: Entry, event: Event) -> tuple[Chosen, int]:
+        oracle, out = self.oracle, self.out
+        due: list[tuple[Waiting, Any]] = []
+        if not self.paused:
+            state.waiting = self._restamped(state.waiting)
+            due = self._due(state, event.y)
+            for waited, y in due:
+                state.model = self._learned_late(event.key, state, waited, y)
+        said = ask(oracle.kind, state.model, event.x)
+        updates = state.updates + len(due)
+        chosen = choose(oracle, state.model, event.x, said, self._moment(state, event, len(due)))
+        if due:
+            state.simple = copy.deepcopy(state.simple)
+            for _, y in due:
+                state.simple.learn(y, classes=oracle.kind == "multiclass")
+            state.updates = updates
+            state.last_learned = out.now
+            out.learned += len(due)
+            state.waiting = state.waiting[len(due) :]
+        if not self.paused:
+            self._wait(state, record.offset, event, said)
+        return chosen, updates
+
+    def _restamped(self, waiting: list[Waiting]) -> list[Waiting]:
+        """Nobody waits since later than those behind, or than now: log time may have fallen."""
+        stamped: list[Waiting] = []
+        least = self.out.now
+        for waited in reversed(waiting):
+            least = min(least, waited.since)
+            stamped.insert(0, Waiting(**{**vars(waited), "since": least}))
+        return stamped
+
+    def _due(self, state: KeyFold, value: Any) -> list[tuple[Waiting, Any]]:
+        label = self.oracle.label
+        assert label is not None
+        if value is None:
+            return []
+        ready = [w for w in state.waiting if w.since <= self.out.now - label.after_ms]
+        return [
+            (w, value - w.base if label.change and w.base is not None else value) for w in ready
+        ]
+
+    def _learned_late(self, key: str, state: KeyFold, waited: Waiting, y: Any) -> Any:
+        score = waited.guess[1]
+        extreme = _is_extreme(Said(score=score), y)
+        try:
+            return self._learned(state.model, waited.x, y, extreme=extreme)
+        except Refused:
+            # The event that waited is dropped, or it would spoil every later one, too.
+            there = self.out.keys[key]
+            there.waiting = [w for w in there.waiting if w.offset != waited.offset]
+            self.out.labels_lost += 1
+            raise
+
+    def _wait(self, state: KeyFold, offset: int, event: Event, said: Said) -> None:
+        label = self.oracle.label
+        assert label is not None
+        if event.y is None:
+            self.out.unlabelled += 1
+            if label.change:
+                return
+        simple = state.simple
+        usual = _commonest(simple) if self.oracle.kind == "multiclass" else simple.mean
+        latest = 0.0 if label.change else event.y
+        guess = (said.label, said.score, said.shares, usual, latest)
+        base = event.y if label.change else None
+        waiting = [*state.waiting, Waiting(self.out.now, offset, event.x, base, guess)]
+        lost = max(len(waiting) - self.oracle.pending_max, 0)
+        state.waiting = waiting[lost:]
+        self.out.labels_lost += lost
+
+    # -- both --------------------------------------------------------------------------------
+
+    def _learned(self, model: Any, x: dict[str, Any], y: Any, *, extreme: bool) -> Any:
+        """A copy of the model that has learned. Raises Refused if it would be spoilt."""
+        after = copy.deepcopy(model)
+        try:
+            if self.oracle.kind == "anomaly":
+                after.learn_one(dict(x))
+            else:
+                after.learn_one(dict(x), y)
+        except RIVER_ERRORS:
+            raise Refused("model_failed") from None
+        if extreme:
+            try:
+                ask(self.oracle.kind, after, x)
+            except Refused as refused:
+                spoilt = refused.code == "score_not_finite"
+                raise Refused("model_not_finite" if spoilt else refused.code) from None
+        return after
+
+    def _moment(self, state: KeyFold, event: Event, due: int) -> Moment:
+        age = self.out.now - state.last_learned if state.updates else None
+        present = event.y if isinstance(event.y, float) else None
+        return Moment(present, state.updates + due, 0 if due else age)
+
+    def _record(self, record: Entry, event: Event, chosen: Chosen, updates: int) -> dict[str, Any]:
+        origin = self.origin
+        position = {
+            "topic": origin.topic,
+            "partition": origin.partition,
+            "offset": record.offset,
+        }
+        return {
+            "cause": "event",
+            "schema": 1,
+            "id": origin.id_of(record.offset),
+            "agent": origin.agent,
+            "spec_version": origin.spec_version,
+            "epoch": origin.epoch,
+            "key": event.key,
+            "position": position,
+            "event_time": record.timestamp if event.time_ms is None else event.time_ms,
+            "decision": chosen.decision,
+            "score": chosen.score,
+            "value": chosen.value,
+            "items": None,
+            "propensity": 1.0,
+            "updates": updates,
+            "cold": chosen.cold,
+        }
+
+
+def _is_extreme(said: Said, y: Any) -> bool:
+    numbers = [n for n in (said.score, y) if isinstance(n, float)]
+    return any(abs(n) > EXTREME for n in numbers)
+
+
+def _commonest(simple: Simple) -> Any:
+    classes = simple.classes
+    return max(classes, key=lambda name: classes[name]) if classes else None
