@@ -124,7 +124,7 @@ class Keyed:
         suspect, self._suspect = self._suspect, None
         if suspect is None:
             return ""
-        slot.waiting = [parked for parked in slot.waiting if parked is not suspect]
+        slot.waiting = [parked for parked in slot.waiting if parked.offset != suspect.offset]
         self._counters.labels_lost += 1
         self.slots.mark(slot)
         return f" (while it learned the label of the event at offset {suspect.offset})"
@@ -134,9 +134,9 @@ class Keyed:
     ) -> Choice:
         model_slot = self.slots.shared or slot
         value = event.y
-        if learning:
-            slot.waiting = rule.restamp(slot.waiting, now)
-        due = rule.due(slot.waiting, now, value) if learning and value is not None else []
+        # The slot keeps what it had until nothing can fail any more.
+        waiting = rule.restamp(slot.waiting, now) if learning else slot.waiting
+        due = rule.due(waiting, now, value) if learning and value is not None else []
         if not model_slot.full:
             for parked, y in due:
                 self._suspect = parked
@@ -154,7 +154,7 @@ class Keyed:
                 self._judge(slot, y, parked.guess)
             if not model_slot.full:
                 self._learned(model_slot, slot, [(parked.x, y) for parked, y in due], now)
-            slot.waiting = slot.waiting[len(due) :]
+        slot.waiting = waiting[len(due) :]
         if learning:
             self._park(rule, slot, event, forecast, now)
         slot.last_seen = now

@@ -169,3 +169,24 @@ def test_an_event_without_the_labelled_field_does_not_stop_its_key() -> None:
         )
         assert learner.step([one]).refusals == []
     assert learner.learned >= 8
+
+
+def test_an_event_that_breaks_the_model_leaves_what_waits_as_it_was() -> None:
+    """At the head of a log, where log time falls: a refused event moves no time of waiting."""
+    spec = spec_of(
+        "model: {linear_model.LinearRegression: {optimizer: {optim.SGD: {lr: 1e295}}}}\n"
+        "label: {later: $.temp, after: 1s}\n",
+        ["u"],
+    )
+    batch = [
+        record(0, {"k": "m", "u": 1.0, "temp": 2.0}, at=0),
+        record(1, {"k": "m", "u": 1.0, "temp": 2.0}, at=1_500),
+        record(2, {"k": "m", "u": 1.0, "temp": 2.0}, at=5_000),
+        record(3, {"k": "m", "u": 1e15, "temp": 2.0}, at=0),  # its score is infinite
+        record(4, {"k": "m", "u": 1.0, "temp": 2.0}, at=1_600),
+    ]
+    whole, parts = World(spec).run(batch), World(spec)
+    for one in batch:
+        parts.run([one]).restart()
+    assert [(r.offset, r.code) for r in whole.refusals] == [(3, "score_not_finite")]
+    assert parts.state() == whole.state()
