@@ -7,15 +7,13 @@ alone prove nothing, because a topic that was made anew counts from 0 again.
 from __future__ import annotations
 
 from headrace.errors import ForeignStateError
-from headrace.pipelines import reader
+from headrace.pipelines.reader import Logs, LogSpan
 from headrace.pipelines.shard import record_digest
 from headrace.state.store import ShardMeta
 from headrace.views import Partition
 
 
-async def check_log(
-    bootstrap: str, cluster_id: str, partition: Partition, meta: ShardMeta
-) -> reader.LogSpan:
+async def check_log(logs: Logs, cluster_id: str, partition: Partition, meta: ShardMeta) -> LogSpan:
     """The log's span. Raises ForeignStateError, saying what to do, unless it is the state's log."""
     where = f"{partition.topic}[{partition.partition}]"
     if meta.cluster_id != cluster_id:
@@ -23,7 +21,7 @@ async def check_log(
             f"the state of {where} was learned on cluster {meta.cluster_id}, this is cluster "
             f"{cluster_id}: connect to the former, or start with an empty --state-dir"
         )
-    log = await reader.span(bootstrap, partition)
+    log = await logs.span(partition)
     if meta.next_offset > log.end:
         raise ForeignStateError(
             f"the state of {where} has read up to offset {meta.next_offset}, but the log ends at "
@@ -38,7 +36,7 @@ async def check_log(
         )
     if meta.applied is None or meta.applied.offset < log.begin:
         return log  # that record has been retired, which is legal: the cluster's id must suffice
-    there = await reader.record_at(bootstrap, partition, meta.applied.offset)
+    there = await logs.record_at(partition, meta.applied.offset)
     if there is not None and (
         there.timestamp != meta.applied.timestamp or record_digest(there) != meta.applied.sha256
     ):

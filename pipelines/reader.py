@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
@@ -13,6 +13,7 @@ from aiokafka.structs import ConsumerRecord
 
 from headrace.errors import UnavailableError
 from headrace.pipelines import clients
+from headrace.ports import Record
 from headrace.views import Partition
 
 POLL_MS = 300
@@ -30,6 +31,32 @@ class LogSpan(NamedTuple):
 
     begin: int
     end: int
+
+
+class Logs(Protocol):
+    """What a shard that is opened asks of its input log, outside of any group."""
+
+    async def span(self, partition: Partition) -> LogSpan: ...
+
+    async def record_at(self, partition: Partition, offset: int) -> Record | None: ...
+
+    async def offset_at_time(self, partition: Partition, timestamp_ms: int) -> int | None: ...
+
+
+class KafkaLogs:
+    """The logs of the broker at `bootstrap`; each question is asked by a consumer of its own."""
+
+    def __init__(self, bootstrap: str) -> None:
+        self._bootstrap = bootstrap
+
+    async def span(self, partition: Partition) -> LogSpan:
+        return await span(self._bootstrap, partition)
+
+    async def record_at(self, partition: Partition, offset: int) -> Record | None:
+        return await record_at(self._bootstrap, partition, offset)
+
+    async def offset_at_time(self, partition: Partition, timestamp_ms: int) -> int | None:
+        return await offset_at_time(self._bootstrap, partition, timestamp_ms)
 
 
 @asynccontextmanager
@@ -111,12 +138,13 @@ async def span(bootstrap: str, partition: Partition) -> LogSpan:
         return LogSpan(begin, max(end, begin, consumer.highwater(tp) or 0))
 
 
-async def record_at(bootstrap: str, partition: Partition, offset: int) -> ConsumerRecord | None:
+async def record_at(bootstrap: str, partition: Partition, offset: int) -> Record | None:
     """The record at exactly this offset; None if the log has none there (any more, or yet)."""
     async with _reading(bootstrap, [partition]) as consumer:
         consumer.seek(TopicPartition(*partition), offset)
         async for record in _to_the_end(consumer, [partition]):
-            return record if record.offset == offset else None
+            found: Record = record
+            return found if found.offset == offset else None
     return None
 
 

@@ -7,6 +7,7 @@ import functools
 import logging
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
+from typing import Protocol
 
 import msgspec
 
@@ -15,9 +16,9 @@ from headrace.logs import fields
 from headrace.models.decisions import Origin
 from headrace.models.learner import Learner
 from headrace.models.spec import Spec, load_spec
-from headrace.pipelines import control, reader
-from headrace.pipelines.controllog import ControlLog
+from headrace.pipelines import control
 from headrace.pipelines.logidentity import check_log
+from headrace.pipelines.reader import Logs
 from headrace.pipelines.shard import Change, Outlets, Shard, ShardStart, Sink
 from headrace.state.directory import StateDirectory
 from headrace.state.store import ShardStore, StoreOptions
@@ -30,13 +31,22 @@ SPECS_KEPT = 1_000
 """Specs kept in read form; reading one builds its model, which takes milliseconds."""
 
 
+class ControlLog(Protocol):
+    """What the shards ask of the control log; see `pipelines.controllog.ControlLog`."""
+
+    @property
+    def registry(self) -> control.Registry: ...
+
+    async def append(self, record: control.ControlRecord) -> int: ...
+
+
 class Site(msgspec.Struct, frozen=True, kw_only=True):
     """Where this worker runs: what every one of its shards needs to know."""
 
     descriptors_max: int
 
     worker: str
-    bootstrap: str
+    logs: Logs
     cluster_id: str
     quarantine_topic: str
     directory: StateDirectory
@@ -215,7 +225,7 @@ class Shards:
         site = self._site
         meta = store.meta
         if meta is not None:
-            log_span = await check_log(site.bootstrap, site.cluster_id, partition, meta)
+            log_span = await check_log(site.logs, site.cluster_id, partition, meta)
             next_offset, decided_below = meta.next_offset, log_span.end
         else:
             next_offset, decided_below = await self._deployed_at(deployment, spec, partition)
@@ -239,7 +249,7 @@ class Shards:
         if logged is None:
             start = await self._start(spec, partition)
             return await self._log_effect(deploy, partition, start), 0
-        log_span = await reader.span(self._site.bootstrap, partition)
+        log_span = await self._site.logs.span(partition)
         if not log_span.begin <= logged <= log_span.end:
             raise ForeignStateError(
                 f"agent {deployment.agent!r} began at offset {logged} of {partition.topic}"
@@ -250,12 +260,12 @@ class Shards:
         return logged, log_span.end
 
     async def _start(self, spec: Spec, partition: Partition) -> int:
-        log_span = await reader.span(self._site.bootstrap, partition)
+        log_span = await self._site.logs.span(partition)
         if spec.source.start == "earliest":
             return log_span.begin
         if spec.source.start_ms is None:
             return log_span.end
-        at = await reader.offset_at_time(self._site.bootstrap, partition, spec.source.start_ms)
+        at = await self._site.logs.offset_at_time(partition, spec.source.start_ms)
         return log_span.end if at is None else at
 
     async def _catch_up_with_commands(self, shard: Shard, deployment: control.Deployment) -> None:

@@ -21,6 +21,7 @@ from headrace.pipelines import control
 from headrace.pipelines.broker import Broker
 from headrace.pipelines.controllog import ControlLog
 from headrace.pipelines.emit import Emitter
+from headrace.pipelines.reader import KafkaLogs
 from headrace.pipelines.shard import Shard
 from headrace.pipelines.shards import Shards, Site, spec_of
 from headrace.pipelines.streams import Streams
@@ -107,7 +108,7 @@ class Worker:
         )
         site = Site(
             worker=self._worker_id,
-            bootstrap=self.broker.bootstrap,
+            logs=KafkaLogs(self.broker.bootstrap),
             cluster_id=cluster_id,
             quarantine_topic=self.quarantine_topic,
             directory=directory,
