@@ -130,6 +130,7 @@ class Shard:
         self.next_offset = at.next_offset
         self.durable_offset = at.next_offset
         self.paused = False
+        self._deleted = False  # the delete counts from `next_offset` on: no event any more
         self._at = at
         self._store = store
         self._outlets = outlets
@@ -189,7 +190,8 @@ class Shard:
         ahead of `next_offset`, so this shard is never flushed again.
         """
         async with self._turn:
-            if self._closing.is_set() or chunk.next_offset <= self.next_offset:
+            over = self._closing.is_set() or self._deleted
+            if over or chunk.next_offset <= self.next_offset:
                 return
             try:
                 await self._process(chunk)
@@ -276,6 +278,8 @@ class Shard:
         done = 0
         while done < len(records):
             self._take_changes(records[done].offset)
+            if self._deleted:
+                return
             upto = self._slice_end(records, done)
             began = clock()
             self._emit(records[done:upto], self._step(records[done:upto]))
@@ -312,6 +316,8 @@ class Shard:
             change = self._changes.popleft()
             if change.kind in ("pause", "resume"):
                 self.paused = change.kind == "pause"
+            elif change.kind == "delete":
+                self._deleted = True
 
     async def _yield(self) -> None:
         await self._outlets.sink.flow()
