@@ -119,6 +119,8 @@ class Guard:
             raw = record.value
             if raw is None or len(raw) > MAX_EVENT_BYTES or deeper_than(raw, MAX_DEPTH):
                 return _unread(record)
+            if not raw.isascii():
+                _text(raw)  # the decoder passes over fields that nobody reads, whatever they hold
             try:
                 values = self._values(self._decode(raw))
             except (msgspec.DecodeError, UnicodeDecodeError, AttributeError) as error:
@@ -251,11 +253,15 @@ def _unread(record: Record) -> Refusal:
     return Refusal(record.offset, "too_deep", REASONS["too_deep"])
 
 
-def _parse(raw: bytes) -> Any:
+def _text(raw: bytes) -> str:
     try:
-        text = raw.decode()
+        return raw.decode()
     except UnicodeDecodeError as error:
         raise EventError("bad_utf8", f"not UTF-8 at byte {error.start}") from None
+
+
+def _parse(raw: bytes) -> Any:
+    text = _text(raw)
     try:
         # NaN, Infinity and endless digits come through as floats, so that their field is named.
         return json.loads(text, parse_int=_whole)

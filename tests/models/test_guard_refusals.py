@@ -85,6 +85,8 @@ def test_half_a_surrogate_where_nobody_looks() -> None:
         (b"\xef\xbb\xbf{}", "bad_json"),
         (b"\xff", "bad_utf8"),
         (b'{"balance": "\xff"}', "bad_utf8"),
+        (json.dumps(GOOD).encode().replace(b"not listed", b"not \xff listed"), "bad_utf8"),
+        (json.dumps(GOOD).encode().replace(b"EUR", b"E\xc0\x80"), "bad_utf8"),
         (b"[]", "not_an_object"),
         (b"1", "not_an_object"),
         (b'"text"', "not_an_object"),
