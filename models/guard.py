@@ -227,6 +227,11 @@ class Guard:
         if not isinstance(error, (msgspec.ValidationError, AttributeError)):
             # Python's parser is lenient: NaN or half a surrogate pair in a field that nobody reads.
             raise EventError("bad_json", f"not JSON: {error}")
+        # A null where an object may be missing stops the decoder before it has seen the rest.
+        try:
+            msgspec.json.decode(raw, type=msgspec.Raw)
+        except msgspec.DecodeError as wrong:
+            raise EventError("bad_json", f"not JSON: {wrong}") from None
         return tuple(values)
 
     def _check_key(self, record: Record, key: str | int) -> None:
@@ -236,7 +241,7 @@ class Guard:
         if not record.key:
             raise EventError("key_missing", "the record has no key")
         try:
-            theirs = record.key[:64].decode()
+            theirs = record.key.decode()[:64]
         except UnicodeDecodeError:
             raise EventError("bad_utf8", "the record's key is not UTF-8") from None
         text = f"is {str(key)[:64]!r}, but the record's key is {theirs!r}"

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from headrace.errors import EventError, RequestError
 from headrace.models.depth import deeper_than
-from headrace.models.guard import MAX_EVENT_BYTES, Event, Refusal
+from headrace.models.guard import MAX_EVENT_BYTES, Event, Guard, Refusal
+from headrace.models.spec import load_spec
 from headrace.models.wants import checked, wants_of
 from tests.models.guarding import (
     GOOD,
@@ -224,3 +225,21 @@ def test_depth(arrays: int, objects: int, text: str) -> None:
     raw = ('{"a":' * objects + inner + "}" * objects + "  ").encode()
     assert deeper_than(raw, 64) is (arrays + objects > 64)
     assert deeper_than(b"[" + b"[],{}," * 200 + raw + b"]", 64) is (arrays + objects > 63)
+
+
+@pytest.mark.parametrize("shop", ['{"name": "x"}', "{}", "null"])
+def test_what_is_no_json_is_refused_whatever_may_be_missing_before_it(shop: str) -> None:
+    """A null in an optional object's place changes nothing about NaN where nobody reads it."""
+    guard = Guard(
+        load_spec(
+            "agent: a\nsource: {topic: t, key: $.id}\nmodel: cluster.DBSTREAM\n"
+            "features: {n: number, m: {type: number, path: $.shop.size, missing: skip}}\n"
+        )
+    )
+    raw = f'{{"id": 42, "n": 1, "shop": {shop}, "unread": NaN}}'.encode()
+    assert refused(raw, guard=guard)[0] == "bad_json"
+
+
+def test_a_key_is_not_cut_inside_a_letter() -> None:
+    """A long record key of two-byte letters differs from the event's; it is UTF-8 all the same."""
+    assert refused(GOOD, ("x" + "é" * 40).encode())[0] == "key_mismatch"
