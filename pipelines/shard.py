@@ -233,6 +233,8 @@ class Shard:
 
     async def sweep(self) -> None:
         """Delete the rows of keys that have been idle too long: nobody can see the difference."""
+        if self._closing.is_set():
+            return
         self._swept_at = self.learner.log_time
         names = (name for name, _ in self._store.scan(KEY_ROW))
         while True:

@@ -7,6 +7,7 @@ import functools
 import logging
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Protocol
 
 import msgspec
@@ -21,7 +22,7 @@ from headrace.pipelines.logidentity import check_log
 from headrace.pipelines.reader import Logs
 from headrace.pipelines.shard import Change, Outlets, Shard, ShardStart, Sink
 from headrace.state.directory import StateDirectory
-from headrace.state.store import ShardStore, StoreOptions
+from headrace.state.store import ShardStore, Store, StoreOptions
 from headrace.views import Partition
 
 log = logging.getLogger(__name__)
@@ -72,6 +73,7 @@ class Shards:
         self._site = site
         self._controls = controls
         self._open: dict[tuple[str, Partition], Shard] = {}
+        self._leaving: list[Shard] = []  # being closed: their stores are still open
 
     def all(self) -> list[Shard]:
         """Every open shard."""
@@ -133,7 +135,7 @@ class Shards:
             quarantine=Partition(self._site.quarantine_topic, 0),
         )
         with ExitStack() as until_open:
-            store = ShardStore.open(path, create=True, options=self._site.stores)
+            store = self._open_store(path)
             until_open.callback(store.close)
             at = await self._shard_start(deployment, spec, partition, store)
             learner = Learner(spec, origin, store)
@@ -152,18 +154,21 @@ class Shards:
         )
         return shard
 
+    def _open_store(self, path: Path) -> Store:
+        return ShardStore.open(path, create=True, options=self._site.stores)
+
     async def close(self, shards: Iterable[Shard], *, flush: bool) -> None:
         """Close all of them, also when one fails; then raise the first failure."""
         failures: list[BaseException] = []
         for shard in shards:
-            self._open.pop((shard.origin.agent, shard.partition), None)
-            failures += [
-                outcome
-                for outcome in await asyncio.gather(
-                    shard.close(flush=flush), return_exceptions=True
-                )
-                if outcome is not None
-            ]
+            if self.find(shard.origin.agent, shard.partition) is shard:
+                del self._open[shard.origin.agent, shard.partition]
+            self._leaving.append(shard)
+            try:
+                closing = asyncio.gather(shard.close(flush=flush), return_exceptions=True)
+                failures += [outcome for outcome in await closing if outcome is not None]
+            finally:
+                self._leaving.remove(shard)
         if failures:
             raise failures[0]
 
@@ -176,14 +181,20 @@ class Shards:
     async def delete(self, accepted: control.Accepted, owned: Iterable[Partition]) -> None:
         """Apply a delete: after the effect is in the log, the state goes.
 
-        `owned`: the partitions of its topic that this worker holds. One whose shard could not be
-        opened has an effect too, at the log's beginning.
+        `owned`: the partitions of its topic that this worker holds. One whose shard is not open
+        has an effect too, at the log's end, behind all that it may have decided.
         """
         await self.apply(accepted)
         for partition in owned:
             if self.find(accepted.agent, partition) is None:
-                await self._log_effect(accepted, partition, 0)
-        shards = [s for s in self.of_agent(accepted.agent) if s.origin.epoch == accepted.epoch]
+                log_span = await self._site.logs.span(partition)
+                await self._log_effect(accepted, partition, log_span.end)
+        # A rebalance may be closing some of them: their directory stays until that is done.
+        shards = [
+            shard
+            for shard in (*self.of_agent(accepted.agent), *self._leaving)
+            if (shard.origin.agent, shard.origin.epoch) == (accepted.agent, accepted.epoch)
+        ]
         await self.close(shards, flush=False)
         if not self.of_agent(accepted.agent):  # else a newer epoch has begun in this directory
             self._site.directory.drop_agent(accepted.agent)
@@ -220,7 +231,7 @@ class Shards:
         deployment: control.Deployment,
         spec: Spec,
         partition: Partition,
-        store: ShardStore,
+        store: Store,
     ) -> ShardStart:
         site = self._site
         meta = store.meta
@@ -269,15 +280,21 @@ class Shards:
         return log_span.end if at is None else at
 
     async def _catch_up_with_commands(self, shard: Shard, deployment: control.Deployment) -> None:
-        """Give a shard the commands that came after its deploy, those without an effect last."""
-        changes: list[Change] = []
-        unapplied: list[control.Accepted] = []
-        for command in deployment.commands[1:]:
-            at = deployment.effect(command.control_id, shard.partition)
-            if at is None:
-                unapplied.append(command)
-            else:
-                changes.append(Change(at, command.kind, command.offset))
-        shard.schedule(changes)
-        for command in unapplied:
-            await self._apply(shard, command)
+        """Give a shard the commands that came after its deploy, those without an effect last.
+
+        Those that come meanwhile are told to open shards only: so it looks until there are none.
+        """
+        known = 1
+        while known < len(deployment.commands):
+            commands, known = deployment.commands[known:], len(deployment.commands)
+            changes: list[Change] = []
+            unapplied: list[control.Accepted] = []
+            for command in commands:
+                at = deployment.effect(command.control_id, shard.partition)
+                if at is None:
+                    unapplied.append(command)
+                else:
+                    changes.append(Change(at, command.kind, command.offset))
+            shard.schedule(changes)
+            for command in unapplied:
+                await self._apply(shard, command)
