@@ -65,9 +65,11 @@ def lives(values: Iterable[bytes]) -> list[Life]:
             continue
         now = next((life for life in reversed(found) if life.agent == told["agent"]), None)
         if kind == "effect":
-            if now is not None and now.epoch == told["epoch"]:
+            # It may come when the next life has begun: commands are accepted before they count.
+            mine = [life for life in found if life.agent == told["agent"]]
+            for life in (life for life in mine if life.epoch == told["epoch"]):
                 where = (told["topic"], told["partition"])
-                now.effects.setdefault((told["control_id"], where), told["next_offset"])
+                life.effects.setdefault((told["control_id"], where), told["next_offset"])
             continue
         if told["id"] in known:
             continue

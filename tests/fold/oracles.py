@@ -18,7 +18,7 @@ def seed(agent: str, key: str, where: str) -> int:
     return int.from_bytes(hashlib.sha256(f"{whole}\0{where}".encode()).digest()[:4], "big")
 
 
-def fraud(agent: str = "fraud", topic: str = "payments", state: str = "{}") -> Oracle:
+def fraud(agent: str = "fraud", topic: str = "payments", state: str = "") -> Oracle:
     """A verdict on ten numbers, the label in the event."""
     features = "\n".join(f"  {name}: {{type: number, range: [-1000, 1000]}}" for name in COLUMNS)
 
@@ -39,7 +39,7 @@ model:
   - linear_model.LogisticRegression: {{optimizer: {{optim.SGD: {{lr: 0.05}}}}}}
 label: {{field: $.y}}
 decide: {{verdict: {{block: 0.7, review: 0.4, else: allow}}}}
-state: {state}
+state: {{{state}}}
 """,
         make=make,
         kind="binary",
@@ -51,7 +51,7 @@ state: {state}
     )
 
 
-def heating(agent: str = "heating", topic: str = "readings", state: str = "{}") -> Oracle:
+def heating(agent: str = "heating", topic: str = "readings", state: str = "") -> Oracle:
     """A machine is steered by what a later reading will say, as a change."""
 
     def make(key: str) -> Any:
@@ -79,7 +79,7 @@ decide:
     cold: {{updates: 3, value: 5}}
     stale_after: 20s
     safe: 0
-state: {state}
+state: {{{state}}}
 """,
         make=make,
         kind="regressor",
@@ -96,7 +96,7 @@ state: {state}
     )  # fmt: skip
 
 
-def forecast(agent: str = "forecast", topic: str = "readings", state: str = "{}") -> Oracle:
+def forecast(agent: str = "forecast", topic: str = "readings", state: str = "") -> Oracle:
     """The score of a later value; few events may wait, and numbers have no range."""
 
     def make(key: str) -> Any:
@@ -109,7 +109,7 @@ source: {{topic: {topic}, key: $.k, start: earliest}}
 features: {{v0: number, v1: {{type: number, missing: 0.5}}}}
 model: [preprocessing.StandardScaler, linear_model.LinearRegression]
 label: {{later: $.v2, after: 1s}}
-state: {{pending_max: 3, {state.strip("{}")}}}
+state: {{pending_max: 3, {state}}}
 """,
         make=make,
         kind="regressor",
@@ -120,7 +120,7 @@ state: {{pending_max: 3, {state.strip("{}")}}}
     )
 
 
-def visits(agent: str = "visits", topic: str = "clicks", state: str = "idle_ttl: 5s") -> Oracle:
+def visits(agent: str = "visits", topic: str = "clicks", state: str = "") -> Oracle:
     """Categories, what may be missing, keys that expire, a class as the decision."""
 
     def make(key: str) -> Any:
@@ -137,7 +137,7 @@ features:
   night: {{type: boolean, missing: false}}
 model: {{linear_model.LogisticRegression: {{optimizer: {{optim.SGD: {{lr: 0.1}}}}}}}}
 label: {{field: $.y}}
-state: {{{state}}}
+state: {{idle_ttl: 5s, {state}}}
 """,
         make=make,
         kind="binary",
@@ -158,7 +158,7 @@ state: {{{state}}}
     )  # fmt: skip
 
 
-def strange(agent: str = "strange", topic: str = "payments", state: str = "{}") -> Oracle:
+def strange(agent: str = "strange", topic: str = "payments", state: str = "") -> Oracle:
     """A seeded anomaly detector of which only one verdict is emitted."""
     where = "$.model.anomaly.LODA"
 
@@ -173,7 +173,7 @@ features: {{v0: {{type: number, range: [0, 1]}}, v1: {{type: number, range: [0, 
 model: {{anomaly.LODA: {{n_bins: 5, n_random_cuts: 4}}}}
 decide: {{verdict: {{strange: 0.55, else: usual}}}}
 emit: {{when: [strange]}}
-state: {state}
+state: {{{state}}}
 """,
         make=make,
         kind="anomaly",
@@ -188,7 +188,7 @@ state: {state}
     )
 
 
-def colours(agent: str = "colours", topic: str = "clicks", state: str = "{}") -> Oracle:
+def colours(agent: str = "colours", topic: str = "clicks", state: str = "") -> Oracle:
     """One class of several is named."""
 
     def make(key: str) -> Any:
@@ -201,7 +201,7 @@ source: {{topic: {topic}, key: $.k, start: earliest}}
 features: {{v0: {{type: number, range: [-1000, 1000]}}, v1: {{type: number, range: [-1000, 1000]}}}}
 model: naive_bayes.GaussianNB
 label: {{field: $.land, type: category}}
-state: {state}
+state: {{{state}}}
 """,
         make=make,
         kind="multiclass",

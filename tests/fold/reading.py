@@ -64,12 +64,11 @@ def read(oracle: Oracle, record: Entry) -> Event:
         raise Refused("too_large")
     if depth(raw) > DEPTH_MAX:
         raise Refused("too_deep")
-    document, strict = parse(raw)
     try:
-        return _event(oracle, record, document, strict)
-    except Refused:
-        _require_utf8(raw)  # whatever else is wrong: bytes that are no text are told first
-        raise
+        text = raw.decode()
+    except UnicodeDecodeError:
+        raise Refused("bad_utf8") from None
+    return _event(oracle, record, parse(text), strict=is_json(raw))
 
 
 def depth(raw: bytes) -> int:
@@ -90,21 +89,20 @@ def depth(raw: bytes) -> int:
     return deepest
 
 
-def parse(raw: bytes) -> tuple[Any, bool]:
-    """The document, and whether it is JSON to the letter: Python lets NaN pass, among others.
-
-    Fields that nobody reads may hold texts that are not UTF-8.
-    """
+def is_json(raw: bytes) -> bool:
+    """Whether it is JSON to the letter: Python lets NaN pass, among others."""
     try:
         msgspec.json.decode(raw, type=msgspec.Raw)
-        strict = True
     except msgspec.DecodeError:
-        strict = False
-    text = raw.decode(errors="surrogateescape")
+        return False
+    return True
+
+
+def parse(text: str) -> Any:
+    """The document, with NaN and endless digits as floats, so that their field can be named."""
     try:
-        return json.loads(text, parse_int=_whole), strict
+        return json.loads(text, parse_int=_whole)
     except json.JSONDecodeError:
-        _require_utf8(raw)
         raise Refused("bad_json") from None
 
 
@@ -112,14 +110,7 @@ def _whole(digits: str) -> int | float:
     return int(digits) if len(digits) <= 400 else float(digits)
 
 
-def _require_utf8(raw: bytes) -> None:
-    try:
-        raw.decode()
-    except UnicodeDecodeError:
-        raise Refused("bad_utf8") from None
-
-
-def _event(oracle: Oracle, record: Entry, document: Any, strict: bool) -> Event:
+def _event(oracle: Oracle, record: Entry, document: Any, *, strict: bool) -> Event:
     """The parts in the order in which the first wrong one is named."""
     if not isinstance(document, dict):
         raise Refused("not_an_object")

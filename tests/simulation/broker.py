@@ -1,0 +1,111 @@
+"""Logs in memory, as a broker keeps them: what was appended stays, whoever dies."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections import defaultdict
+from dataclasses import dataclass, field
+from typing import cast
+
+from headrace.pipelines.reader import LogSpan
+from headrace.ports import Record
+from headrace.views import Partition
+from tests.fold.events import Row
+from tests.simulation.loop import VirtualLoop
+
+CLUSTER = "in-process"
+
+
+@dataclass
+class Log:
+    """One partition. None stands for an offset without a record: a marker, or compacted."""
+
+    entries: list[Row | None] = field(default_factory=list)
+
+    @property
+    def end(self) -> int:
+        return len(self.entries)
+
+    def append(self, key: bytes | None, value: bytes | None, timestamp: int = 0) -> int:
+        """Put a record at the end; its offset."""
+        self.entries.append(Row(self.end, timestamp, key, value))
+        return self.end - 1
+
+    def skip(self, offsets: int) -> None:
+        """Offsets that hold no record."""
+        self.entries.extend([None] * offsets)
+
+    def rows(self, begin: int = 0) -> list[Row]:
+        """The records from `begin` on."""
+        return [row for row in self.entries[begin:] if row is not None]
+
+
+class SimBroker:
+    """All topics, the group's offsets, and the delays of the network. Outlives every worker."""
+
+    bootstrap = "in-process:0"
+    url = "in-process"
+    own = True
+    durable = True
+    can_transactions = True
+    can_start_at_timestamp = True
+
+    def __init__(self) -> None:
+        self.logs: dict[Partition, Log] = defaultdict(Log)
+        self.partitions: dict[str, int] = {}
+        self.committed: dict[Partition, int] = {}
+        self.counts: dict[str, int] = defaultdict(int)  # what the world has seen, for its table
+
+    async def start(self) -> None:
+        """It is there."""
+
+    async def stop(self) -> None:
+        """It stays."""
+
+    async def away(self, usual_s: float) -> None:
+        """As long as the network takes."""
+        await asyncio.sleep(cast(VirtualLoop, asyncio.get_running_loop()).delay(usual_s))
+
+    def digest(self) -> str:
+        """SHA-256 of all logs: two runs of one seed must give the same."""
+        told = [
+            (tuple(where), log.entries) for where, log in sorted(self.logs.items()) if log.entries
+        ]
+        return hashlib.sha256(repr(told).encode()).hexdigest()
+
+
+class SimLogs:
+    """`pipelines.reader.Logs` over the broker."""
+
+    def __init__(self, broker: SimBroker) -> None:
+        self._broker = broker
+
+    async def span(self, partition: Partition) -> LogSpan:
+        await self._broker.away(0.01)
+        return LogSpan(0, self._broker.logs[partition].end)
+
+    async def record_at(self, partition: Partition, offset: int) -> Record | None:
+        await self._broker.away(0.01)
+        entries = self._broker.logs[partition].entries
+        return entries[offset] if offset < len(entries) else None
+
+    async def offset_at_time(self, partition: Partition, timestamp_ms: int) -> int | None:
+        await self._broker.away(0.01)
+        rows = self._broker.logs[partition].rows()
+        return next((row.offset for row in rows if row.timestamp >= timestamp_ms), None)
+
+
+class SimTopics:
+    """What the worker asks about topics; see `pipelines.topics.Topics`."""
+
+    def __init__(self, broker: SimBroker) -> None:
+        self._broker = broker
+
+    async def ensure(self, topic: str, *, partitions: int, ours: bool) -> None:
+        await self._broker.away(0.01)
+        self._broker.partitions.setdefault(topic, partitions)
+
+    async def partition_count(self, topic: str) -> int:
+        await self._broker.away(0.01)
+        return self._broker.partitions.get(topic, 0)

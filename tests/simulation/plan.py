@@ -1,0 +1,100 @@
+"""What happens in a world, drawn from its seed before it begins."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from tests.fold import oracles
+from tests.fold.events import Row, log
+from tests.fold.oracle import Oracle
+
+TOPIC = "events"
+RECORDS_MAX = 110  # of a partition in most worlds
+LONG = 300  # in the others: log time is settled and keys expire
+LAST_S = 6.0  # virtual seconds until the last record has come
+
+Fault = tuple[Literal["crash", "stop", "rebalance"], float]
+Command = tuple[float, Literal["deploy", "pause", "resume", "delete"], str]
+Make = Callable[..., Oracle]
+
+# How often a kind of agent lives in a world: the slow ones seldom.
+KINDS: tuple[tuple[Make, int], ...] = (
+    (oracles.fraud, 6),
+    (oracles.forecast, 5),
+    (oracles.visits, 5),
+    (oracles.heating, 1),
+    (oracles.strange, 1),
+)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One world. `records`: per partition, each with the moment at which it comes."""
+
+    seed: int
+    agents: dict[str, Oracle]
+    records: tuple[tuple[tuple[float, Row], ...], ...]
+    commands: tuple[Command, ...]
+    faults: tuple[Fault, ...]
+
+
+def draw(seed: int) -> Plan:
+    """The plan of a seed."""
+    chance = random.Random(seed)
+    long = chance.random() < 0.2
+    partitions = 1 if long else chance.choice((1, 1, 2))
+    agents = _agents(chance, 1 if long else chance.choice((1, 1, 2, 3)), long=long)
+    count = LONG if long else chance.randrange(5, RECORDS_MAX)
+    records = tuple(_records(chance, count) for _ in range(partitions))
+    commands = [c for name in agents for c in _commands(chance, name)]
+    faults = tuple(_fault(chance) for _ in range(chance.choice((0, 1, 1, 2, 2, 3, 4))))
+    return Plan(seed, agents, records, tuple(sorted(commands)), faults)
+
+
+def _agents(chance: random.Random, count: int, *, long: bool) -> dict[str, Oracle]:
+    found = {}
+    for number in range(count):
+        kinds, weights = zip(*KINDS, strict=True)
+        make = oracles.visits if long and number == 0 else chance.choices(kinds, weights)[0]
+        name = f"{make.__name__}-{number}"
+        limits = (
+            f"flush_ms: {chance.choice((50, 300, 2000))}, flush_keys: {chance.choice((1, 3, 99))}"
+        )
+        limits += f", hot_keys_max: {chance.choice((1, 3, 100))}"
+        found[name] = make(agent=name, topic=TOPIC, state=limits)
+    return found
+
+
+def _records(chance: random.Random, count: int) -> tuple[tuple[float, Row], ...]:
+    rows = log(chance.randrange(1 << 30), count, bad_share=chance.choice((0.0, 0.1, 0.3)))
+    moments = sorted(chance.random() * LAST_S for _ in rows)
+    if chance.random() < 0.3:  # all of them are there before anything runs
+        moments = [0.0] * len(rows)
+    return tuple(zip(moments, rows, strict=True))
+
+
+def _commands(chance: random.Random, agent: str) -> list[Command]:
+    found: list[Command] = [(chance.choice((0.0, 0.0, 1.0)), "deploy", agent)]
+    at = 1.0
+    if chance.random() < 0.4:
+        for _ in range(chance.randrange(1, 4)):
+            at += chance.random() * 2
+            found.append((at, chance.choice(("pause", "resume")), agent))
+    if chance.random() < 0.2:
+        at += chance.random()
+        found.append((at, "delete", agent))
+        if chance.random() < 0.7:
+            found.append((at + chance.choice((0.0, 0.5, 2.0)), "deploy", agent))
+    return found
+
+
+def _fault(chance: random.Random) -> Fault:
+    kind = chance.random()
+    if kind < 0.65:
+        return "crash", float(int(10 ** (1 + 2.7 * chance.random())))  # at its step of this number
+    if kind < 0.85:
+        return "stop", chance.random() * 3
+    return "rebalance", chance.random() * 3

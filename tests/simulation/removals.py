@@ -1,0 +1,142 @@
+"""Protections taken away, one at a time: a simulation that does not notice proves nothing."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from headrace.models.guard import Event, Guard, Refusal
+from headrace.models.learner import Learner
+from headrace.pipelines import control
+from headrace.pipelines.order import Chunk, PartitionOrder
+from headrace.pipelines.shard import Chunk as ShardChunk
+from headrace.pipelines.shard import Shard
+from headrace.ports import Record
+from headrace.views import Partition
+from tests.simulation.controls import SimControlLog
+from tests.simulation.parts import Parts
+from tests.simulation.sink import SimSink
+from tests.simulation.worker import WatchedShards, WatchedStore
+
+
+class HastySink(SimSink):
+    """`drain` does not wait for acknowledgements."""
+
+    async def drain(self) -> None:
+        await self.send()
+
+
+class BlindStore(WatchedStore):
+    """A store without the law of acknowledgements, so that only the end of the world can tell."""
+
+    def write(self, rows: Any, meta: Any) -> None:
+        self._store.write(rows, meta)
+
+
+class BlindShards(WatchedShards):
+    """Shards over stores without that law."""
+
+    def _watched(self, *args: Any) -> WatchedStore:
+        return BlindStore(*args)
+
+
+class HastyShards(WatchedShards):
+    """What may be committed is what was learned, durable or not."""
+
+    def durable_offset(self, partition: Partition) -> int | None:
+        return self.next_offset(partition)
+
+
+class Trusting(PartitionOrder):
+    """Takes every gap for one that is in the log."""
+
+    def missing(self, chunk: Chunk) -> bool:
+        return False
+
+
+class HastyControls(SimControlLog):
+    """An effect is taken for logged before it is; nobody waits until it has been read back."""
+
+    async def append(self, record: control.ControlRecord) -> int:
+        if isinstance(record, control.ShardEffect):
+            self._process.start(self._send_late(record))
+            return 0
+        return await super().append(record)
+
+    async def _send_late(self, record: control.ControlRecord) -> None:
+        await asyncio.sleep(1.0)
+        await self.send(record)
+
+
+class Unskipping(Shard):
+    """Learns every chunk from its first record on, also what it has learned before."""
+
+    async def _process(self, chunk: ShardChunk) -> None:
+        first = [record.offset for record in chunk.records[:1]]
+        self.next_offset = min(self.next_offset, *first)
+        await super()._process(chunk)
+
+
+class Lenient(Guard):
+    """Lets a number pass that is not one: zero stands in for it."""
+
+    def admit(self, record: Record) -> Event | Refusal:
+        event = super().admit(record)
+        if isinstance(event, Refusal) and event.code in ("not_finite", "out_of_range"):
+            key = (record.key or b"").decode()
+            return Event(record.offset, key, dict.fromkeys(self._features, 0.0), True)
+        return event
+
+
+class LenientLearner(Learner):
+    """Learns from what belongs in quarantine."""
+
+    def __init__(self, spec: Any, origin: Any, rows: Any) -> None:
+        super().__init__(spec, origin, rows)
+        self._guard = Lenient(spec)
+
+
+class HalfLearner(Learner):
+    """Refuses a bad event, and has touched its key's model nevertheless."""
+
+    def step(self, records: Sequence[Record], *, learning: bool = True) -> Any:
+        outcome = super().step(records, learning=learning)
+        refused = {refusal.offset for refusal in outcome.refusals}
+        for record in records:
+            if record.offset in refused and record.key in (b"1", b"3"):
+                slot = self._engine.begin(_Touch(record.key.decode()), self.log_time)  # type: ignore[arg-type]
+                slot.updates += 1
+                self._engine.slots.mark(slot)
+        return outcome
+
+
+class _Touch:
+    def __init__(self, key: str) -> None:
+        self.key = key
+
+
+def without_acknowledgements(parts: Parts) -> Parts:
+    """State may become durable before its decisions are."""
+    return replace(parts, sink=HastySink)
+
+
+def without_acknowledgements_unwatched(parts: Parts) -> Parts:
+    """The same, seen only by what is missing at the end."""
+    return replace(parts, sink=HastySink, shards=BlindShards)
+
+
+def without_gap_guard(parts: Parts) -> Parts:
+    """A lost chunk stays lost."""
+    return replace(parts, order=Trusting)
+
+
+def without_durable_commits(parts: Parts) -> Parts:
+    """The group is told of offsets that a crash would take back."""
+    return replace(parts, shards=HastyShards)
+
+
+def without_effects_read_back(parts: Parts) -> Parts:
+    """A command is in force before the log says where."""
+    return replace(parts, controls=HastyControls)

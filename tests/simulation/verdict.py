@@ -1,0 +1,81 @@
+"""At the end of a world: what the fold says of everything that was left behind."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from headrace.state.directory import StateDirectory
+from headrace.state.store import ShardStore
+from headrace.views import Partition
+from tests.fold import compare
+from tests.fold.control import Life, Where, lives
+from tests.fold.fold import Folded, fold
+from tests.fold.oracle import Oracle
+from tests.simulation.broker import SimBroker
+from tests.simulation.controls import CONTROL
+from tests.simulation.plan import Plan
+from tests.simulation.worker import IDENTITY
+
+QUARANTINE = Partition("sim.quarantine", 0)
+
+
+def differences(plan: Plan, broker: SimBroker, state_dir: Path) -> list[str]:
+    """Sentences; none if every row, decision and quarantined event is what it must be."""
+    found: list[str] = []
+    with StateDirectory.open(state_dir, IDENTITY) as directory:
+        for life in lives(_values(broker, CONTROL)):
+            oracle = plan.agents[life.agent]
+            for where in life.partitions():
+                folded = _folded(broker, oracle, life, where)
+                told = _topics(broker, life, where, folded)
+                if not life.deleted:
+                    path = directory.shard_path(life.agent, life.epoch, *where)
+                    told += _rows(path, folded)
+                found += [f"{life.agent}, epoch {life.epoch}, {where}: {text}" for text in told]
+                _count(broker, folded)
+    return found
+
+
+def _folded(broker: SimBroker, oracle: Oracle, life: Life, where: Where) -> Folded:
+    end = life.end(where)
+    rows = broker.logs[Partition(*where)].rows()
+    return fold(
+        oracle,
+        life.origin(where),
+        [row for row in rows if end is None or row.offset < end],
+        start=life.start(where),
+        pauses=life.pauses(where),
+    )
+
+
+def _topics(broker: SimBroker, life: Life, where: Where, folded: Folded) -> list[str]:
+    origin, whole = life.origin(where), not life.deleted
+    decided = _values(broker, Partition(life.emit_topic, where[1]))
+    refused = _values(broker, QUARANTINE)
+    return [
+        *compare.decisions(folded, decided, origin, whole=whole),
+        *compare.quarantined(folded, refused, origin, whole=whole),
+    ]
+
+
+def _rows(path: Path, folded: Folded) -> list[str]:
+    if not (path / "CURRENT").exists():
+        return ["there is no state"]
+    store = ShardStore.open(path, create=False)
+    try:
+        return compare.rows(folded, store)
+    finally:
+        store.close()
+
+
+def _values(broker: SimBroker, where: Partition) -> list[bytes]:
+    return [row.value for row in broker.logs[where].rows() if row.value is not None]
+
+
+def _count(broker: SimBroker, folded: Folded) -> None:
+    counts = broker.counts
+    counts["events learned"] += folded.learned
+    counts["decisions"] += len(folded.decisions)
+    counts["bad events"] += len(folded.refused)
+    counts["keys that came back expired"] += folded.expired
+    counts["labels lost"] += folded.labels_lost

@@ -1,0 +1,168 @@
+"""The real worker over the world's logs: only what speaks to Kafka is another."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any, cast
+
+from headrace.config import Config
+from headrace.pipelines.controllog import ControlLog
+from headrace.pipelines.emit import Emitter
+from headrace.pipelines.shards import Shards, Site
+from headrace.pipelines.streams import Streams
+from headrace.pipelines.topics import Topics
+from headrace.pipelines.worker import Worker
+from headrace.state.directory import Identity, StateDirectory
+from headrace.state.store import ShardMeta, ShardStore, Store, StoreOptions
+from headrace.views import Partition
+from tests.fold.oracle import Origin
+from tests.simulation.broker import CLUSTER, SimBroker, SimLogs, SimTopics
+from tests.simulation.controls import SimControlLog
+from tests.simulation.loop import Process
+from tests.simulation.parts import Parts, Violation
+
+IDENTITY = Identity.of_this_build(app="sim", cluster_id=CLUSTER, codec="1", hash_seed="0")
+CONFIG = Config(app="sim", descriptors_max=1 << 20)
+
+
+class WatchedStore:
+    """A shard's real store. At each write the law holds: what is durable has been acknowledged."""
+
+    def __init__(self, store: ShardStore, unacknowledged: Callable[[Origin], list[int]]) -> None:
+        self._store = store
+        self._unacknowledged = unacknowledged
+        self.origin: Origin | None = None  # known once the shard is there
+        self.writes = 0
+
+    @property
+    def meta(self) -> ShardMeta | None:
+        return self._store.meta
+
+    def get(self, row: bytes) -> bytes | None:
+        return self._store.get(row)
+
+    def scan(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+        return self._store.scan(prefix)
+
+    def write(self, rows: Iterable[tuple[bytes, bytes | None]], meta: ShardMeta) -> None:
+        if self.origin is not None:
+            early = [o for o in self._unacknowledged(self.origin) if o < meta.next_offset]
+            if early:
+                raise Violation(
+                    f"state up to {meta.next_offset} became durable before the decisions on "
+                    f"{early[:5]} were acknowledged"
+                )
+        self._store.write(rows, meta)
+        self.writes += 1
+
+    def checkpoint(self, path: Path) -> None:
+        self._store.checkpoint(path)
+
+    def size_bytes(self) -> int:
+        return self._store.size_bytes()
+
+    def close(self) -> None:
+        self._store.close()
+
+
+class WatchedShards(Shards):
+    """The real shards over watched stores."""
+
+    def __init__(self, site: Site, controls: Any, process: Process) -> None:
+        super().__init__(site, controls)
+        self._process = process
+        self.stores: dict[Path, WatchedStore] = {}
+
+    def _open_store(self, path: Path) -> Store:
+        store = ShardStore.open(path, create=True, options=self._site.stores)
+        self._process.held.callback(store.close)
+        sink: Any = self._site.sink
+        watched = self.stores[path] = self._watched(store, sink.unacknowledged)
+        return watched
+
+    def _watched(
+        self, store: ShardStore, unacknowledged: Callable[[Origin], list[int]]
+    ) -> WatchedStore:
+        return WatchedStore(store, unacknowledged)
+
+    async def open(self, deployment: Any, partition: Partition) -> Any:
+        shard = await super().open(deployment, partition)
+        store = self.stores[
+            self._site.directory.shard_path(deployment.agent, deployment.epoch, *partition)
+        ]
+        store.origin = Origin(
+            deployment.agent, deployment.spec_version, deployment.epoch, *partition
+        )
+        return shard
+
+    def check_commit(self, partition: Partition, offset: int) -> None:
+        """The law of commits: never ahead of what is on disk in every shard of the partition."""
+        for shard in self.of_partition(partition):
+            origin = shard.origin
+            path = self._site.directory.shard_path(origin.agent, origin.epoch, *partition)
+            meta = self.stores[path].meta
+            deployment = self._controls.registry.last(origin.agent)
+            assert deployment is not None
+            began = deployment.effect(deployment.commands[0].control_id, partition)
+            durable = meta.next_offset if meta is not None else began
+            if durable is not None and offset > durable:
+                raise Violation(
+                    f"offset {offset} of {partition} was committed, but {origin.agent} is durable "
+                    f"only up to {durable}"
+                )
+
+
+class SimWorker(Worker):
+    """`pipelines.worker.Worker`, started over the world's parts."""
+
+    def __init__(
+        self,
+        broker: SimBroker,
+        state_dir: Path,
+        process: Process,
+        stores: StoreOptions,
+        parts: Parts,
+    ) -> None:
+        super().__init__(CONFIG, broker, state_dir, worker_id=process.name)
+        self._process = process
+        self._stores = stores
+        self._parts = parts
+        self._sim = broker
+        self.topics = cast(Topics, SimTopics(broker))
+
+    async def _start(self) -> None:
+        process, parts = self._process, self._parts
+        directory = StateDirectory.open(self._state_dir, IDENTITY)
+        process.held.callback(directory.close)
+        self._taken.callback(directory.close)
+        sink = parts.sink(self._sim, process, parts.chance)
+        self._emitter = cast(Emitter, sink)
+        self._taken.push_async_callback(sink.drain)
+        controls: SimControlLog = parts.controls(self._sim, process, self._on_accepted)
+        self.controls = cast(ControlLog, controls)
+        site = Site(
+            worker=process.name,
+            logs=SimLogs(self._sim),
+            cluster_id=CLUSTER,
+            quarantine_topic=self.quarantine_topic,
+            directory=directory,
+            stores=self._stores,
+            sink=sink,
+            busy=lambda: parts.chance.random() < 0.2,
+            descriptors_max=self.config.descriptors_max,
+        )
+        shards = self.shards = parts.shards(site, self.controls, process)
+        await self.controls.start()
+        self._taken.push_async_callback(self.controls.stop)
+        self._taken.push_async_callback(self._close_shards)
+        streams = parts.streams(self._sim, process, shards, parts.chance, parts.order)
+        streams.hook(self._on_chunk, self._on_assigned, self._on_revoked)
+        self.streams = cast(Streams, streams)
+        for part in (self.controls.failed, self.streams.failed):
+            part.add_done_callback(self._part_failed)
+        await self.streams.start()
+        self._taken.push_async_callback(self.streams.stop)
+        for deployment in list(self.controls.registry.live()):
+            await self._follow_source(deployment)
+        self.ready = True
