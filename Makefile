@@ -37,6 +37,9 @@ test: lint types ## what CI runs: lint, types, imports, then every test
 test-kafka: .venv/.dev ## what needs a broker, once more on Apache Kafka (no Java needed)
 	$(V)/python -m pytest --broker local tests/service tests/pipelines
 
+simulate: .venv/.dev ## a thousand worlds of crashes in virtual time; SEED=n lives through one
+	$(V)/python -m tests.simulation $(SEED)
+
 quality: .venv/.dev ## the quality gates, through the whole service
 	$(V)/python -m benchmarks.quality
 
@@ -86,4 +89,4 @@ endif
 	$(INSTALL) --no-deps --no-build-isolation --editable .
 	@touch .venv/.demo $@
 
-.PHONY: help setup demo up test test-kafka quality bench lint types regen clean
+.PHONY: help setup demo up test test-kafka simulate quality bench lint types regen clean

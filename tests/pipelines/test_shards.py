@@ -163,5 +163,6 @@ def test_a_closed_shard_is_not_swept(tmp_path: Path) -> None:
         await shard.process(place.chunk())
         await place.shards.close([shard], flush=True)
         await shard.sweep()
+        assert shard.durable_offset == shard.next_offset == 50
 
     live(tmp_path, work)
