@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from headrace.models.guard import Event, Guard, Refusal
-from headrace.models.learner import Learner
+from headrace.models.learner import Learner, Outcome
 from headrace.pipelines import control
 from headrace.pipelines.order import Chunk, PartitionOrder
 from headrace.pipelines.shard import Chunk as ShardChunk
@@ -99,22 +99,21 @@ class LenientLearner(Learner):
 
 
 class HalfLearner(Learner):
-    """Refuses a bad event, and has touched its key's model nevertheless."""
+    """Refuses a bad event, and its key's model has learned something by then nevertheless."""
 
-    def step(self, records: Sequence[Record], *, learning: bool = True) -> Any:
+    def __init__(self, spec: Any, origin: Any, rows: Any) -> None:
+        super().__init__(spec, origin, rows)
+        self._good: dict[bytes | None, Record] = {}
+
+    def step(self, records: Sequence[Record], *, learning: bool = True) -> Outcome:
         outcome = super().step(records, learning=learning)
         refused = {refusal.offset for refusal in outcome.refusals}
         for record in records:
-            if record.offset in refused and record.key in (b"1", b"3"):
-                slot = self._engine.begin(_Touch(record.key.decode()), self.log_time)  # type: ignore[arg-type]
-                slot.updates += 1
-                self._engine.slots.mark(slot)
+            if record.offset not in refused:
+                self._good[record.key] = record
+            elif record.key in self._good:
+                super().step([self._good[record.key]], learning=learning)
         return outcome
-
-
-class _Touch:
-    def __init__(self, key: str) -> None:
-        self.key = key
 
 
 def without_acknowledgements(parts: Parts) -> Parts:
