@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from tests.fold import oracles
@@ -64,7 +64,10 @@ def _agents(chance: random.Random, count: int, *, long: bool) -> dict[str, Oracl
             f"flush_ms: {chance.choice((50, 300, 2000))}, flush_keys: {chance.choice((1, 3, 99))}"
         )
         limits += f", hot_keys_max: {chance.choice((1, 3, 100))}"
-        found[name] = make(agent=name, topic=TOPIC, state=limits)
+        oracle = make(agent=name, topic=TOPIC, state=limits)
+        if chance.random() < 0.15:
+            oracle = replace(oracle, spec=oracle.spec.replace("start: earliest", "start: latest"))
+        found[name] = oracle
     return found
 
 

@@ -25,6 +25,8 @@ def differences(plan: Plan, broker: SimBroker, state_dir: Path) -> list[str]:
     with StateDirectory.open(state_dir, IDENTITY) as directory:
         for life in lives(_values(broker, CONTROL)):
             oracle = plan.agents[life.agent]
+            if not life.deleted and len(life.partitions()) < len(plan.records):
+                found.append(f"{life.agent}, epoch {life.epoch}, has not begun everywhere")
             for where in life.partitions():
                 folded = _folded(broker, oracle, life, where)
                 told = _topics(broker, life, where, folded)

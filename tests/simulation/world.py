@@ -84,6 +84,8 @@ class _World:
         self._change = change
         self._chance = random.Random(plan.seed + 2)
         self._processes: list[Process] = []
+        self.broker.counts["several agents"] = len(plan.agents) > 1
+        self.broker.counts["several partitions"] = len(plan.records) > 1
         self._specs = {name: load_spec(oracle.spec) for name, oracle in plan.agents.items()}
 
     async def live(self) -> None:
