@@ -173,7 +173,7 @@ def quarantined(
         if must is None:
             found.append(f"offset {offset} is in quarantine ({codes}), and must not be")
         elif not codes:
-            found.append(f"offset {offset} is not in quarantine, and must be: {must}")
+            found.append(f"the quarantined event at offset {offset} is missing: {must}")
         elif codes != {must} or len(there[offset]) > 1:
             found.append(f"offset {offset} is in quarantine as {codes}, not as {must}")
     return _few(found)

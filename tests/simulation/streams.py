@@ -106,6 +106,7 @@ class SimStreams:
     async def rewind(self, partition: Partition, offset: int) -> None:
         reading = self._readings.get(partition)
         if reading is not None and reading.order.next_offset > offset:
+            self._broker.counts["rewinds"] += 1
             self._seek(partition, offset)
 
     async def stop(self) -> None:

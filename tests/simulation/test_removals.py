@@ -23,7 +23,7 @@ def found(told: str, change: Change = lambda parts: parts) -> bool:
     ("change", "told"),
     [
         (removals.without_acknowledgements, "became durable before the decisions"),
-        (removals.without_acknowledgements_unwatched, "must be"),
+        (removals.without_acknowledgements_unwatched, "is missing"),
         (removals.without_gap_guard, "is missing"),
         (removals.without_durable_commits, "was committed, but"),
         (removals.without_effects_read_back, "says updates"),
@@ -42,7 +42,7 @@ def test_skipping_what_was_learned_is_missed(monkeypatch: pytest.MonkeyPatch) ->
 
 @pytest.mark.parametrize(
     ("learner", "told"),
-    [(removals.LenientLearner, "is not in quarantine"), (removals.HalfLearner, "says updates")],
+    [(removals.LenientLearner, "is missing"), (removals.HalfLearner, "says updates")],
 )
 def test_quarantine_before_learning_is_missed(
     monkeypatch: pytest.MonkeyPatch, learner: Callable[..., Learner], told: str
