@@ -18,13 +18,14 @@ from tests.service.test_service import learned
 
 TOPIC = "exact"
 BYTES_MAX = 900_000  # of a record; a broker takes no larger ones
+FUTURE_MS = 4_000_000_000_000  # nor does Kafka take stamps from so far ahead
 
 
 async def send(broker: Broker, rows: Sequence[Row]) -> None:
-    """Records one after the other, as they are: without keys, values and stamps, too."""
+    """Records one after the other, as they are: without keys and values, too."""
     async with AIOKafkaProducer(bootstrap_servers=broker.bootstrap) as producer:
         for row in rows:
-            stamp = row.timestamp if row.timestamp >= 0 else None
+            stamp = row.timestamp if 0 <= row.timestamp < FUTURE_MS else None
             await producer.send(
                 TOPIC, key=row.key, value=row.value, partition=0, timestamp_ms=stamp
             )
@@ -80,4 +81,8 @@ async def test_a_service_on_a_broker_is_what_the_fold_says(
             lives = await kafka.lives_of(broker.bootstrap, app, agent)
             assert [life.epoch for life in lives] == ([1, 2] if "heating" in agent else [1])
         other = oracles.visits("exact-fraud", TOPIC)  # another meaning is seen to be another
-        assert await kafka.differences(broker.bootstrap, app, other, "exact-fraud", opened) != []
+
+        def closed(life: Life, where: Where) -> None:
+            return None
+
+        assert await kafka.differences(broker.bootstrap, app, other, "exact-fraud", closed) != []
