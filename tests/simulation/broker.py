@@ -19,9 +19,13 @@ CLUSTER = "in-process"
 
 @dataclass
 class Log:
-    """One partition. None stands for an offset without a record: a marker, or compacted."""
+    """One partition. None stands for an offset without a record: a marker, or compacted.
+
+    What lies below `begin` has been retired: the fold still sees it, no worker does.
+    """
 
     entries: list[Row | None] = field(default_factory=list)
+    begin: int = 0
 
     @property
     def end(self) -> int:
@@ -83,16 +87,18 @@ class SimLogs:
 
     async def span(self, partition: Partition) -> LogSpan:
         await self._broker.away(0.01)
-        return LogSpan(0, self._broker.logs[partition].end)
+        log = self._broker.logs[partition]
+        return LogSpan(log.begin, log.end)
 
     async def record_at(self, partition: Partition, offset: int) -> Record | None:
         await self._broker.away(0.01)
-        entries = self._broker.logs[partition].entries
-        return entries[offset] if offset < len(entries) else None
+        log = self._broker.logs[partition]
+        return log.entries[offset] if log.begin <= offset < log.end else None
 
     async def offset_at_time(self, partition: Partition, timestamp_ms: int) -> int | None:
         await self._broker.away(0.01)
-        rows = self._broker.logs[partition].rows()
+        log = self._broker.logs[partition]
+        rows = log.rows(log.begin)
         return next((row.offset for row in rows if row.timestamp >= timestamp_ms), None)
 
 

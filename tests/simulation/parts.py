@@ -13,10 +13,6 @@ from tests.simulation.sink import SimSink
 from tests.simulation.streams import SimStreams
 
 
-class Violation(Exception):
-    """A law of the world was broken."""
-
-
 @dataclass(frozen=True, kw_only=True)
 class Parts:
     """Makers of the parts, and the chance that they share. `shards` makes the real ones."""

@@ -16,7 +16,8 @@ RECORDS_MAX = 110  # of a partition in most worlds
 LONG = 300  # in the others: log time is settled and keys expire
 LAST_S = 6.0  # virtual seconds until the last record has come
 
-Fault = tuple[Literal["crash", "stop", "rebalance"], float]
+# How a worker ends, and when: at a step of its life or of its stop, or after so many seconds.
+Fault = tuple[Literal["crash", "stop", "rebalance", "crash in a stop"], float]
 Command = tuple[float, Literal["deploy", "pause", "resume", "delete"], str]
 Make = Callable[..., Oracle]
 
@@ -96,8 +97,10 @@ def _commands(chance: random.Random, agent: str) -> list[Command]:
 
 def _fault(chance: random.Random) -> Fault:
     kind = chance.random()
-    if kind < 0.65:
+    if kind < 0.6:
         return "crash", float(int(10 ** (1 + 2.7 * chance.random())))  # at its step of this number
-    if kind < 0.85:
+    if kind < 0.75:
+        return "crash in a stop", float(chance.randrange(1, 60))
+    if kind < 0.88:
         return "stop", chance.random() * 3
     return "rebalance", chance.random() * 3

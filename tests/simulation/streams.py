@@ -19,6 +19,7 @@ from headrace.ports import ReadingPositions
 from headrace.views import Partition
 from tests.simulation.broker import SimBroker
 from tests.simulation.loop import Process
+from tests.simulation.violation import Violation
 
 CHUNK_MAX = 40
 IDLE_S = 0.1
@@ -130,7 +131,8 @@ class SimStreams:
         for partition in sorted(self._owned):
             wanted = self._positions.next_offset(partition)
             if wanted is None:
-                wanted = self._broker.committed.get(partition, 0)
+                group = self._broker.committed.get(partition, 0)
+                wanted = max(group, self._broker.logs[partition].begin)
             self._seek(partition, wanted)
         self._flowing = True
 
@@ -183,7 +185,11 @@ class SimStreams:
             return
         log, chance, counts = self._broker.logs[partition], self._chance, self._broker.counts
         count = chance.randrange(1, CHUNK_MAX)
+        if reading.at < log.begin <= reading.order.next_offset:
+            reading.at = log.begin  # it had gone back by accident, not because somebody lacks it
         begins = reading.at
+        if begins < log.begin:
+            raise Violation(f"{partition} is read from {begins}, and begins at {log.begin}")
         records = log.rows(begins)[:count]
         if not records:
             return
@@ -203,7 +209,7 @@ class SimStreams:
                 reading.fetched.append(chunk)
             elif accident < 0.13:
                 counts["fetches gone back"] += 1
-                reading.at = max(end - chance.randrange(1, CHUNK_MAX), 0)
+                reading.at = max(end - chance.randrange(1, CHUNK_MAX), log.begin)
         reading.safe = False
 
     def _next(self, partition: Partition) -> Chunk | None:

@@ -20,7 +20,8 @@ from tests.fold.oracle import Origin
 from tests.simulation.broker import CLUSTER, SimBroker, SimLogs, SimTopics
 from tests.simulation.controls import SimControlLog
 from tests.simulation.loop import Process
-from tests.simulation.parts import Parts, Violation
+from tests.simulation.parts import Parts
+from tests.simulation.violation import Violation
 
 IDENTITY = Identity.of_this_build(app="sim", cluster_id=CLUSTER, codec="1", hash_seed="0")
 CONFIG = Config(app="sim", descriptors_max=1 << 20)
@@ -95,6 +96,18 @@ class WatchedShards(Shards):
             deployment.agent, deployment.spec_version, deployment.epoch, *partition
         )
         return shard
+
+    def on_disk(self, partition: Partition) -> int:
+        """How far all agents that live are durable; 0 while one is not open or not on disk."""
+        durable = []
+        for deployment in self._controls.registry.live():
+            shard = self.find(deployment.agent, partition)
+            path = self._site.directory.shard_path(deployment.agent, deployment.epoch, *partition)
+            if shard is None or shard.origin.epoch != deployment.epoch:
+                return 0
+            meta = self.stores[path].meta
+            durable.append(0 if meta is None else meta.next_offset)
+        return min(durable, default=0)
 
     def check_commit(self, partition: Partition, offset: int) -> None:
         """The law of commits: never ahead of what is on disk in every shard of the partition."""

@@ -18,9 +18,10 @@ from headrace.views import Partition
 from tests.simulation.broker import SimBroker
 from tests.simulation.controls import CONTROL
 from tests.simulation.loop import Killed, Process, Stuck, VirtualLoop
-from tests.simulation.parts import Parts, Violation
+from tests.simulation.parts import Parts
 from tests.simulation.plan import TOPIC, Fault, Plan, draw
 from tests.simulation.verdict import differences
+from tests.simulation.violation import Violation
 from tests.simulation.worker import SimWorker, WatchedShards
 
 WORLD_S = 900.0
@@ -166,6 +167,7 @@ class _World:
         parts = self._change(Parts(chance=self._chance, shards=WatchedShards))
         worker = SimWorker(self.broker, self._state_dir, process, STORES, parts)
         await worker.start()
+        retire = asyncio.ensure_future(self._retire(worker))
         if fault is None:
             while not (worker.failed.done() or (outside.done() and self._caught_up(worker))):
                 await asyncio.wait({worker.failed}, timeout=LOOK_S)
@@ -180,11 +182,27 @@ class _World:
             self.broker.counts["rebalances"] += 1
             await worker.streams.rebalance()  # type: ignore[attr-defined]
             await asyncio.wait({worker.failed}, timeout=fault[1])
+        retire.cancel()
+        if fault is not None and fault[0] == "crash in a stop":
+            process.dies_at = process.steps + int(fault[1])
+        await worker.stop()
         if fault is not None:
             self.broker.counts["clean stops"] += 1
-        await worker.stop()
         if worker.broken_agents:
             raise Violation(f"agents gave up: {worker.broken_agents}")
+
+    async def _retire(self, worker: SimWorker) -> None:
+        """Retention: now and then the log loses what every shard has on disk."""
+        while True:
+            await asyncio.sleep(1.0)
+            for number in range(len(self.plan.records)):
+                partition = Partition(TOPIC, number)
+                durable = worker.shards.on_disk(partition)  # type: ignore[attr-defined]
+                log = self.broker.logs[partition]
+                settled = worker.controls.registry.next_offset == self.broker.logs[CONTROL].end
+                if settled and durable > log.begin and self._chance.random() < 0.2:
+                    log.begin = durable
+                    self.broker.counts["logs cut"] += 1
 
     def _caught_up(self, worker: SimWorker) -> bool:
         """Every command has taken effect, and every record has been handled, everywhere."""
