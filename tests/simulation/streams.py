@@ -185,8 +185,9 @@ class SimStreams:
             return
         log, chance, counts = self._broker.logs[partition], self._chance, self._broker.counts
         count = chance.randrange(1, CHUNK_MAX)
-        if reading.at < log.begin <= reading.order.next_offset:
-            reading.at = log.begin  # it had gone back by accident, not because somebody lacks it
+        wanted = self._positions.next_offset(partition)
+        if reading.at < log.begin and (wanted is None or log.begin <= wanted):
+            reading.at = log.begin  # it had gone back, but nobody lacks what was retired
         begins = reading.at
         if begins < log.begin:
             raise Violation(f"{partition} is read from {begins}, and begins at {log.begin}")
