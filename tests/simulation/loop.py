@@ -82,6 +82,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def __init__(self, chance: random.Random) -> None:
         self.chance = chance
         self.steps = 0
+        self.long_waits = 0
         self._now = 0.0
         super().__init__(_Jump(self))
         self._clock_resolution = 1e-9
@@ -124,7 +125,10 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         kind = self.chance.random()
         if kind < 0.2:
             return 0.0
-        return usual_s * (self.chance.random() * 2 if kind < 0.95 else 20.0)
+        if kind < 0.95:
+            return usual_s * self.chance.random() * 2
+        self.long_waits += 1
+        return usual_s * 20
 
     def _step(
         self, process: Process | None, callback: Callable[..., Any], args: tuple[Any, ...]

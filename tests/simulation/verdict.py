@@ -54,6 +54,7 @@ def _topics(broker: SimBroker, life: Life, where: Where, folded: Folded) -> list
     origin, whole = life.origin(where), not life.deleted
     decided = _values(broker, Partition(life.emit_topic, where[1]))
     refused = _values(broker, QUARANTINE)
+    broker.counts["decisions delivered again"] += len(decided) - len(set(decided))
     return [
         *compare.decisions(folded, decided, origin, whole=whole),
         *compare.quarantined(folded, refused, origin, whole=whole),
