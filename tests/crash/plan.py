@@ -1,0 +1,130 @@
+"""What a campaign does to its workers: drawn from a seed, so that a failing one can be had again.
+
+The seed fixes what is planned: which points, which passages, which waits, which events. How far a
+worker comes before its end is the machine's affair.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from tests.crash.aims import POINTS
+from tests.crash.commander import Verb
+from tests.crash.life import Point, Protection, Trouble
+
+Ending: TypeAlias = Point | Literal["random", "sigterm"]
+
+PASSAGES = {"handed-over": 6, "acknowledged": 14, "written": 14, "committed": 3}
+"""A worker dies at one of so many first passages of the point."""
+TURNS_MAX = 12
+AFTER_S_MAX = 2.5
+"""The longest life before another end: random ones count from the order to start, SIGTERM from
+when it is ready. A start takes about two seconds, so that some die while they start.
+"""
+EARLY_SHARE = 0.3
+TROUBLES: tuple[Trouble, ...] = ("slow-network", "lost-chunk")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LifePlan:
+    """One life. `passage`, `early` and `turns` are of an aimed end, `after_s` of the others."""
+
+    ending: Ending
+    passage: int = 1
+    early: bool = False
+    turns: int = 2
+    after_s: float = 0.0
+    troubles: tuple[Trouble, ...] = ()
+
+    @property
+    def point(self) -> Point | None:
+        """Where it kills itself; None: it is ended from outside."""
+        return next((point for point in POINTS if point == self.ending), None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """A whole campaign. `commands`: what is asked beside the life of that number."""
+
+    name: str
+    seed: int
+    lives: tuple[LifePlan, ...]
+    commands: tuple[tuple[int, Verb, str], ...] = ()
+    agents: tuple[str, ...] = ("fraud", "price", "warmth", "brief")
+    events_per_s: int = 160
+    session_s: float = 0.8
+    without: Protection | None = None
+
+
+def full(name: str, seed: int) -> Plan:
+    """At least 20 `kill -9`: five at each point and five at random; three SIGTERMs between."""
+    return Plan(
+        name=name,
+        seed=seed,
+        lives=drawn(seed, {**dict.fromkeys(POINTS, 5), "random": 5, "sigterm": 3}, share=0.5),
+        commands=(
+            (3, "pause", "warmth"),
+            (6, "resume", "warmth"),
+            (8, "delete", "brief"),
+            (10, "deploy", "brief"),
+            (13, "pause", "fraud"),
+            (15, "resume", "fraud"),
+            (18, "pause", "brief"),
+            (19, "resume", "brief"),
+        ),
+    )
+
+
+def short(name: str, seed: int) -> Plan:
+    """Five kills and a SIGTERM, all troubles in each life, all kinds of commands beside them."""
+    return Plan(
+        name=name,
+        seed=seed,
+        lives=drawn(seed, {**dict.fromkeys(POINTS, 1), "random": 1, "sigterm": 1}, share=1.0),
+        commands=(
+            (1, "pause", "warmth"),
+            (2, "delete", "brief"),
+            (3, "resume", "warmth"),
+            (4, "deploy", "brief"),
+        ),
+    )
+
+
+def control(name: str, protection: Protection) -> Plan:
+    """The shortest campaign that shows what happens without a protection: two agents on one topic,
+    and the one trouble, if any, against which the protection stands.
+    """
+    lives: dict[Protection, tuple[LifePlan, ...]] = {
+        "acknowledgement": (LifePlan(ending="written", passage=3, troubles=("slow-network",)),),
+        "skip": (LifePlan(ending="written", passage=3), LifePlan(ending="written", passage=2)),
+        "gap-guard": (LifePlan(ending="sigterm", after_s=2.0, troubles=("lost-chunk",)),),
+        "quarantine": (LifePlan(ending="sigterm", after_s=1.0),),
+    }
+    return Plan(
+        name=name,
+        seed=1,
+        lives=lives[protection],
+        agents=("fraud", "price"),
+        without=protection,
+    )
+
+
+def drawn(seed: int, counts: Mapping[Ending, int], *, share: float) -> tuple[LifePlan, ...]:
+    """So many lives of each ending, shuffled; each trouble is in that share of them."""
+    chance = random.Random(seed)
+    endings: list[Ending] = [each for each, count in counts.items() for _ in range(count)]
+    chance.shuffle(endings)
+    return tuple(
+        LifePlan(
+            ending=ending,
+            passage=chance.randint(1, PASSAGES.get(ending, 1)),
+            early=chance.random() < EARLY_SHARE,
+            turns=chance.randint(2, TURNS_MAX),
+            after_s=chance.uniform(0.2, AFTER_S_MAX),
+            troubles=tuple(each for each in TROUBLES if chance.random() < share),
+        )
+        for ending in endings
+    )

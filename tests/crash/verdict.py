@@ -1,0 +1,148 @@
+"""The end of a campaign: everything that is left, compared with the offline fold."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import msgspec
+from aiokafka.structs import ConsumerRecord
+
+from headrace.pipelines.broker import Broker
+from headrace.state.store import ShardStore
+from tests.crash.agents import Agent
+from tests.crash.campaign import Left
+from tests.crash.feeder import PLANTED
+from tests.crash.logs import Records, read
+from tests.fold import compare
+from tests.fold.control import Life, lives
+from tests.fold.fold import Folded, fold
+from tests.fold.oracle import Origin
+
+TOLD_MAX = 40
+"""Differences that a verdict tells; all of them are counted."""
+
+
+@dataclass
+class Verdict:
+    """What a campaign came to. `decisions` counts records, `repeats` those that came again;
+    `missing`, `unexpected` and `contradictory` are of distinct decisions, `wrong` of differences.
+    """
+
+    events: int = 0
+    planted: int = 0
+    keys: int = 0
+    learned: int = 0
+    decisions: int = 0
+    repeats: int = 0
+    quarantined: int = 0
+    wrong: int = 0
+    missing: int = 0
+    unexpected: int = 0
+    contradictory: int = 0
+    differences: list[str] = field(default_factory=list)
+
+    def differ(self, where: str, sentences: Iterable[str]) -> None:
+        """Note differences."""
+        for sentence in sentences:
+            self.wrong += 1
+            if len(self.differences) < TOLD_MAX:
+                self.differences.append(f"{where}: {sentence}")
+
+
+@dataclass(frozen=True)
+class Topics:
+    """What the topics of one agent hold: its source, its decisions, the quarantine of the app."""
+
+    source: Records
+    decisions: Records
+    quarantine: list[bytes]
+
+
+async def judge(broker: Broker, left: Left) -> Verdict:
+    """Fold the topics and compare with them all that is left."""
+    verdict = Verdict()
+    control = await _values(broker, f"{left.app}.control")
+    quarantine = await _values(broker, f"{left.app}.quarantine")
+    sources = {topic: await read(broker, topic) for topic in {a.topic for a in left.agents}}
+    for records in sources.values():
+        verdict.events += sum(map(len, records.values()))
+        verdict.planted += sum(len(planted(part)) for part in records.values())
+    verdict.quarantined = len(set(quarantine))
+    for agent in left.agents:
+        topics = Topics(sources[agent.topic], await read(broker, agent.emit_topic), quarantine)
+        for life in lives(control):
+            if life.agent == agent.name:
+                for partition in topics.source:
+                    _judge_shard(verdict, left, agent, life, (partition, topics))
+        _count(verdict, topics.decisions)
+    return verdict
+
+
+def planted(records: Iterable[ConsumerRecord]) -> set[int]:
+    """The offsets of the planted bad events, as the feeder has marked them."""
+    return {record.offset for record in records if dict(record.headers).get(PLANTED)}
+
+
+async def _values(broker: Broker, topic: str) -> list[bytes]:
+    return [record.value for record in (await read(broker, topic))[0]]
+
+
+def _judge_shard(
+    verdict: Verdict, left: Left, agent: Agent, life: Life, of: tuple[int, Topics]
+) -> None:
+    partition, topics = of
+    where = (agent.topic, partition)
+    name = f"{agent.name}/{life.epoch}[{partition}]"
+    if where not in life.partitions():
+        verdict.differ(name, ["the control log does not say where it began"])
+        return
+    start, end, origin = life.start(where), life.end(where), life.origin(where)
+    records = [r for r in topics.source[partition] if end is None or r.offset < end]
+    folded = fold(agent.oracle, origin, records, start=start, pauses=life.pauses(where))
+    if folded.refused.keys() != {at for at in planted(records) if at >= start}:
+        verdict.differ(name, ["the fold refuses other events than those planted"])
+    decided = [r.value for r in topics.decisions[partition]]
+    whole = not life.deleted
+    verdict.differ(name, compare.decisions(folded, decided, origin, whole=whole))
+    verdict.differ(name, compare.quarantined(folded, topics.quarantine, origin, whole=whole))
+    there = _offsets(decided, origin)
+    verdict.unexpected += len(there - folded.decisions.keys())
+    if whole:
+        verdict.missing += len(folded.decisions.keys() - there)
+        verdict.keys += len(folded.keys)
+        verdict.learned += folded.learned
+        verdict.differ(name, _rows(left, folded, origin))
+
+
+def _rows(left: Left, folded: Folded, origin: Origin) -> list[str]:
+    path = left.shard_path(origin.agent, origin.epoch, origin.topic, origin.partition)
+    store = ShardStore.open(path, create=False)
+    try:
+        return compare.rows(folded, store)
+    finally:
+        store.close()
+
+
+def _offsets(values: Iterable[bytes], origin: Origin) -> set[int]:
+    """The offsets on which the shard has decided, or which it has put into quarantine."""
+    mine = (origin.agent, origin.epoch, origin.topic, origin.partition)
+    found = set()
+    for value in values:
+        told = msgspec.json.decode(value)
+        position = told["position"]
+        if (told["agent"], told["epoch"], position["topic"], position["partition"]) == mine:
+            found.add(position["offset"])
+    return found
+
+
+def _count(verdict: Verdict, decisions: Records) -> None:
+    """Records, repeats, and decisions of one id that say different things."""
+    by_id: dict[str, list[bytes]] = defaultdict(list)
+    for part in decisions.values():
+        for record in part:
+            by_id[msgspec.json.decode(record.value)["id"]].append(record.value)
+    verdict.decisions += sum(map(len, by_id.values()))
+    verdict.repeats += sum(len(values) - 1 for values in by_id.values())
+    verdict.contradictory += sum(len(set(values)) > 1 for values in by_id.values())
