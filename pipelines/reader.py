@@ -23,7 +23,7 @@ END_POLL_MS = 60
 """The same where only what is in the log is wanted: a little above the broker's own wait of 50."""
 
 ANSWER_WAIT_S = 15.0
-"""How long a broker may take to answer for each partition that is read to its end."""
+"""How long a broker may bring nothing while a partition is being read to its end."""
 
 
 class LogSpan(NamedTuple):
@@ -78,31 +78,41 @@ async def _to_the_end(
 ) -> AsyncIterator[ConsumerRecord]:
     """Records from where the consumer stands to the end of the log as it is now.
 
-    The end that a broker reports when it is asked may be short of its last batch; the high
-    watermark that comes with a fetch is not. A transaction that is open keeps readers below it:
-    so, once every end is known, a poll that brings nothing is the end too.
-    Raises UnavailableError `broker_away` if the ends stay unknown.
+    The end that a broker reports when it is asked may be short of its last batch; the one that
+    comes with a fetch is not. It is the last stable offset: an open transaction keeps readers
+    below the high watermark. A poll that brings nothing says only that a fetch takes its time.
+    Raises UnavailableError `broker_away` if the broker stops answering before the end.
     """
     tps = [TopicPartition(*p) for p in partitions]
     ends: dict[TopicPartition, int] = {}
-    deadline = asyncio.get_running_loop().time() + ANSWER_WAIT_S
+    clock = asyncio.get_running_loop().time
+    deadline = clock() + ANSWER_WAIT_S
     while True:
         fetched = await consumer.getmany(timeout_ms=END_POLL_MS)
         for tp in tps:
-            if tp not in ends and (watermark := consumer.highwater(tp)) is not None:
-                ends[tp] = watermark
+            if tp not in ends and (end := _stable_end(consumer, tp)) is not None:
+                ends[tp] = end
         for tp, records in fetched.items():
             for record in records:
                 if record.offset < ends.get(tp, record.offset + 1):
                     yield record
-        if len(ends) < len(tps):
-            if asyncio.get_running_loop().time() > deadline:
-                raise UnavailableError(
-                    "broker_away", f"the broker did not answer a read in {ANSWER_WAIT_S:g} s"
-                )
-            continue
-        if not fetched or all([await consumer.position(tp) >= ends[tp] for tp in tps]):
+        if len(ends) == len(tps) and all([await consumer.position(tp) >= ends[tp] for tp in tps]):
             return
+        if fetched:
+            deadline = clock() + ANSWER_WAIT_S
+        elif clock() > deadline:
+            raise UnavailableError(
+                "broker_away", f"the broker did not answer a read in {ANSWER_WAIT_S:g} s"
+            )
+
+
+def _stable_end(consumer: AIOKafkaConsumer, tp: TopicPartition) -> int | None:
+    """Up to where the last fetch could read; None before the first one."""
+    stable: int | None = consumer.last_stable_offset(tp)
+    if stable is not None and stable >= 0:
+        return stable
+    watermark: int | None = consumer.highwater(tp)  # of a broker that knows no transactions
+    return watermark
 
 
 async def recent(
