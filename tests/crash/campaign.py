@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +12,7 @@ from pathlib import Path
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from headrace.pipelines.broker import Broker
-from tests.crash.agents import PARTITIONS, Agent, agents, streams
+from tests.crash.agents import PARTITIONS, Agent, agents, source
 from tests.crash.commander import Commander, Verb
 from tests.crash.feeder import Feeder
 from tests.crash.life import Life
@@ -79,9 +79,9 @@ class Campaign:
         """Make topics, deploy, let workers live and die while events come; in the end let one
         catch up and stop in order.
         """
-        plan, sources = self._plan, streams(self._agents)
-        await make_topics(self._broker, [stream.topic for stream in sources])
-        self._feeder = Feeder(self._broker, sources, seed=plan.seed, events_per_s=plan.events_per_s)
+        plan, topic = self._plan, source(self._plan.name)
+        await make_topic(self._broker, topic)
+        self._feeder = Feeder(self._broker, topic, seed=plan.seed, events_per_s=plan.events_per_s)
         async with AsyncExitStack() as taken:
             await self._nursery.start()
             taken.push_async_callback(self._nursery.stop)
@@ -194,9 +194,9 @@ class Campaign:
 
     async def _catch_up(self) -> None:
         self._tell("catching up")
+        records = await read(self._broker, source(self._plan.name))
+        ends = {number: part[-1].offset + 1 for number, part in records.items() if part}
         for agent in self._agents:
-            records = await read(self._broker, agent.topic)
-            ends = {number: part[-1].offset + 1 for number, part in records.items() if part}
             await self._commander.caught_up(agent, ends)
 
     def _tell(self, doing: str) -> None:
@@ -205,11 +205,11 @@ class Campaign:
         self._told(self._standing)
 
 
-async def make_topics(broker: Broker, topics: Iterable[str]) -> None:
-    """Source topics of several partitions, as the owner of a cluster makes them."""
+async def make_topic(broker: Broker, topic: str) -> None:
+    """A source topic of several partitions, as the owner of a cluster makes it."""
     admin = AIOKafkaAdminClient(bootstrap_servers=broker.bootstrap)
     await admin.start()
     try:
-        await admin.create_topics([NewTopic(topic, PARTITIONS, 1) for topic in topics])
+        await admin.create_topics([NewTopic(topic, PARTITIONS, 1)])
     finally:
         await admin.close()

@@ -1,14 +1,15 @@
-"""What fills the source topics while workers come and go."""
+"""What fills the source topic while workers come and go."""
 
 from __future__ import annotations
 
 import asyncio
 import random
+from contextlib import suppress
 
 from aiokafka import AIOKafkaProducer
 
 from headrace.pipelines.broker import Broker
-from tests.crash.agents import Stream, bad
+from tests.crash.agents import Sent, bad, payment
 
 BURSTS_PER_S = 8
 BAD_SHARE = 0.03
@@ -23,12 +24,10 @@ class Feeder:
     counts in the end is what is in the log. Order of calls: `start`, `stop`.
     """
 
-    def __init__(
-        self, broker: Broker, streams: tuple[Stream, ...], *, seed: int, events_per_s: int
-    ) -> None:
-        self._streams = streams
+    def __init__(self, broker: Broker, topic: str, *, seed: int, events_per_s: int) -> None:
+        self._topic = topic
         self._chance = random.Random(seed)
-        self._burst = max(events_per_s // BURSTS_PER_S // len(streams), 1)
+        self._burst = max(events_per_s // BURSTS_PER_S, 1)
         self._producer = AIOKafkaProducer(
             bootstrap_servers=broker.bootstrap,
             acks="all",
@@ -51,24 +50,18 @@ class Feeder:
             await self._producer.stop()
 
     async def _feed(self) -> None:
-        number = 0
         while not self._stopped.is_set():
             for _ in range(self._burst):
-                number += 1
-                for stream in self._streams:
-                    await self._send(stream, number)
+                await self._send(payment(self.sent, self._chance))
             await self._producer.flush()
-            try:
+            with suppress(TimeoutError):
                 await asyncio.wait_for(self._stopped.wait(), 1 / BURSTS_PER_S)
-            except TimeoutError:
-                continue
 
-    async def _send(self, stream: Stream, number: int) -> None:
-        event = stream.event(number, self._chance)
+    async def _send(self, event: Sent) -> None:
         if self._chance.random() < BAD_SHARE:
             event = bad(event, self._chance)
         await self._producer.send(
-            stream.topic,
+            self._topic,
             key=event.key,
             value=event.value,
             timestamp_ms=event.timestamp_ms,

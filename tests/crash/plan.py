@@ -53,8 +53,8 @@ class Plan:
     seed: int
     lives: tuple[LifePlan, ...]
     commands: tuple[tuple[int, Verb, str], ...] = ()
-    agents: tuple[str, ...] = ("fraud", "price", "warmth", "brief")
-    events_per_s: int = 160
+    agents: tuple[str, ...] = ("fraud", "price", "trend", "brief")
+    events_per_s: int = 80
     session_s: float = 0.8
     without: Protection | None = None
 
@@ -66,8 +66,8 @@ def full(name: str, seed: int) -> Plan:
         seed=seed,
         lives=drawn(seed, {**dict.fromkeys(POINTS, 5), "random": 5, "sigterm": 3}, share=0.5),
         commands=(
-            (3, "pause", "warmth"),
-            (6, "resume", "warmth"),
+            (3, "pause", "trend"),
+            (6, "resume", "trend"),
             (8, "delete", "brief"),
             (10, "deploy", "brief"),
             (13, "pause", "fraud"),
@@ -84,10 +84,11 @@ def short(name: str, seed: int) -> Plan:
         name=name,
         seed=seed,
         lives=drawn(seed, {**dict.fromkeys(POINTS, 1), "random": 1, "sigterm": 1}, share=1.0),
+        agents=("fraud", "trend", "brief"),
         commands=(
-            (1, "pause", "warmth"),
+            (1, "pause", "trend"),
             (2, "delete", "brief"),
-            (3, "resume", "warmth"),
+            (3, "resume", "trend"),
             (4, "deploy", "brief"),
         ),
     )

@@ -65,13 +65,12 @@ async def judge(broker: Broker, left: Left) -> Verdict:
     verdict = Verdict()
     control = await _values(broker, f"{left.app}.control")
     quarantine = await _values(broker, f"{left.app}.quarantine")
-    sources = {topic: await read(broker, topic) for topic in {a.topic for a in left.agents}}
-    for records in sources.values():
-        verdict.events += sum(map(len, records.values()))
-        verdict.planted += sum(len(planted(part)) for part in records.values())
+    source = await read(broker, left.agents[0].topic)
+    verdict.events = sum(map(len, source.values()))
+    verdict.planted = sum(len(planted(part)) for part in source.values())
     verdict.quarantined = len(set(quarantine))
     for agent in left.agents:
-        topics = Topics(sources[agent.topic], await read(broker, agent.emit_topic), quarantine)
+        topics = Topics(source, await read(broker, agent.emit_topic), quarantine)
         for life in lives(control):
             if life.agent == agent.name:
                 for partition in topics.source:
