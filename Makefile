@@ -35,7 +35,10 @@ test: lint types ## what CI runs: lint, types, imports, then every test
 	$(V)/python -m pytest
 
 test-kafka: .venv/.dev ## what needs a broker, once more on Apache Kafka (no Java needed)
-	$(V)/python -m pytest --broker local tests/service tests/pipelines
+	$(V)/python -m pytest --broker local tests/service tests/pipelines tests/crash
+
+crash: .venv/.dev ## kill -9 between all steps of a flush, on both brokers, compared with the fold
+	$(V)/python -m tests.crash
 
 simulate: .venv/.dev ## a thousand worlds of crashes in virtual time; SEED=n lives through one
 	$(V)/python -m tests.simulation $(SEED)
@@ -89,4 +92,4 @@ endif
 	$(INSTALL) --no-deps --no-build-isolation --editable .
 	@touch .venv/.demo $@
 
-.PHONY: help setup demo up test test-kafka simulate quality bench lint types regen clean
+.PHONY: help setup demo up test test-kafka crash simulate quality bench lint types regen clean
