@@ -15,7 +15,7 @@ from headrace.pipelines.broker import Broker
 from tests.crash.agents import PARTITIONS, Agent, agents, source
 from tests.crash.commander import Commander, Verb
 from tests.crash.feeder import Feeder
-from tests.crash.life import Life
+from tests.crash.life import Life, Trouble
 from tests.crash.logs import read
 from tests.crash.nursery import Nursery, Worker, WorkerEndedError
 from tests.crash.plan import LifePlan, Plan
@@ -85,12 +85,12 @@ class Campaign:
         async with AsyncExitStack() as taken:
             await self._nursery.start()
             taken.push_async_callback(self._nursery.stop)
-            worker = await self._calm_life("deploying")
+            await self._feeder.start()
+            taken.push_async_callback(self._feeder.stop)
+            worker = await self._calm_life("deploying", plan.first_troubles)
             for agent in self._agents:
                 await self._commander.command("deploy", agent)
             await self._end(worker)
-            await self._feeder.start()
-            taken.push_async_callback(self._feeder.stop)
             commands = asyncio.create_task(self._give_commands())
             taken.callback(commands.cancel)
             for number, life in enumerate(plan.lives):
@@ -148,10 +148,12 @@ class Campaign:
     def _use(self, address: asyncio.Future[str]) -> None:
         self._address = address.result()
 
-    async def _calm_life(self, doing: str) -> Worker:
+    async def _calm_life(self, doing: str, troubles: tuple[Trouble, ...] = ()) -> Worker:
         """A worker that nobody kills, when it is ready."""
         self._tell(doing)
-        worker = await self._nursery.bear(self._order(LifePlan(ending="sigterm")))
+        worker = await self._nursery.bear(
+            self._order(LifePlan(ending="sigterm", troubles=troubles))
+        )
         self._address = await self._nursery.ready(worker)
         return worker
 

@@ -47,7 +47,9 @@ class LifePlan:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """A whole campaign. `commands`: what is asked beside the life of that number."""
+    """A whole campaign: a first life in which agents are deployed, `lives`, and a last one that
+    catches up. `commands`: what is asked beside the life of that number.
+    """
 
     name: str
     seed: int
@@ -56,6 +58,7 @@ class Plan:
     agents: tuple[str, ...] = ("fraud", "price", "trend", "brief")
     events_per_s: int = 80
     session_s: float = 0.8
+    first_troubles: tuple[Trouble, ...] = ()
     without: Protection | None = None
 
 
@@ -98,17 +101,17 @@ def control(name: str, protection: Protection) -> Plan:
     """The shortest campaign that shows what happens without a protection: two agents on one topic,
     and the one trouble, if any, against which the protection stands.
     """
-    lives: dict[Protection, tuple[LifePlan, ...]] = {
-        "acknowledgement": (LifePlan(ending="written", passage=3, troubles=("slow-network",)),),
-        "skip": (LifePlan(ending="written", passage=3), LifePlan(ending="written", passage=2)),
-        "gap-guard": (LifePlan(ending="sigterm", after_s=2.0, troubles=("lost-chunk",)),),
-        "quarantine": (LifePlan(ending="sigterm", after_s=1.0),),
+    troubles: dict[Protection, tuple[Trouble, ...]] = {
+        "acknowledgement": ("slow-network",),
+        "gap-guard": ("lost-chunk",),
     }
+    kill = LifePlan(ending="written", passage=3, troubles=troubles.get(protection, ()))
     return Plan(
         name=name,
         seed=1,
-        lives=lives[protection],
+        lives=(kill,) if protection in ("acknowledgement", "skip") else (),
         agents=("fraud", "price"),
+        first_troubles=troubles.get(protection, ()),
         without=protection,
     )
 
