@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import faust
+from faust.tables.manager import TableManager
 from faust.types import Message
 from yarl import URL
 
@@ -41,6 +42,7 @@ class FaustApp(faust.App):
             topic_disable_leader=True,
             # Without it Faust takes aiokafka's assignor, and its router knows no owners.
             table_standby_replicas=1,
+            TableManager=NoTables,
             stream_wait_empty=True,
             key_serializer="raw",
             value_serializer="raw",
@@ -90,6 +92,14 @@ class FaustApp(faust.App):
 
     def _create_directories(self) -> None:
         """None: there are no tables."""
+
+
+class NoTables(TableManager):
+    """Faust's own waits a second at its start for tables to be declared: there are none."""
+
+    async def on_start(self) -> None:
+        await self._update_channels()
+        await self.recovery.start()
 
 
 class ChunkSchema(faust.Schema[Any, Any]):

@@ -20,6 +20,7 @@ from aiokafka.consumer.fetcher import PartitionRecords
 from aiokafka.consumer.subscription_state import TopicPartitionState
 from aiokafka.structs import ConsumerRecord
 from faust.app import App
+from faust.tables.manager import TableManager
 from faust.tables.recovery import Recovery
 from faust.transport.conductor import Conductor
 from faust.transport.consumer import Consumer
@@ -187,6 +188,11 @@ async def test_stock_waits_45_seconds_for_a_new_topic(ours: ChunkConsumer) -> No
     assert ours.app.conductor._resubscribe_sleep_lock_seconds < 0.1
 
 
+async def test_stock_waits_a_second_for_tables() -> None:
+    """Ours has none, so `NoTables` starts at once with what follows that wait."""
+    assert "self.sleep(1.0)" in inspect.getsource(TableManager.on_start)
+
+
 async def test_stock_acks_a_batch_whose_processing_failed() -> None:
     """`take` acks in a `finally`: a batch that raised is lost. We use no `take`."""
     app = plain_app("take")
@@ -322,6 +328,7 @@ OVERRIDDEN = {
     (App, "_create_directories"): ("self",),
     (App, "on_rebalance_end"): ("self",),
     (Recovery, "_resume_streams"): ("self", "generation_id"),
+    (TableManager, "_update_channels"): ("self",),
 }
 
 
