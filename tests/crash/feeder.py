@@ -13,6 +13,8 @@ from tests.crash.agents import Sent, bad, payment
 
 BURSTS_PER_S = 8
 BAD_SHARE = 0.03
+MORE_WAIT_S = 60.0
+"""How long the next few bursts may take."""
 PLANTED = "planted"
 """The header that tells why a planted event is bad; no worker looks at headers."""
 
@@ -34,12 +36,21 @@ class Feeder:
             enable_idempotence=broker.can_transactions,
         )
         self._stopped = asyncio.Event()
+        self._burst_over = asyncio.Event()
         self._feeding: asyncio.Task[None]
         self.sent = 0
 
     async def start(self) -> None:
         await self._producer.start()
         self._feeding = asyncio.create_task(self._feed())
+
+    async def more(self, count: int) -> None:
+        """Return when so many more events have been sent."""
+        wanted = self.sent + count
+        async with asyncio.timeout(MORE_WAIT_S):
+            while self.sent < wanted:
+                self._burst_over.clear()
+                await self._burst_over.wait()
 
     async def stop(self) -> None:
         """Return when Kafka has all that was sent. Raises what feeding has failed of."""
@@ -54,6 +65,7 @@ class Feeder:
             for _ in range(self._burst):
                 await self._send(payment(self.sent, self._chance))
             await self._producer.flush()
+            self._burst_over.set()
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._stopped.wait(), 1 / BURSTS_PER_S)
 

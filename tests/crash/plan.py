@@ -111,6 +111,7 @@ def control(name: str, protection: Protection) -> Plan:
         seed=1,
         lives=(kill,) if protection in ("acknowledgement", "skip") else (),
         agents=("fraud", "price"),
+        events_per_s=40,
         first_troubles=troubles.get(protection, ()),
         without=protection,
     )

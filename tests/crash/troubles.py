@@ -18,7 +18,7 @@ from faust.types import TP
 from headrace.pipelines.transport import ChunkConsumer
 from tests.crash.life import Trouble
 
-SLOW_S = 0.15
+SLOW_S = 0.3
 """How long a batch is under way on the slow network before the broker sees it."""
 LOST_EVERY = 5
 """Of the chunks fetched for a partition each of so many is lost."""
