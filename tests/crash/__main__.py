@@ -52,7 +52,7 @@ async def _campaign(kind: str, seed: int, live: Live) -> Outcome:
         kills = sum(count for ending, count in standing.kills.items() if ending != "sigterm")
         live.update(
             Text(
-                f"{kind}: {clock.monotonic() - began:4.0f} s, life {standing.lives} of "
+                f"{kind}: {clock.monotonic() - began:4.0f} s, life {standing.life} of "
                 f"{standing.planned}, {kills} kills, {standing.sent:,} events, {standing.doing}"
             )
         )

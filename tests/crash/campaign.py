@@ -32,9 +32,9 @@ MISSED = "missed"
 
 @dataclass
 class Standing:
-    """How far a campaign is, for whoever watches it."""
+    """How far a campaign is, for whoever watches it. `life` counts from 1."""
 
-    lives: int = 0
+    life: int = 0
     planned: int = 0
     doing: str = "starting"
     sent: int = 0
@@ -97,7 +97,7 @@ class Campaign:
             commands = asyncio.create_task(self._give_commands())
             taken.callback(commands.cancel)
             for number, life in enumerate(plan.lives):
-                self._standing.lives = number
+                self._standing.life = number + 1
                 for due in (each[1:] for each in plan.commands if each[0] == number):
                     self._due.put_nowait(due)
                 for _ in range(TRIES):

@@ -21,13 +21,13 @@ from tests.fold.fold import Folded, fold
 from tests.fold.oracle import Origin
 
 TOLD_MAX = 40
-"""Differences that a verdict tells; all of them are counted."""
+"""Differences that a verdict tells. Those of one kind in a shard end in one "and 90 more"."""
 
 
 @dataclass
 class Verdict:
     """What a campaign came to. `decisions` counts records, `repeats` those that came again;
-    `missing`, `unexpected` and `contradictory` are of distinct decisions, `wrong` of differences.
+    `missing`, `unexpected` and `contradictory` are of distinct decisions, `wrong` of sentences.
     """
 
     events: int = 0
@@ -71,10 +71,12 @@ async def judge(broker: Broker, left: Left) -> Verdict:
     verdict.quarantined = len(set(quarantine))
     for agent in left.agents:
         topics = Topics(source, await read(broker, agent.emit_topic), quarantine)
-        for life in lives(control):
-            if life.agent == agent.name:
-                for partition in topics.source:
-                    _judge_shard(verdict, left, agent, life, (partition, topics))
+        led = [life for life in lives(control) if life.agent == agent.name]
+        if not led or led[-1].deleted:
+            verdict.differ(agent.name, ["it must live in the end, and the control log denies it"])
+        for life in led:
+            for partition in topics.source:
+                _judge_shard(verdict, left, agent, life, (partition, topics))
         _count(verdict, topics.decisions)
     return verdict
 
