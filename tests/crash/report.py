@@ -65,6 +65,7 @@ ROWS = (
     ("decisions missing", "missing"),
     ("decisions that nobody asked for", "unexpected"),
     ("decisions that contradict", "contradictory"),
+    ("bad events not in quarantine", "escaped"),
     ("differences from the fold", "wrong"),
     ("seconds", "seconds"),
 )

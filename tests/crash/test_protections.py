@@ -42,7 +42,7 @@ def test_without_acknowledgement_decisions_are_lost(
 def test_without_the_skip_events_are_learned_twice(verdicts: dict[Protection, Verdict]) -> None:
     """A shard ahead of another of its partition learns again what comes again."""
     assert verdicts["skip"].contradictory > 0
-    assert any("updates is" in told for told in verdicts["skip"].differences)
+    assert verdicts["skip"].rows_wrong > 0
 
 
 def test_without_the_gap_guard_a_lost_chunk_is_lost(verdicts: dict[Protection, Verdict]) -> None:
@@ -53,4 +53,4 @@ def test_without_the_gap_guard_a_lost_chunk_is_lost(verdicts: dict[Protection, V
 def test_without_quarantine_bad_events_are_learned(verdicts: dict[Protection, Verdict]) -> None:
     """Planted numbers outside their range reach models and decisions."""
     assert verdicts["quarantine"].unexpected > 0
-    assert any("is not in quarantine" in told for told in verdicts["quarantine"].differences)
+    assert verdicts["quarantine"].escaped > 0

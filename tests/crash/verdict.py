@@ -27,7 +27,8 @@ TOLD_MAX = 40
 @dataclass
 class Verdict:
     """What a campaign came to. `decisions` counts records, `repeats` those that came again;
-    `missing`, `unexpected` and `contradictory` are of distinct decisions, `wrong` of sentences.
+    `missing`, `unexpected` and `contradictory` are of distinct decisions, `escaped` of events that
+    are not in quarantine and must be, `rows_wrong` and `wrong` of sentences about rows and of all.
     """
 
     events: int = 0
@@ -41,6 +42,8 @@ class Verdict:
     missing: int = 0
     unexpected: int = 0
     contradictory: int = 0
+    escaped: int = 0
+    rows_wrong: int = 0
     differences: list[str] = field(default_factory=list)
 
     def differ(self, where: str, sentences: Iterable[str]) -> None:
@@ -112,9 +115,12 @@ def _judge_shard(
     verdict.unexpected += len(there - folded.decisions.keys())
     if whole:
         verdict.missing += len(folded.decisions.keys() - there)
+        verdict.escaped += len(folded.refused.keys() - _offsets(topics.quarantine, origin))
         verdict.keys += len(folded.keys)
         verdict.learned += folded.learned
-        verdict.differ(name, _rows(left, folded, origin))
+        rows = _rows(left, folded, origin)
+        verdict.rows_wrong += len(rows)
+        verdict.differ(name, rows)
 
 
 def _rows(left: Left, folded: Folded, origin: Origin) -> list[str]:
