@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+from headrace import logs
 from headrace.clock import SystemClock
 from headrace.pipelines.broker import Broker, MemoryBroker
 from headrace.pipelines.localbroker import LocalBroker
@@ -32,6 +33,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--broker", choices=tuple(BROKERS), action="append", dest="brokers")
     asked = parser.parse_args()
+    logs.setup(level="error", style="plain", stream=sys.stderr)
     console = Console()
     outcomes: dict[str, Outcome] = {}
     for kind in asked.brokers or tuple(BROKERS):

@@ -44,15 +44,23 @@ class Worker:
 
     async def kill(self) -> None:
         """`kill -9`, and wait for the end."""
-        await self.signal(signal.SIGKILL)
         async with asyncio.timeout(END_WAIT_S):
+            await self.signal(signal.SIGKILL)
             await self.ended
 
     async def stop(self) -> int:
         """SIGTERM, and wait for the end; the exit status."""
-        await self.signal(signal.SIGTERM)
         async with asyncio.timeout(END_WAIT_S):
+            await self.signal(signal.SIGTERM)
             return await self.ended
+
+    def lost(self, reason: str) -> None:
+        """The process in which it was born is gone: nothing more will be heard."""
+        futures: tuple[asyncio.Future[Any], ...] = (self.pid, self.address, self.ended)
+        for future in futures:
+            if not future.done():
+                future.set_exception(WorkerEndedError(reason))
+                future.exception()  # whoever awaits it is told, and asyncio is content
 
 
 class Nursery:
@@ -125,3 +133,5 @@ class Nursery:
                 worker.aimed = said.text
             else:
                 worker.ended.set_result(int(said.text))
+        if self._worker is not None and not self._worker.ended.done():
+            self._worker.lost(f"the nursery has ended; it said: {self.last_words()}")
