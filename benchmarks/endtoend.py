@@ -43,14 +43,19 @@ class Run(NamedTuple):
     events: Path  # the file of events
 
     @property
-    def ratio(self) -> float:
+    def by_clock(self) -> float:
         """Events a second, as a share of the bare loop's."""
         return self.speed.per_s * sum(1 / each.per_s for each in self.bare) / 2
 
     @property
-    def cpu_ratio(self) -> float:
+    def by_cpu(self) -> float:
         """The same by CPU time: of all threads of the worker, and of the bare loop."""
         return sum(each.cpu_us for each in self.bare) / 2 / self.speed.cpu_us
+
+    @property
+    def ratio(self) -> float:
+        """The smaller of both: one core cannot give more, whatever slowed the bare loop down."""
+        return min(self.by_clock, self.by_cpu)
 
 
 async def end_to_end(place: Place) -> list[Gate]:
@@ -143,14 +148,16 @@ def _gates(name: str, measured: Run, *, gated: bool = False) -> list[Gate]:
     share = min(before.share, after.share)
     until = measured.speed.events / measured.said["until_learned_s"]
     beside = (
-        f"bare loop {before.per_s:,.0f} and {after.per_s:,.0f}/s "
-        f"({abs(after.per_s / before.per_s - 1):.0%} apart; it had {share:.0%} of its core)"
+        f"by the clock {measured.by_clock:.2f}, by CPU {measured.by_cpu:.2f}; bare loop "
+        f"{before.per_s:,.0f} and {after.per_s:,.0f}/s with {share:.0%} of its core"
     )
     bare = (before.per_s + after.per_s) / 2
     also = (
         ("bare_events_per_s", bare),
         ("bare_spread", abs(after.per_s - before.per_s) / bare),
         ("bare_core_share", share),
+        ("by_clock", measured.by_clock),
+        ("by_cpu", measured.by_cpu),
     )
     ratio = told(f"{name}.ratio_to_bare", measured.ratio, beside, also)
     if gated:
@@ -166,8 +173,6 @@ def _gates(name: str, measured: Run, *, gated: bool = False) -> list[Gate]:
         told(
             f"{name}.cpu_us_per_event",
             speed.cpu_us,
-            f"bare loop {(before.cpu_us + after.cpu_us) / 2:.1f}; ratio by CPU "
-            f"{measured.cpu_ratio:.2f}",
-            (("ratio_to_bare", measured.cpu_ratio),),
+            f"bare loop {(before.cpu_us + after.cpu_us) / 2:.1f}",
         ),
     ]

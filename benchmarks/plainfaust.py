@@ -37,7 +37,10 @@ class Order(msgspec.Struct):
 
 
 async def plain_faust(place: Place) -> list[Gate]:
-    """Events per second of the service ÷ those of a plain agent, on one broker."""
+    """Events per second of the service ÷ those of a plain agent, on one kind of broker.
+
+    By the clock and by CPU time; the smaller counts.
+    """
     broker = await place.memory()
     await make_topic(broker, TOPIC)
     await append(broker, TOPIC, place.events(zipf_keys(EVENTS, ZIPF_KEYS)))
@@ -45,21 +48,19 @@ async def plain_faust(place: Place) -> list[Gate]:
         said = await process.says()
     plain = Speed(said["events"], said["seconds"], said["cpu_s"])
     ours = place.end_to_end or (await zipf_run(place, broker)).speed
-    name = "end_to_end.ratio_to_plain_faust"
-    by_cpu = plain.cpu_us / ours.cpu_us
-    beside = f"by CPU {by_cpu:.1f}: {plain.cpu_us:,.0f} µs per event against {ours.cpu_us:.1f}"
-    return [
-        told("plain_faust.events_per_s", plain.per_s, f"{EVENTS:,} events, Table, decisions"),
-        Gate(
-            name,
-            ours.per_s / plain.per_s,
-            ">=",
-            RATIO_MUST,
-            beside,
-            (("by_cpu", by_cpu),),
-            RATIO_AIM,
-        ),
-    ]
+    by_clock, by_cpu = ours.per_s / plain.per_s, plain.cpu_us / ours.cpu_us
+    ratio = Gate(
+        "end_to_end.ratio_to_plain_faust",
+        min(by_clock, by_cpu),
+        ">=",
+        RATIO_MUST,
+        f"by the clock {by_clock:.1f}, by CPU {by_cpu:.1f}: "
+        f"{plain.cpu_us:,.0f} µs per event against {ours.cpu_us:.1f}",
+        (("by_clock", by_clock), ("by_cpu", by_cpu)),
+        RATIO_AIM,
+    )
+    speed = told("plain_faust.events_per_s", plain.per_s, f"{EVENTS:,} events, Table, decisions")
+    return [speed, ratio]
 
 
 def main(order: str) -> None:

@@ -13,7 +13,8 @@ import sys
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from time import monotonic
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -34,12 +35,42 @@ def tie(core: int) -> None:
     os.sched_setaffinity(0, {core})
 
 
+class CoreUse(NamedTuple):
+    """How busy the measured core has been since the machine was started, and whose work it was."""
+
+    at_s: float
+    busy_s: float
+    ours_s: float
+
+    @classmethod
+    def now(cls, process: Child) -> CoreUse:
+        """As the kernel counts it, in hundredths of a second. Linux only."""
+        tick = os.sysconf("SC_CLK_TCK")
+        lines = Path("/proc/stat").read_text(encoding="utf-8").splitlines()
+        counts = next(line.split() for line in lines if line.startswith(f"cpu{MEASURED} "))
+        user, nice, system, _idle, _waiting, *others = map(int, counts[1:9])
+        stat = Path(f"/proc/{process.pid}/stat").read_text(encoding="utf-8")
+        ours = stat.rpartition(")")[2].split()[11:13]
+        busy = user + nice + system + sum(others)
+        return cls(monotonic(), busy / tick, sum(map(int, ours)) / tick)
+
+    def others_until(self, later: CoreUse) -> float:
+        """The share of the core's time that went to others in between."""
+        others = later.busy_s - self.busy_s - (later.ours_s - self.ours_s)
+        return max(others, 0.0) / (later.at_s - self.at_s)
+
+
 class Child:
     """A module of this directory that runs as a process; made by `child`."""
 
     def __init__(self, name: str, process: asyncio.subprocess.Process) -> None:
         self._name = name
         self._process = process
+
+    @property
+    def pid(self) -> int:
+        """The process's id."""
+        return self._process.pid
 
     async def says(self) -> dict[str, Any]:
         """Its next line. Raises StateError if it ends, or says nothing for too long."""

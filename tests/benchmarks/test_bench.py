@@ -13,6 +13,7 @@ from benchmarks.bench import PARTS, PROFILES, main
 from benchmarks.endtoend import Run
 from benchmarks.latency import Latency, percentile
 from benchmarks.meters import Flushes, Heartbeat
+from benchmarks.processes import CoreUse
 from benchmarks.stages import OTHER, stage_of
 from benchmarks.workload import (
     each_key,
@@ -122,11 +123,25 @@ def test_a_late_question_counts_from_when_it_was_due() -> None:
 
 
 def test_a_ratio_is_to_the_mean_time_of_both_bare_runs() -> None:
-    """Half as quick as one run and as quick as the other is two thirds as quick as both."""
-    speed = Speed(100, 2.0, 1.0)
-    measured = Run(speed, (Speed(100, 1.0, 0.5), Speed(100, 2.0, 0.5)), {}, Path())
+    """Half as quick as one run and as quick as the other is three quarters as quick as both."""
+    measured = Run(Speed(100, 2.0, 0.5), (Speed(100, 1.0, 0.5), Speed(100, 2.0, 0.5)), {}, Path())
+    assert (measured.by_clock, measured.by_cpu) == pytest.approx((0.75, 1.0))
     assert measured.ratio == pytest.approx(0.75)
-    assert measured.cpu_ratio == pytest.approx(0.5)
+
+
+def test_a_slowed_bare_loop_makes_no_ratio_better() -> None:
+    """Where others took the core from the bare loop alone, its CPU time is what counts."""
+    slowed = Speed(100, 4.0, 0.5)
+    measured = Run(Speed(100, 1.0, 1.0), (slowed, slowed), {}, Path())
+    assert measured.by_clock == pytest.approx(4.0)
+    assert measured.ratio == pytest.approx(0.5)
+
+
+def test_the_core_that_others_use_is_seen() -> None:
+    """A core that was busy for longer than the process that is measured has served others."""
+    before, after = CoreUse(100.0, 50.0, 10.0), CoreUse(110.0, 54.0, 11.0)
+    assert before.others_until(after) == pytest.approx(0.3)
+    assert before.others_until(CoreUse(110.0, 51.0, 11.0)) == 0
 
 
 class Watched(Record):
