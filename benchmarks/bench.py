@@ -20,6 +20,7 @@ from benchmarks.loop import loop
 from benchmarks.memory import memory
 from benchmarks.place import Place
 from benchmarks.plainfaust import plain_faust
+from benchmarks.processes import OTHER, tie
 from benchmarks.profile import profile, profile_cold
 from benchmarks.serving import predict, recommend
 from rich.console import Console
@@ -75,6 +76,7 @@ def main(arguments: Sequence[str]) -> int:
             file=sys.stderr,
         )
         return 2
+    tie(OTHER)
     logs.setup(level="error", style="plain")
     console = Console()
     gates = asyncio.run(measure(console, parts))

@@ -7,7 +7,7 @@ import contextlib
 import gc
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from time import perf_counter
+from time import perf_counter, thread_time
 from typing import Any, Protocol
 
 from benchmarks.stages import Stages
@@ -27,11 +27,13 @@ class Meter(Protocol):
 class Heartbeat:
     """How long the event loop did not turn: a task that sleeps for a millisecond, again and again.
 
-    The collector's own stops are told apart, as they are part of the loop's.
+    The collector's own stops are told apart, as they are part of the loop's; and the CPU that the
+    loop's thread used at most between two beats, which is less where others had the core meanwhile.
     """
 
     def __init__(self) -> None:
         self._longest = 0.0
+        self._longest_cpu = 0.0
         self._longest_collection = 0.0
         self._collections = [0, 0, 0]
         self._began = 0.0
@@ -53,17 +55,19 @@ class Heartbeat:
     def figures(self) -> dict[str, Any]:
         return {
             "longest_ms": self._longest * 1e3,
+            "longest_cpu_ms": self._longest_cpu * 1e3,
             "longest_collection_ms": self._longest_collection * 1e3,
             "full_collections": self._collections[2],
         }
 
     async def _beat(self) -> None:
-        before = perf_counter()
+        before, cpu_before = perf_counter(), thread_time()
         while True:
             await asyncio.sleep(BEAT_S)
-            now = perf_counter()
+            now, cpu_now = perf_counter(), thread_time()
             self._longest = max(self._longest, now - before - BEAT_S)
-            before = now
+            self._longest_cpu = max(self._longest_cpu, cpu_now - cpu_before)
+            before, cpu_before = now, cpu_now
 
     def _collecting(self, phase: str, info: dict[str, int]) -> None:
         if phase == "start":

@@ -7,7 +7,6 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 from benchmarks.bare import Speed
-from benchmarks.processes import OTHER, tie
 from benchmarks.workload import Sent, events_for
 from rich.console import Console
 
@@ -18,12 +17,11 @@ from headrace.pipelines.localbroker import LocalBroker
 class Place:
     """Order of calls: made, any part, `clean` after each part.
 
-    This process and the brokers run on another core than what is measured.
+    The brokers run on the core of this process, which is another than that of what is measured.
     """
 
     def __init__(self, scratch: Path, console: Console) -> None:
         self.console = console
-        tie(OTHER)
         self.end_to_end: Speed | None = None  # as it was measured in this run
         self._scratch = scratch
         self._number = 0

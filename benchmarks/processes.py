@@ -2,7 +2,7 @@
 
 What is measured has the first core to itself; broker, load and the process that watches share the
 last one. A child says what it has to say in lines of JSON on its standard output and ends when its
-standard input does, so none outlives us.
+standard input does, so none outlives us. Linux only: others do not tie a process to a core.
 """
 
 from __future__ import annotations

@@ -128,7 +128,9 @@ class _Sender:
             await self._waiting.popleft()
 
 
-async def decided(broker: Broker, topic: str, expected: int) -> Decided:
+async def decided(
+    broker: Broker, topic: str, expected: int, wait_s: float = READ_WAIT_S
+) -> Decided:
     """Read the agent's decisions until there are as many as expected and no more come.
 
     Raises StateError if they stay away.
@@ -136,7 +138,7 @@ async def decided(broker: Broker, topic: str, expected: int) -> Decided:
     decode = msgspec.json.Decoder(_Id).decode
     records, ids = 0, set[str]()
     async with _consumer(broker, topic) as consumer:
-        patience = Patience(READ_WAIT_S)
+        patience = Patience(wait_s)
         while True:
             fetched = await consumer.getmany(timeout_ms=300)
             if not fetched and records >= expected:
