@@ -12,6 +12,7 @@ from typing import Protocol
 
 import msgspec
 
+from headrace import interpreter
 from headrace.errors import ForeignStateError, OverloadError
 from headrace.logs import fields
 from headrace.models.decisions import Origin
@@ -143,6 +144,7 @@ class Shards:
             await self._catch_up_with_commands(shard, deployment)
             until_open.pop_all()
         self._open[deployment.agent, partition] = shard
+        interpreter.keep()
         log.info(
             "shard.opened",
             extra=fields(
