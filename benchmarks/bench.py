@@ -2,8 +2,8 @@
 
 One table for people, flat JSON in `benchmarks/out/bench.json`; the exit code is 1 if a gate is
 missed, and an aim that is not reached yet is only shown. `python -m benchmarks.bench end_to_end`
-runs that part alone and writes no JSON. `profile` and `profile_cold` say where the time of one
-event goes, and are run by name only. docs/performance.md says what the figures mean.
+runs that part alone and writes no JSON. The profiles say where the time of one event goes, and are
+run by name only. docs/performance.md says what the figures mean.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from benchmarks.memory import memory
 from benchmarks.place import Place
 from benchmarks.plainfaust import plain_faust
 from benchmarks.processes import OTHER, tie
-from benchmarks.profile import profile, profile_cold
+from benchmarks.profile import profile, profile_cold, profile_kafka
 from benchmarks.serving import predict, recommend
 from rich.console import Console
 
@@ -43,6 +43,7 @@ PARTS: dict[str, Callable[[Place], Awaitable[list[Gate]]]] = {
 }
 PROFILES: dict[str, Callable[[Place], Awaitable[list[Gate]]]] = {
     "profile": profile,
+    "profile_kafka": profile_kafka,
     "profile_cold": profile_cold,
 }
 """Parts that are run by name only."""

@@ -17,6 +17,11 @@ async def profile(place: Place) -> list[Gate]:
     return await stages("profile", await zipf_run(place, await place.memory(), "stages"))
 
 
+async def profile_kafka(place: Place) -> list[Gate]:
+    """The same on Apache Kafka."""
+    return await stages("profile_kafka", await zipf_run(place, await place.kafka(), "stages"))
+
+
 async def profile_cold(place: Place) -> list[Gate]:
     """100,000 keys, most of them rows on disk."""
     return await stages("profile_cold", await cold_run(place, await place.memory(), "stages"))
