@@ -82,10 +82,11 @@ def _records(chance: random.Random, count: int) -> tuple[tuple[float, Row], ...]
 
 def _commands(chance: random.Random, agent: str) -> list[Command]:
     found: list[Command] = [(chance.choice((0.0, 0.0, 1.0)), "deploy", agent)]
-    at = 1.0
+    at = chance.random()
     if chance.random() < 0.4:
-        for _ in range(chance.randrange(1, 4)):
-            at += chance.random() * 2
+        apart = chance.choice((0.1, 0.5, 2.0))
+        for _ in range(chance.randrange(1, 6)):
+            at += chance.random() * apart
             found.append((at, chance.choice(("pause", "resume")), agent))
     if chance.random() < 0.2:
         at += chance.random()

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+import msgspec
+
 from headrace.models.guard import Event, Guard, Refusal
 from headrace.models.learner import Learner, Outcome
 from headrace.pipelines import control
@@ -49,6 +51,14 @@ class HastyShards(WatchedShards):
         return self.next_offset(partition)
 
 
+class ForgetfulShards(WatchedShards):
+    """A shard that is opened hears of the commands that were there when it began, and no others."""
+
+    async def _catch_up_with_commands(self, shard: Shard, deployment: control.Deployment) -> None:
+        known = msgspec.structs.replace(deployment, commands=list(deployment.commands))
+        await super()._catch_up_with_commands(shard, known)
+
+
 class Trusting(PartitionOrder):
     """Takes every gap for one that is in the log."""
 
@@ -60,10 +70,14 @@ class HastyControls(SimControlLog):
     """An effect is taken for logged before it is; nobody waits until it has been read back."""
 
     async def append(self, record: control.ControlRecord) -> int:
-        if isinstance(record, control.ShardEffect):
+        if isinstance(record, control.ShardEffect) and not self._begins(record):
             self._process.start(self._send_late(record))
             return 0
         return await super().append(record)
+
+    def _begins(self, effect: control.ShardEffect) -> bool:
+        deployment = self.registry.last(effect.agent)
+        return deployment is None or deployment.commands[0].control_id == effect.control_id
 
     async def _send_late(self, record: control.ControlRecord) -> None:
         await asyncio.sleep(1.0)
@@ -77,6 +91,14 @@ class Unskipping(Shard):
         first = [record.offset for record in chunk.records[:1]]
         self.next_offset = min(self.next_offset, *first)
         await super()._process(chunk)
+
+
+class Undying(Shard):
+    """Goes on behind its delete until somebody closes it."""
+
+    def _take_changes(self, offset: int) -> None:
+        super()._take_changes(offset)
+        self._deleted = False
 
 
 class Lenient(Guard):
@@ -134,6 +156,11 @@ def without_gap_guard(parts: Parts) -> Parts:
 def without_durable_commits(parts: Parts) -> Parts:
     """The group is told of offsets that a crash would take back."""
     return replace(parts, shards=HastyShards)
+
+
+def without_late_commands(parts: Parts) -> Parts:
+    """A command that comes while a shard is opened is lost."""
+    return replace(parts, shards=ForgetfulShards)
 
 
 def without_effects_read_back(parts: Parts) -> Parts:

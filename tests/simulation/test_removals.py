@@ -10,7 +10,7 @@ from headrace.models.learner import Learner
 from tests.simulation import removals
 from tests.simulation.world import Change, run
 
-FIRST, WORLDS_MAX = 40, 40
+FIRST, WORLDS_MAX = 48, 40
 
 
 def found(told: str, change: Change = lambda parts: parts) -> bool:
@@ -26,7 +26,8 @@ def found(told: str, change: Change = lambda parts: parts) -> bool:
         (removals.without_acknowledgements_unwatched, "is missing"),
         (removals.without_gap_guard, "is missing"),
         (removals.without_durable_commits, "was committed, but"),
-        (removals.without_effects_read_back, "says updates"),
+        (removals.without_effects_read_back, "says"),
+        (removals.without_late_commands, "has not caught up"),
     ],
 )
 def test_a_protection_of_the_order_is_missed(change: Change, told: str) -> None:
@@ -38,6 +39,12 @@ def test_skipping_what_was_learned_is_missed(monkeypatch: pytest.MonkeyPatch) ->
     """A shard that learns again what its state holds already is found."""
     monkeypatch.setattr("headrace.pipelines.shards.Shard", removals.Unskipping)
     assert found("different decisions")
+
+
+def test_a_shard_that_outlives_its_delete_is_missed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A decision behind the position of the delete is found."""
+    monkeypatch.setattr("headrace.pipelines.shards.Shard", removals.Undying)
+    assert found("which must have none")
 
 
 @pytest.mark.parametrize(
