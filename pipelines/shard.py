@@ -172,6 +172,9 @@ class Shard:
         async with self._turn:
             if control_offset <= self._control_offset or self._closing.is_set():
                 return
+            if kind == "delete":
+                # Nobody learns these events again: their decisions must be in the log by then.
+                await self._outlets.sink.drain()
             at = max([self.next_offset, self._at.decided_below, *(c.offset for c in self._changes)])
             counted = await effect(at)
             if counted < self.next_offset:

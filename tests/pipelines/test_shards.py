@@ -6,7 +6,7 @@ import asyncio
 import random
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from headrace.models.spec import load_spec
 from headrace.pipelines import control
@@ -16,6 +16,7 @@ from headrace.state.directory import StateDirectory
 from headrace.state.store import StoreOptions
 from headrace.views import Partition
 from tests.fold.events import log
+from tests.fold.oracle import Origin
 from tests.fold.oracles import visits
 from tests.simulation.broker import CLUSTER, SimBroker, SimLogs
 from tests.simulation.controls import CONTROL, SimControlLog
@@ -24,6 +25,7 @@ from tests.simulation.sink import SimSink
 from tests.simulation.worker import IDENTITY
 
 WHERE = Partition("events", 0)
+ORIGIN = Origin("a", 1, 1, *WHERE)
 
 
 class Crowded(SimControlLog):
@@ -35,6 +37,19 @@ class Crowded(SimControlLog):
         if isinstance(record, control.ShardEffect) and record.control_id in self.ahead:
             self._log.append(None, control.encode(self.ahead[record.control_id]))
         return await super().append(record)
+
+
+class HeldSink(SimSink):
+    """Nothing reaches a log before it is `released`."""
+
+    def __init__(self, broker: SimBroker, process: Process, chance: random.Random) -> None:
+        super().__init__(broker, process, chance)
+        self.released = asyncio.Event()
+        self.released.set()
+
+    async def _deliver(self, to: Partition, way: Any) -> None:
+        await self.released.wait()
+        await super()._deliver(to, way)
 
 
 class Place:
@@ -49,6 +64,7 @@ class Place:
         self.deleted = asyncio.Event()
         self.directory = StateDirectory.open(tmp_path / "state", IDENTITY)
         self.controls = Crowded(self.broker, process, self._accept)
+        self.sink = HeldSink(self.broker, process, random.Random(1))
         site = Site(
             descriptors_max=10_000,
             worker="w",
@@ -57,7 +73,7 @@ class Place:
             quarantine_topic="sim.quarantine",
             directory=self.directory,
             stores=StoreOptions(),
-            sink=SimSink(self.broker, process, random.Random(1)),
+            sink=self.sink,
             busy=lambda: False,
         )
         self.shards = Shards(site, self.controls)
@@ -150,6 +166,28 @@ def test_a_delete_counts_behind_what_a_closed_shard_may_have_decided(tmp_path: P
         last = place.controls.registry.last("a")
         assert last is not None
         assert last.effect("x", WHERE) == 50
+
+    live(tmp_path, work)
+
+
+def test_a_delete_counts_when_all_that_was_decided_is_in_the_log(tmp_path: Path) -> None:
+    """Nobody would decide again what a crash lost behind the effect of a delete."""
+
+    async def work(place: Place) -> None:
+        await place.controls.start()
+        shard = await place.shards.open(place.deployment, WHERE)
+        place.sink.released.clear()
+        await shard.process(place.chunk())
+        place.command(control.Delete(id="x", agent="a"))
+        await asyncio.sleep(60)
+        last = place.controls.registry.last("a")
+        assert last is not None
+        assert last.deleted
+        assert last.effect("x", WHERE) is None
+        place.sink.released.set()
+        await place.deleted.wait()
+        assert last.effect("x", WHERE) == 50
+        assert place.sink.unacknowledged(ORIGIN) == []
 
     live(tmp_path, work)
 
