@@ -59,6 +59,8 @@ class SimBroker:
         self.logs: dict[Partition, Log] = defaultdict(Log)
         self.partitions: dict[str, int] = {}
         self.committed: dict[Partition, int] = {}
+        # Agent, epoch, topic, partition: deleted, and nothing that it had decided may be missing.
+        self.whole: set[tuple[str, int, str, int]] = set()
         self.counts: dict[str, int] = defaultdict(int)  # what the world has seen, for its table
 
     async def start(self) -> None:

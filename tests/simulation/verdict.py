@@ -51,7 +51,10 @@ def _folded(broker: SimBroker, oracle: Oracle, life: Life, where: Where) -> Fold
 
 
 def _topics(broker: SimBroker, life: Life, where: Where, folded: Folded) -> list[str]:
-    origin, whole = life.origin(where), not life.deleted
+    origin = life.origin(where)
+    cut_well = life.end(where) is not None and (life.agent, life.epoch, *where) in broker.whole
+    whole = not life.deleted or cut_well
+    broker.counts["deletes that left nothing out"] += life.deleted and whole
     decided = _values(broker, Partition(life.emit_topic, where[1]))
     refused = _values(broker, QUARANTINE)
     broker.counts["decisions delivered again"] += len(decided) - len(set(decided))

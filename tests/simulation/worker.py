@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from headrace.config import Config
+from headrace.pipelines import control
 from headrace.pipelines.controllog import ControlLog
 from headrace.pipelines.emit import Emitter
 from headrace.pipelines.shards import Shards, Site
@@ -74,6 +75,7 @@ class WatchedShards(Shards):
         super().__init__(site, controls)
         self._process = process
         self.stores: dict[Path, WatchedStore] = {}
+        self.whole: set[tuple[str, int, str, int]] = set()  # the world's, once it has told
 
     def _open_store(self, path: Path) -> Store:
         store = ShardStore.open(path, create=True, options=self._site.stores)
@@ -96,6 +98,15 @@ class WatchedShards(Shards):
             deployment.agent, deployment.spec_version, deployment.epoch, *partition
         )
         return shard
+
+    async def _log_effect(
+        self, accepted: control.Accepted, partition: Partition, offset: int
+    ) -> int:
+        """A delete behind nothing but what this shard has handled leaves no decision out."""
+        shard = self.find(accepted.agent, partition)
+        if accepted.kind == "delete" and shard is not None and shard.next_offset == offset:
+            self.whole.add((accepted.agent, accepted.epoch, *partition))
+        return await super()._log_effect(accepted, partition, offset)
 
     def on_disk(self, partition: Partition) -> int:
         """How far all agents that live are durable; 0 while one is not open or not on disk."""
@@ -166,6 +177,7 @@ class SimWorker(Worker):
             descriptors_max=self.config.descriptors_max,
         )
         shards = self.shards = parts.shards(site, self.controls, process)
+        shards.whole = self._sim.whole
         await self.controls.start()
         self._taken.push_async_callback(self.controls.stop)
         self._taken.push_async_callback(self._close_shards)
