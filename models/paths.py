@@ -14,6 +14,7 @@ Path: TypeAlias = tuple[str, ...]
 MAX_STEPS = 16
 
 _PLAIN = re.compile(r"[^\s.\[\]'\"$*?@,:()]+")
+_UNREADABLE = re.compile(r'[\x00-\x1f"\\]')  # the decoder takes no fields of such names
 _STEP = re.compile(r"\.([^\s.\[\]'\"$*?@,:()]+)|\['((?:[^'\\]|\\['\\])+)'\]")
 
 
@@ -48,6 +49,8 @@ def parse_path(text: str) -> Path:
         raise ValueError("the path names no field: write $.<name>")
     if len(steps) > MAX_STEPS:
         raise ValueError(f"a path has at most {MAX_STEPS} steps")
+    if any(_UNREADABLE.search(step) for step in steps):
+        raise ValueError('a name in a path holds no ", no \\ and no control character')
     return tuple(steps)
 
 

@@ -167,7 +167,8 @@ def _feature(name: str, reader: FieldReader) -> Feature:
     kind = reader.choice("type", TYPES, "number")
     if "type" not in reader.data:
         reader.note("type", "is required", "number, category or boolean")
-    path = reader.field("path", reader.take("path")) or format_path((name,))
+    # A path that cannot be read is noted; another stands in while the rest is looked at.
+    path = reader.field("path", reader.take("path") or format_path((name,))) or "$.unread"
     low, high = read_range(reader, "range", (-LARGEST, LARGEST))
     if kind != "number" and reader.data.get("range") is not None:
         reader.note("range", f"only a number has a range, not a {kind}")

@@ -72,6 +72,10 @@ def _read_json(text: str) -> Any:
         if isinstance(error, json.JSONDecodeError):
             raise
         raise _refused("a number with too many digits") from None
+    try:
+        json.dumps(data, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise _refused("an escape is half of a surrogate pair") from None
     if twice:
         raise SpecError([Violation("$", f"{name!r} is given twice") for name in twice])
     return data

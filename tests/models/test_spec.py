@@ -12,7 +12,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headrace.errors import SpecError
-from headrace.models.paths import format_path, parse_path
 from headrace.models.spec import Adjust, Cold, Verdict, load_spec, spec_from_data
 from headrace.models.spec.durations import format_duration, parse_duration
 from headrace.models.timestamps import to_milliseconds
@@ -367,12 +366,6 @@ def test_any_value_anywhere_is_a_spec_or_a_spec_error(name: str, draw: Any) -> N
     except SpecError:
         return
     assert load_spec(spec.canonical()).digest == spec.digest
-
-
-@given(st.lists(st.text(min_size=1), min_size=1, max_size=4))
-def test_paths_round_trip(names: list[str]) -> None:
-    """Every list of names has a text that reads back as the same path."""
-    assert parse_path(format_path(tuple(names))) == tuple(names)
 
 
 @given(st.integers(0, 10**12))
