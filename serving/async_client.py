@@ -102,7 +102,12 @@ class AsyncClient:
     ) -> AsyncIterator[Outcome]:
         """Outcomes as they come, in the order of the questions, which another task pulls."""
         feed = calls.Feed(questions)
-        async for response in self._watch(self._prediction.PredictStream, feed.pulled()):
+        call = self._prediction.PredictStream(feed.pulled())
+        # gRPC forgets why a call was refused if that comes while it writes. So nothing is written
+        # before the worker has taken the call, which its headers say.
+        await call.initial_metadata()
+        feed.begin()
+        async for response in self._read(call):
             yield calls.outcome(response.outcome)
         if feed.error:
             raise feed.error
@@ -224,7 +229,10 @@ class AsyncClient:
             raise self._failure(error) from None
 
     async def _watch(self, method: Callable[..., Any], request: object) -> AsyncIterator[Any]:
-        call = method(request)
+        async for message in self._read(method(request)):
+            yield message
+
+    async def _read(self, call: Any) -> AsyncIterator[Any]:
         try:
             async for message in call:
                 yield message

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -131,6 +132,7 @@ class Feed:
 
     def __init__(self, questions: Iterable[Question] | AsyncIterable[Question]) -> None:
         self._questions = questions
+        self._begun = asyncio.Event()
         self.error: Exception | None = None
 
     def __iter__(self) -> Iterator[prediction_pb2.PredictStreamRequest]:
@@ -140,7 +142,8 @@ class Feed:
                 yield _tagged(tag, each)
 
     async def pulled(self) -> AsyncIterator[prediction_pb2.PredictStreamRequest]:
-        """The same for asyncio; the questions may be awaited for."""
+        """The same for asyncio, from `begin` on; the questions may be awaited for."""
+        await self._begun.wait()
         if not isinstance(self._questions, AsyncIterable):
             for request in self:
                 yield request
@@ -150,6 +153,10 @@ class Feed:
             async for each in self._questions:
                 yield _tagged(tag, each)
                 tag += 1
+
+    def begin(self) -> None:
+        """Let `pulled` give the first question."""
+        self._begun.set()
 
     def __enter__(self) -> None: ...
 

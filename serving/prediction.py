@@ -47,6 +47,8 @@ class PredictionServicer(prediction_pb2_grpc.PredictionServiceServicer):
     async def PredictStream(
         self, requests: AsyncIterable[prediction_pb2.PredictStreamRequest], context: Context
     ) -> AsyncIterator[prediction_pb2.PredictStreamResponse]:
+        # Clients wait for the headers before they send: they say that the call was taken.
+        await context.send_initial_metadata(())
         # One question at a time: the next is read when this outcome is written, so a client that
         # sends more than it reads is held back by HTTP/2 flow control, not by our memory.
         async for request in requests:

@@ -15,6 +15,7 @@ from headrace.serving import decision_pb2
 from headrace.serving.client import AsyncClient
 from headrace.serving.limits import Limits
 from headrace.serving.server import Listen, Server
+from headrace.views import Question
 from tests.serving.world import SPEC, World, code_of
 
 PREDICT = "/headrace.v1.PredictionService/Predict"
@@ -90,6 +91,16 @@ async def test_streams_have_a_bound_of_their_own(world: World, tight: Limits) ->
         assert await code_of(anext(client.watch_decisions("card-fraud"))) == "overloaded"
         assert (await client.predict("card-fraud", key="4711")).score == 0.95
         await server.stop()
+
+
+async def test_a_stream_of_questions_that_is_shed_hears_why(world: World) -> None:
+    """However much it has to send, a refused stream ends with the overload, never as a bug."""
+    server = Server(world.backend, Listen(port=0), limits=Limits(streams=0, retry_s=0.25))
+    many = [Question(agent="card-fraud", key="4711")] * 100
+    async with AsyncClient(f"127.0.0.1:{await server.start()}") as client:
+        for _ in range(30):
+            assert await code_of(anext(client.predict_stream(many))) == "overloaded"
+    await server.stop()
 
 
 async def test_a_consumer_that_does_not_read_is_cut_off(world: World, target: str) -> None:
