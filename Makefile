@@ -43,6 +43,9 @@ crash: .venv/.dev ## kill -9 between all steps of a flush, on both brokers, comp
 simulate: .venv/.dev ## a thousand worlds of crashes in virtual time; SEED=n lives through one
 	$(V)/python -m tests.simulation $(SEED)
 
+hostile: .venv/.dev ## a hostile afternoon: 100,000 bad events, 12,000 bad requests, 20,000 bad specs
+	$(V)/python -m tests.hostile.afternoon
+
 quality: .venv/.dev ## the quality gates, through the whole service
 	$(V)/python -m benchmarks.quality
 
@@ -58,7 +61,7 @@ types: .venv/.dev # a step of `make test`: mypy --strict over rooms and tests
 	$(V)/mypy -p headrace -p tests
 	$(V)/mypy benchmarks
 
-regen: .venv/.dev ## what is made from other files: gRPC stubs, requirements/*.txt
+regen: .venv/.dev # for developers: what is made from other files: gRPC stubs, requirements/*.txt
 	$(V)/python -m headrace.serving.stubs
 	requirements/compile.sh
 
@@ -92,4 +95,4 @@ endif
 	$(INSTALL) --no-deps --no-build-isolation --editable .
 	@touch .venv/.demo $@
 
-.PHONY: help setup demo up test test-kafka crash simulate quality bench lint types regen clean
+.PHONY: help setup demo up test test-kafka crash simulate hostile quality bench lint types regen clean
