@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import re
 
+import numpy as np
+
 _STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
 _TO_SQUARE = bytes.maketrans(b"{}", b"[]")
 _NO_BRACKETS = bytes(byte for byte in range(256) if byte not in b"[]{}")
@@ -22,16 +24,7 @@ def deeper_than(text: bytes, limit: int) -> bool:
     if text.count(b"{") + text.count(b"[") <= limit:
         return False
     brackets = _STRING.sub(b"", text).translate(_TO_SQUARE, _NO_BRACKETS)
-    left = brackets
-    for _ in range(limit):  # each round takes the innermost pairs away, in C
-        before, left = len(left), left.replace(b"[]", b"")
-        if not left:
-            return False
-        if len(left) == before:
-            break
-    depth = 0  # something is left: deeper, or not balanced; only a count tells
-    for bracket in brackets:
-        depth += 1 if bracket == 0x5B else -1
-        if depth > limit:
-            return True
-    return False
+    if len(brackets) <= limit:
+        return False
+    steps = np.where(np.frombuffer(brackets, np.uint8) == ord("["), np.int32(1), np.int32(-1))
+    return bool(np.cumsum(steps, dtype=np.int32).max() > limit)

@@ -25,6 +25,7 @@ from headrace.ports import Record
 
 MAX_EVENT_BYTES = 1 << 20
 MAX_DEPTH = 64
+LONG_LOOK_BYTES = 65_536  # beyond it NaN or endless digits in an event are told without the field
 
 REASONS: Mapping[str, str] = {
     "null_value": "the record has no value",
@@ -45,6 +46,7 @@ REASONS: Mapping[str, str] = {
     "score_not_finite": "the model's score is NaN or infinite",
     "model_not_finite": "learning this event would make the model NaN or infinite",
 }
+_FIELDS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
 class Event(msgspec.Struct, gc=False):
@@ -207,7 +209,7 @@ class Guard:
 
         Returns the values where there is none: a null in an object's place is an absent object.
         """
-        document = _parse(raw)
+        document = _parse(raw) if len(raw) <= LONG_LOOK_BYTES else self._skim(raw)
         if not isinstance(document, dict):
             raise EventError("not_an_object", "the event is not a JSON object")
         values: list[Any] = []
@@ -233,6 +235,17 @@ class Guard:
         except msgspec.DecodeError as wrong:
             raise EventError("bad_json", f"not JSON: {wrong}") from None
         return tuple(values)
+
+    def _skim(self, raw: bytes) -> Any:
+        """A large document's fields that somebody wants; to read all of it might take seconds."""
+        try:
+            fields = _FIELDS.decode(raw)
+            wanted = {want.path[0] for want in self._wants} & fields.keys()
+            return {name: msgspec.json.decode(fields[name]) for name in wanted}
+        except msgspec.ValidationError:
+            return None  # no object
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise EventError("bad_json", f"not JSON: {error}") from None
 
     def _check_key(self, record: Record, key: str | int) -> None:
         """Raises EventError unless the record's key is the text of the event's."""

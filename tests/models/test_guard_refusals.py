@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from headrace.errors import EventError, RequestError
 from headrace.models.depth import deeper_than
-from headrace.models.guard import MAX_EVENT_BYTES, Event, Guard, Refusal
+from headrace.models.guard import LONG_LOOK_BYTES, MAX_EVENT_BYTES, Event, Guard, Refusal
 from headrace.models.spec import load_spec
 from headrace.models.wants import checked, wants_of
 from tests.models.guarding import (
@@ -114,6 +114,26 @@ def test_large_values_are_read_once() -> None:
     assert isinstance(admit(GOOD | {"not listed": "x" * 1_000_000}), Event)
     assert isinstance(admit(GOOD | {"not listed": [{"a": [1]}] * 80_000}), Event)
     assert refused(GOOD | {"merchant": "x" * 1_000_000}) == ("too_long", "$.merchant")
+
+
+NESTED = b"[" * 50 + b"]" * 50
+
+
+@pytest.mark.parametrize(
+    ("field", "code"),
+    [
+        (b'"more": [' + NESTED + b"," + b"1," * 200_000 + b"]", "bad_json"),
+        (b'"more": [' + (NESTED + b",") * 5_000 + b"1]", "key_missing"),
+        (b'"more": [' + b"NaN," * 20_000 + b"1]", "bad_json"),
+        (b'"card": {"id": 42, "more": [' + b"1," * 100_000 + b"1]}", "missing"),
+        (b'"card": [' + b"{}," * 100_000 + b"1]", "wrong_type"),
+    ],
+)
+def test_large_and_bad(field: bytes, code: str) -> None:
+    """Of a large event that is refused only the fields that somebody wants are read."""
+    assert len(field) > LONG_LOOK_BYTES
+    assert refused(b"{" + field + b"}")[0] == code
+    assert refused(b"[" + b"1," * 100_000 + b"1]")[0] == "not_an_object"
 
 
 QUESTION = {"amount": 9.5, "balance": 1, "merchant": "corner shop", "online": False}
