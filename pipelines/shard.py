@@ -42,6 +42,10 @@ BUSY_SLICE_S = 0.0005
 SLICE_RECORDS_MAX = 256
 """Records of one slice, however quickly they are learned."""
 
+SLICE_BYTES_MAX = 131_072
+"""Bytes of the values of one slice, or one larger record: a large event costs much more than those
+by which the time of a record was measured. A bad one of 1 MB takes some 50 ms by itself."""
+
 FIRST_SLICE_RECORDS = 16
 """Records of the first slice, which measures what one costs."""
 
@@ -307,6 +311,12 @@ class Shard:
             slice_s = BUSY_SLICE_S if self._busy() else SLICE_S
             count = min(max(int(slice_s / self._record_s), 1), SLICE_RECORDS_MAX)
         end = min(start + count, len(records))
+        size = 0
+        for at in range(start, end):
+            size += len(records[at].value or b"")
+            if size > SLICE_BYTES_MAX:
+                end = max(at, start + 1)
+                break
         if self._changes:
             while end > start + 1 and records[end - 1].offset >= self._changes[0].offset:
                 end -= 1
