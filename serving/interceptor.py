@@ -34,6 +34,11 @@ Context = grpc.aio.ServicerContext[Any, Any]
 Handler = Any  # an RpcMethodHandler, whose stubs know only blocking servicers
 LINGER_S = 1.0
 """How long a worker stays attentive after a call."""
+CONTROL = frozenset(
+    f"/headrace.v1.AgentService/{name}"
+    for name in ("DeployAgent", "ValidateAgent", "PauseLearning", "ResumeLearning", "DeleteAgent")
+)
+"""What reads a spec, or waits for the control log: these have a bound of their own."""
 ALWAYS_ADMITTED = "/grpc.health.v1.Health/Check"  # a busy worker is not a dead one
 
 
@@ -48,6 +53,7 @@ class Interceptor(grpc.aio.ServerInterceptor):
         self._streams: set[asyncio.Task[Any]] = set()
         self._asking: set[asyncio.Task[Any]] = set()
         self._asked_at = -LINGER_S
+        self._control: set[asyncio.Task[Any]] = set()
 
     @property
     def in_flight(self) -> int:
@@ -71,7 +77,7 @@ class Interceptor(grpc.aio.ServerInterceptor):
         if handler is None:
             return None  # gRPC answers UNIMPLEMENTED
         method = handler_call_details.method
-        shed = None if method == ALWAYS_ADMITTED else self._admit(handler)
+        shed = None if method == ALWAYS_ADMITTED else self._admit(method, handler)
         # On the wire a single message is a stream of one. Taken as a stream, it can be waited for
         # with a bound, and refused before it has come.
         if handler.response_streaming:
@@ -79,22 +85,27 @@ class Interceptor(grpc.aio.ServerInterceptor):
         assert not handler.request_streaming, "no method takes a stream and gives one answer"
         return grpc.stream_unary_rpc_method_handler(self._once(method, handler, shed))
 
-    def _admit(self, handler: Handler) -> OverloadError | None:
-        """Take a place until the call's task ends, or say why there is none."""
-        streaming = handler.response_streaming
-        taken = self._streams if streaming else self._unary
-        limit = self._limits.streams if streaming else self._limits.in_flight
-        if len(taken) >= limit:
-            kind, retry_s = "streams" if streaming else "calls", self._limits.retry_s
-            text = f"{limit} {kind} are in flight already; try again in {retry_s} s"
-            return OverloadError("overloaded", text, retry_s=retry_s)
+    def _admit(self, method: str, handler: Handler) -> OverloadError | None:
+        """Take places until the call's task ends, or say why there is none."""
+        streaming, limits = handler.response_streaming, self._limits
+        bounds = [(self._streams, limits.streams, "streams")]
+        if not streaming:
+            bounds = [(self._unary, limits.in_flight, "calls")]
+        if method in CONTROL:
+            bounds.append((self._control, limits.control_calls, "commands"))
+        for taken, limit, kind in bounds:
+            if len(taken) >= limit:
+                text = f"{limit} {kind} are in flight already; try again in {limits.retry_s} s"
+                return OverloadError("overloaded", text, retry_s=limits.retry_s)
         self._asked_at = self._clock.monotonic()
         task = asyncio.current_task()
         assert task is not None
-        asking = handler.request_streaming or not streaming
-        for places in (taken, self._asking) if asking else (taken,):
-            places.add(task)
-            task.add_done_callback(places.discard)
+        places = [taken for taken, _, _ in bounds]
+        if handler.request_streaming or not streaming:
+            places.append(self._asking)
+        for taken in places:
+            taken.add(task)
+            task.add_done_callback(taken.discard)
         return None
 
     def _once(self, method: str, handler: Handler, shed: OverloadError | None) -> Any:

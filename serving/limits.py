@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from headrace.models.wants import MAX_KEY
+
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
@@ -21,7 +23,8 @@ class Limits:
     spec_bytes: int = 64 << 10
     event_bytes: int = 1 << 20
     batch_rows: int = 1000
-    key_bytes: int = 1024
+    key_chars: int = MAX_KEY  # as of an event's key: what can be learned can be asked
+    control_calls: int = 16  # deploys, validations and commands at a time: each takes a while
     features: int = 1000  # in one question
     items: int = 10_000  # candidates, or exclusions, in one question
     recommended: int = 1000  # k of one question

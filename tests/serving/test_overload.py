@@ -56,6 +56,24 @@ async def test_a_flood_is_shed_with_a_time_to_retry(world: World, tight: Limits)
     await server.stop()
 
 
+async def test_commands_have_a_bound_of_their_own(world: World) -> None:
+    """Of many deploys at once a few are worked on; the others are shed, questions still pass."""
+    server = Server(world.backend, Listen(port=0), limits=Limits(control_calls=3))
+    world.hold = asyncio.Event()
+    async with AsyncClient(f"127.0.0.1:{await server.start()}") as client:
+        deploys = [asyncio.create_task(client.deploy(SPEC)) for _ in range(10)]
+        while sum(task.done() for task in deploys) < 7:
+            await asyncio.wait([t for t in deploys if not t.done()], return_when="FIRST_COMPLETED")
+        assert (await client.predict("card-fraud", key="4711")).score == 0.95
+        assert await code_of(client.validate(SPEC)) == "overloaded"
+        assert await code_of(client.pause("card-fraud")) == "overloaded"
+        world.hold.set()
+        outcomes = await asyncio.gather(*deploys, return_exceptions=True)
+        assert sum(isinstance(outcome, OverloadError) for outcome in outcomes) == 7
+        assert await client.validate(SPEC) == []
+    await server.stop()
+
+
 async def test_a_gather_over_thousands_is_served(world: World, client: AsyncClient) -> None:
     """AsyncClient keeps its predictions within what a worker admits: none of 2000 is shed."""
     asked = [client.predict("card-fraud", key="4711") for _ in range(2000)]

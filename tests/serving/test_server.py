@@ -15,6 +15,7 @@ from headrace.errors import (
     StateError,
     UnavailableError,
 )
+from headrace.models.wants import MAX_KEY
 from headrace.serving import prediction_pb2
 from headrace.serving.client import AsyncClient
 from headrace.serving.limits import Limits
@@ -92,6 +93,9 @@ async def test_bad_questions(client: AsyncClient) -> None:
     assert await code_of(ask("", key="k")) == "invalid_request"
     assert await code_of(ask("card-fraud", key="k" * 2000)) == "too_large"
     assert await code_of(ask("a" * 2000, key="k")) == "too_large"
+    longest = "𝄞" * MAX_KEY  # four bytes a character: what can be learned can be asked
+    assert (await ask("card-fraud", key=longest)).standing.cold is False
+    assert await code_of(ask("card-fraud", key=longest + "k")) == "too_large"
     assert await code_of(ask("card-fraud", key="k", k=0)) == "invalid_request"
     assert await code_of(ask("card-fraud", key="k", k=10**12)) == "invalid_request"
     assert await code_of(ask("card-fraud", key="k", setpoint=float("inf"))) == "not_finite"
