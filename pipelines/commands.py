@@ -8,12 +8,15 @@ be sent again: the same spec deployed twice changes nothing.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import msgspec
 
 from headrace.clock import new_id
 from headrace.errors import (
     NotFoundError,
+    OverloadError,
     RequestError,
     SpecError,
     StateError,
@@ -32,14 +35,24 @@ SAMPLE_RECORDS = 200
 """Recent records that a dry run reads, and that a deploy compares keys with."""
 
 
+WAITING_MAX = 100
+"""Commands read from the control log and not applied yet; beyond it no more are appended."""
+
+WAITING_RETRY_S = 5.0
+"""When to try again then: a command is applied in milliseconds, or, with a new topic, seconds."""
+
+
 class Commands:
     """Implements `ports.Controls`."""
 
     def __init__(self, worker: Worker) -> None:
         self._worker = worker
+        self._arriving = 0  # shards of deploys that are under way
 
     async def deploy(self, spec: bytes) -> Effect:
-        """Raises SpecError (all violations), ConflictError, RequestError `topic_missing`."""
+        """Raises SpecError (all violations), ConflictError, RequestError `topic_missing`,
+        OverloadError `no_room`.
+        """
         checked, partitions = await self._checked(spec)
         notes = list(spec_notes(checked))
         if not partitions:
@@ -50,7 +63,6 @@ class Commands:
             if (wrong := key_violation(sample)) is not None:
                 raise SpecError([wrong])
             notes.extend(_sampled(sample))
-        self._worker.shards.check_room(partitions)
         record = control.Deploy(
             id=new_id(),
             agent=checked.agent,
@@ -61,9 +73,10 @@ class Commands:
         self._worker.controls.registry.check_deploy(record)
         # Before the command is in the log: a topic that cannot be used is then the caller's to
         # mend, and not a command that every worker fails to carry out.
-        await self._worker.topics.ensure(checked.emit_topic, partitions=partitions, ours=False)
         new = checked.source.topic not in self._worker.streams.topics
-        effect = await self._submit(record)
+        with self._room_for(record, partitions):
+            await self._worker.topics.ensure(checked.emit_topic, partitions=partitions, ours=False)
+            effect = await self._submit(record)
         if not effect.changed:
             return effect
         if new:
@@ -94,6 +107,18 @@ class Commands:
 
     async def delete(self, agent: str) -> Effect:
         return await self._submit(control.Delete(id=new_id(), agent=agent))
+
+    @contextmanager
+    def _room_for(self, deploy: control.Deploy, partitions: int) -> Iterator[None]:
+        """Holds room for the shards of an agent until they are open. Raises OverloadError."""
+        there = self._worker.controls.registry.last(deploy.agent)
+        more = partitions if there is None or there.deleted else 0
+        self._worker.shards.check_room(more + self._arriving)
+        self._arriving += more
+        try:
+            yield
+        finally:
+            self._arriving -= more
 
     async def _checked(self, text: bytes) -> tuple[Spec, int]:
         """The spec, and how many partitions its topic has (0: there is none). Raises SpecError."""
@@ -155,6 +180,9 @@ class Commands:
     async def _submit(self, command: control.Command) -> Effect:
         self._worker.check_ready()
         controls = self._worker.controls
+        if controls.waiting >= WAITING_MAX:
+            text = f"{WAITING_MAX} commands are waiting to be applied; try again later"
+            raise OverloadError("overloaded", text, retry_s=WAITING_RETRY_S)
         if not isinstance(command, control.Deploy):
             controls.registry.get(command.agent)  # raises before anything is appended
             broken = self._worker.broken_agents.get(command.agent)

@@ -14,13 +14,25 @@ from typing import Any, ClassVar, Literal, NamedTuple
 
 import msgspec
 
-from headrace.errors import ConflictError, NotFoundError, RequestError
+from headrace.errors import ConflictError, NotFoundError, OverloadError, RequestError
 from headrace.views import Partition
 
 Kind = Literal["deploy", "pause", "resume", "delete"]
 
 OUTCOMES_MAX = 10_000
 """Commands whose outcome is remembered. A repeat of one, by a retrying producer, comes soon."""
+
+AGENTS_MAX = 1_000
+"""Agents at a time."""
+
+NAMES_MAX = 10_000
+"""Names that agents have ever had: each keeps its epoch, and its last spec, for good."""
+
+COMMANDS_MAX = 10_000
+"""Pauses and resumes of one deployment: each is kept with its place in every partition."""
+
+ROOM_RETRY_S = 60.0
+"""When a command for which there is no room may come again: somebody has to act first."""
 
 
 class _Logged(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"):
@@ -225,6 +237,11 @@ class Registry:
             paused = isinstance(record, Pause)
             if deployment.paused == paused:
                 return None
+            if len(deployment.commands) > COMMANDS_MAX:
+                raise _no_room(
+                    f"agent {record.agent!r} has been paused and resumed {COMMANDS_MAX:,} times; "
+                    "delete it and deploy it again"
+                )
             deployment.paused = paused
         return deployment.accept(record.id, record.kind, offset)
 
@@ -242,7 +259,15 @@ class Registry:
         return deployment.accept(record.id, "deploy", offset)
 
     def check_deploy(self, record: Deploy) -> None:
-        """Raises ConflictError if this deploy contradicts what is there."""
+        """Raises ConflictError if this deploy contradicts what is there, OverloadError `no_room`
+        if there are too many agents.
+        """
+        if record.agent not in self._live and len(self._live) >= AGENTS_MAX:
+            raise _no_room(f"there are {AGENTS_MAX:,} agents already: delete one first")
+        if record.agent not in self._last and len(self._last) >= NAMES_MAX:
+            raise _no_room(
+                f"{NAMES_MAX:,} names have been used for agents: deploy under a used one"
+            )
         there = self._live.get(record.agent)
         if there is not None and there.deploy.digest != record.digest:
             raise ConflictError(
@@ -282,3 +307,7 @@ class Registry:
                 "through itself or other agents; choose another emit.topic",
                 agent=record.agent,
             )
+
+
+def _no_room(text: str) -> OverloadError:
+    return OverloadError("no_room", text, retry_s=ROOM_RETRY_S)

@@ -45,10 +45,15 @@ class ControlLog:
         self._consumer: AIOKafkaConsumer
         self._taken = AsyncExitStack()
         self._changed = asyncio.Condition()
-        # Without a bound of its own: it holds nothing that the registry does not hold, and a full
-        # queue would keep the follower from the effects that applying the first entry waits for.
+        # Its bound is kept where commands come in (`pipelines.commands`): a full queue would keep
+        # the follower from the effects that applying the first entry waits for.
         self._accepted: asyncio.Queue[control.Accepted] = asyncio.Queue()
         self._tasks: list[asyncio.Task[None]] = []
+
+    @property
+    def waiting(self) -> int:
+        """Commands that were read and have not been applied here yet."""
+        return self._accepted.qsize()
 
     async def start(self) -> None:
         try:

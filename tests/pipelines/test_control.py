@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from headrace.errors import ConflictError, NotFoundError
+from headrace.errors import ConflictError, NotFoundError, OverloadError
 from headrace.pipelines import control
 from headrace.pipelines.control import Delete, Deploy, Hello, Pause, Registry, Resume, ShardEffect
 from headrace.views import Partition
@@ -47,6 +47,30 @@ def test_same_digest_twice_changes_nothing() -> None:
     registry = fold(deploy("c1"), deploy("c2"))
     assert registry.outcome("c2") == (None, None)
     assert [c.control_id for c in registry.get("a").commands] == ["c1"]
+
+
+def test_agents_names_and_commands_have_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beyond each bound a command is refused by the log itself, for every reader alike."""
+    monkeypatch.setattr(control, "AGENTS_MAX", 2)
+    monkeypatch.setattr(control, "NAMES_MAX", 3)
+    monkeypatch.setattr(control, "COMMANDS_MAX", 4)
+    registry = fold(
+        *(deploy("c1", "a"), deploy("c2", "b"), deploy("c3", "c"), deploy("c4", "a")),
+        *(Delete(id="c5", agent="b"), deploy("c6", "c"), Delete(id="c7", agent="c")),
+        *(deploy("c8", "d"), deploy("c9", "c")),
+        *(
+            Pause(id=f"p{n}", agent="a") if n % 2 == 0 else Resume(id=f"p{n}", agent="a")
+            for n in range(6)
+        ),
+    )
+    refused = {name: registry.outcome(name).refused for name in ("c3", "c8", "p4", "p5")}
+    said = {name: str(error) for name, error in refused.items()}
+    assert "2 agents already" in said["c3"]
+    assert "3 names have been used" in said["c8"]
+    assert "paused and resumed 4 times" in said["p4"]
+    assert registry.outcome("p5").refused is None, "it was running still"
+    assert all(isinstance(refused[name], OverloadError) for name in ("c3", "c8", "p4"))
+    assert [d.agent for d in registry.live()] == ["a", "c"]
 
 
 def test_another_spec_under_a_live_name_is_refused_by_the_log() -> None:

@@ -6,7 +6,7 @@ import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
@@ -34,8 +34,11 @@ def start(broker: Broker, tmp_path: Path, request: pytest.FixtureRequest) -> Sta
     app = re.sub("[^a-z0-9]+", "-", request.node.name.removeprefix("test_"))[-40:].strip("-")
 
     @asynccontextmanager
-    async def running(state: str = "state", on: Broker | None = None) -> AsyncIterator[Running]:
-        config = Config(app=app, grpc_port=0, metrics_port=None, state_dir=tmp_path / state)
+    async def running(
+        state: str = "state", on: Broker | None = None, **more: Any
+    ) -> AsyncIterator[Running]:
+        path = tmp_path / state
+        config = Config(app=app, grpc_port=0, metrics_port=None, state_dir=path, **more)
         service = Service(config, broker=on or broker)
         await service.start()
         try:
