@@ -140,6 +140,10 @@ class Learner:
         """
         return self._engine.sweep(rows, self._time.now)
 
+    def cool(self, count: int) -> int:
+        """Let go of up to `count` live keys that are on disk, the longest unused; how many went."""
+        return self._engine.slots.cool(count)
+
     # -- reading -----------------------------------------------------------------------------
 
     @property
@@ -156,6 +160,11 @@ class Learner:
     def keys_hot(self) -> int:
         """How many keys are held as live objects."""
         return self._engine.slots.hot
+
+    @property
+    def hot_bytes(self) -> int:
+        """About how much memory the live keys take."""
+        return self._engine.slots.hot_bytes
 
     @property
     def accepted(self) -> int:

@@ -21,6 +21,7 @@ from headrace.pipelines import control
 from headrace.pipelines.broker import Broker
 from headrace.pipelines.controllog import ControlLog
 from headrace.pipelines.emit import Emitter
+from headrace.pipelines.memory import MemoryBudget
 from headrace.pipelines.reader import KafkaLogs
 from headrace.pipelines.shard import Shard
 from headrace.pipelines.shards import Shards, Site, spec_of
@@ -62,6 +63,7 @@ class Worker:
         self._emitter = Emitter(broker.bootstrap, idempotent=broker.can_transactions)
         self._flushers: set[asyncio.Task[None]] = set()
         self._opening = asyncio.Lock()
+        self._memory = MemoryBudget(config.models_bytes_max)
         self._taken = AsyncExitStack()
 
     @property
@@ -161,6 +163,7 @@ class Worker:
                 deployment = self.controls.registry.last(shard.origin.agent)
                 assert deployment is not None
                 self._give_up(deployment, error)
+        await self._memory.keep(self.shards.all())
 
     async def _on_assigned(self, partitions: Collection[Partition]) -> None:
         async with self._opening:

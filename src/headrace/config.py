@@ -61,6 +61,7 @@ class Config:
     broker_wait_s: Seconds = 30.0  # at start, then the process gives up
     control_timeout_s: Seconds = 10.0  # until a control record must have taken effect
     descriptors_max: Annotated[int, Meta(ge=64)] = 4_096  # budget of open files for all shards
+    models_bytes_max: Annotated[int, Meta(ge=1 << 20)] = 2 << 30  # about, of all live models
     message_bytes_max: Annotated[int, Meta(ge=1_024, le=1 << 30)] = 4 << 20  # of a gRPC message
     streams_max: Count = 1_024  # at a time on one gRPC connection; calls count until cleared
     sources: Mapping[str, str] = dataclasses.field(

@@ -108,6 +108,17 @@ def test_events_without_a_label_have_a_column_where_there_are_any(
     assert note == "clicks: waits for a label"
 
 
+def test_what_a_bound_has_stopped_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    """Keys that learn no more, and labels that were dropped, stand under the table."""
+    shard = msgspec.structs.replace(SHARD, keys_full=2, labels_lost=1_500)
+    state = {"state": {"row_bytes_max": 1_048_576, "pending_max": 1_024}}
+    show.agents([msgspec.structs.replace(_agent(shard), spec=state)])
+    assert capsys.readouterr().out.splitlines()[2:] == [
+        "clicks: 2 keys learn no more: larger than 1,048,576 bytes (state.row_bytes_max)",
+        "clicks: 1,500 waiting labels were dropped: 1,024 a key (state.pending_max)",
+    ]
+
+
 def test_a_metric_of_no_event_is_a_dash() -> None:
     """Zero would be a result."""
     assert (measured(METRIC), baseline(METRIC)) == ("Accuracy –", "–")

@@ -79,8 +79,9 @@ def agents(views: Sequence[AgentView]) -> None:
         [_line(view, unlabelled=unlabelled) for view in views],
     )
     for view in views:
-        if view.note:
-            say(f"[bold]{view.name}[/]: {escape(view.note)}")
+        for note in (view.note, _full(view), _lost(view)):
+            if note:
+                say(f"[bold]{view.name}[/]: {escape(note)}")
 
 
 def agent(view: AgentView) -> None:
@@ -223,6 +224,24 @@ def _line(view: AgentView, *, unlabelled: bool) -> tuple[str, ...]:
         f"{sum(shard.keys_hot for shard in view.shards):,}",
         "\n".join(measured(metric) for metric in view.metrics) or "–",
         "\n".join(baseline(metric) for metric in view.metrics) or "–",
+    )
+
+
+def _full(view: AgentView) -> str:
+    """That keys have stopped learning, which no column tells."""
+    count = sum(shard.keys_full for shard in view.shards)
+    most = view.spec.get("state", {}).get("row_bytes_max", 0)
+    what = "1 key learns" if count == 1 else f"{count:,} keys learn"
+    return f"{what} no more: larger than {most:,} bytes (state.row_bytes_max)" if count else ""
+
+
+def _lost(view: AgentView) -> str:
+    count = sum(shard.labels_lost for shard in view.shards)
+    most = view.spec.get("state", {}).get("pending_max", 0)
+    return (
+        f"{count:,} waiting labels were dropped: {most:,} a key (state.pending_max)"
+        if count
+        else ""
     )
 
 

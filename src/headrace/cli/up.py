@@ -51,6 +51,7 @@ def up(
     fetch_wait_ms: int | None = _tuning("How long one fetch waits for records."),
     max_poll_records: int | None = _tuning("Records of one fetch at most."),
     descriptors_max: int | None = _tuning("Open files of all shards at most."),
+    models_bytes_max: int | None = _tuning("Bytes of all live models at most, about."),
     message_bytes_max: int | None = _tuning("Bytes of one gRPC message at most."),
     streams_max: int | None = _tuning("Streams at a time on one gRPC connection."),
 ) -> None:
