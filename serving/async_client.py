@@ -130,20 +130,32 @@ class AsyncClient:
     # -- decisions ---------------------------------------------------------------------------
 
     async def watch_decisions(
-        self, agent: str, *, from_start: bool = False, follow: bool = True
+        self,
+        agent: str,
+        *,
+        from_start: bool = False,
+        follow: bool = True,
+        for_s: float | None = None,
     ) -> AsyncGenerator[dict[str, Any], None]:
-        """Decision records as they are made; `follow=False` ends where the log ends now."""
+        """Decision records as they are made; `follow=False` ends where the log ends now, `for_s`
+        after so many seconds, with UnavailableError `deadline`.
+        """
         request = calls.asked(
             decision_pb2.WatchDecisionsRequest,
             agent=agent,
             start=calls.start(from_start),
             until_end=not follow,
         )
-        async for response in self._watch(self._decision.WatchDecisions, request):
+        async for response in self._watch(self._decision.WatchDecisions, request, for_s):
             yield calls.record(response.record)
 
     async def watch_quarantine(
-        self, agent: str | None = None, *, from_start: bool = False, follow: bool = True
+        self,
+        agent: str | None = None,
+        *,
+        from_start: bool = False,
+        follow: bool = True,
+        for_s: float | None = None,
     ) -> AsyncGenerator[dict[str, Any], None]:
         """Quarantined events, of one agent or of all."""
         request = calls.asked(
@@ -152,7 +164,7 @@ class AsyncClient:
             start=calls.start(from_start),
             until_end=not follow,
         )
-        async for response in self._watch(self._decision.WatchQuarantine, request):
+        async for response in self._watch(self._decision.WatchQuarantine, request, for_s):
             yield calls.record(response.record)
 
     # -- agents ------------------------------------------------------------------------------
@@ -228,8 +240,10 @@ class AsyncClient:
         except grpc.RpcError as error:
             raise self._failure(error) from None
 
-    async def _watch(self, method: Callable[..., Any], request: object) -> AsyncIterator[Any]:
-        async for message in self._read(method(request)):
+    async def _watch(
+        self, method: Callable[..., Any], request: object, for_s: float | None
+    ) -> AsyncIterator[Any]:
+        async for message in self._read(method(request, timeout=for_s)):
             yield message
 
     async def _read(self, call: Any) -> AsyncIterator[Any]:

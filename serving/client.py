@@ -117,20 +117,32 @@ class Client:
     # -- decisions ---------------------------------------------------------------------------
 
     def watch_decisions(
-        self, agent: str, *, from_start: bool = False, follow: bool = True
+        self,
+        agent: str,
+        *,
+        from_start: bool = False,
+        follow: bool = True,
+        for_s: float | None = None,
     ) -> Iterator[dict[str, Any]]:
-        """Decision records as they are made; `follow=False` ends where the log ends now."""
+        """Decision records as they are made; `follow=False` ends where the log ends now, `for_s`
+        after so many seconds, with UnavailableError `deadline`.
+        """
         request = calls.asked(
             decision_pb2.WatchDecisionsRequest,
             agent=agent,
             start=calls.start(from_start),
             until_end=not follow,
         )
-        for response in self._watch(self._decision.WatchDecisions, request):
+        for response in self._watch(self._decision.WatchDecisions, request, for_s):
             yield calls.record(response.record)
 
     def watch_quarantine(
-        self, agent: str | None = None, *, from_start: bool = False, follow: bool = True
+        self,
+        agent: str | None = None,
+        *,
+        from_start: bool = False,
+        follow: bool = True,
+        for_s: float | None = None,
     ) -> Iterator[dict[str, Any]]:
         """Quarantined events, of one agent or of all."""
         request = calls.asked(
@@ -139,7 +151,7 @@ class Client:
             start=calls.start(from_start),
             until_end=not follow,
         )
-        for response in self._watch(self._decision.WatchQuarantine, request):
+        for response in self._watch(self._decision.WatchQuarantine, request, for_s):
             yield calls.record(response.record)
 
     # -- agents ------------------------------------------------------------------------------
@@ -215,8 +227,10 @@ class Client:
         except grpc.RpcError as error:
             raise self._failure(error) from None
 
-    def _watch(self, method: Callable[..., Any], request: object) -> Iterator[Any]:
-        call = method(request)
+    def _watch(
+        self, method: Callable[..., Any], request: object, for_s: float | None = None
+    ) -> Iterator[Any]:
+        call = method(request, timeout=for_s)
         try:
             yield from call
         except grpc.RpcError as error:

@@ -152,6 +152,9 @@ def test_decisions_are_followed(run: Run) -> None:
     lines = run(*asked, "-n", "3", "--json").stdout.splitlines()
     assert [json.loads(line)["position"]["offset"] for line in lines] == [1, 2, 3]
     assert run("watch", "decisions", "nobody").exit_code == 1
+    # Where nothing comes, `-n` alone would wait for ever.
+    waited = run("watch", "decisions", "card-fraud", "-n", "1", "--for", "0.5")
+    assert (waited.exit_code, waited.stdout) == (0, "")
     result = run("watch", "clicks")
     assert result.exit_code == 2
     assert "did you mean `headrace watch decisions clicks`?" in result.stderr
@@ -166,6 +169,7 @@ def test_the_quarantine_is_shown(run: Run) -> None:
     lines = run("quarantine", "-n", "2", "--json").stdout.splitlines()
     assert [json.loads(line)["position"]["offset"] for line in lines] == [0, 15]
     assert run("quarantine", "nobody").exit_code == 1
+    assert run("quarantine", "card-fraud", "-f", "--for", "0.5").stderr == "13 shown\n"
 
 
 def test_an_agent_is_deleted_only_on_purpose(run: Run) -> None:

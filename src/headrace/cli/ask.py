@@ -15,8 +15,11 @@ from headrace.cli import show
 from headrace.cli.answerable import check
 from headrace.cli.client import Address, Agent, Json, Key, connect
 from headrace.cli.console import as_json, err, say, waiting
-from headrace.errors import RequestError
+from headrace.errors import RequestError, UnavailableError
 
+For = typer.Option(
+    None, "--for", min=0.1, metavar="SECONDS", help="Stop after so long.", show_default=False
+)
 Count = typer.Option(None, "-n", min=1, help="Stop after so many.", show_default=False)
 
 
@@ -104,6 +107,7 @@ def decisions(
     from_start: bool = typer.Option(False, "--from-start", help="Begin with the oldest."),
     follow: bool = typer.Option(True, help="Wait for more at the end."),
     count: int | None = Count,
+    for_s: float | None = For,
     address: str | None = Address,
     json: bool = Json,
 ) -> None:
@@ -112,7 +116,8 @@ def decisions(
     Example: `headrace watch decisions card-fraud --from-start --no-follow --json`
     """
     with connect(address) as client:
-        records = client.watch_decisions(agent, from_start=from_start, follow=follow)
+        watch = client.watch_decisions(agent, from_start=from_start, follow=follow, for_s=for_s)
+        records = _until(watch, for_s)
         if follow:
             records = _awaited(records, f"decisions of {agent}")
         for record in islice(records, count):
@@ -125,6 +130,7 @@ def quarantine(
     ),
     follow: bool = typer.Option(False, "--follow", "-f", help="Wait for more at the end."),
     count: int | None = Count,
+    for_s: float | None = For,
     address: str | None = Address,
     json: bool = Json,
 ) -> None:
@@ -138,7 +144,8 @@ def quarantine(
     with connect(address) as client:
         if agent is not None:
             client.agent(agent)  # a name that does not exist has no quarantine either
-        records = client.watch_quarantine(agent, from_start=True, follow=follow)
+        watch = client.watch_quarantine(agent, from_start=True, follow=follow, for_s=for_s)
+        records = _until(watch, for_s)
         if follow:
             what = "refused events" + (f" of {agent}" if agent is not None else "")
             records = _awaited(records, what)
@@ -154,6 +161,15 @@ def _awaited(records: Iterator[dict[str, Any]], what: str) -> Iterator[dict[str,
     with waiting(f"waiting for {escape(what)} (0 so far); Ctrl-C ends"):
         first = list(islice(records, 1))
     return chain(first, records)
+
+
+def _until(records: Iterator[dict[str, Any]], for_s: float | None) -> Iterator[dict[str, Any]]:
+    """The same records; that the time asked for is over is an end like any other."""
+    try:
+        yield from records
+    except UnavailableError as error:
+        if for_s is None or error.code != "deadline":
+            raise
 
 
 def read_features(given: list[str], declared: Mapping[str, Any]) -> dict[str, Any]:
