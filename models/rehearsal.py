@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from headrace.errors import Violation
+from headrace.errors import SpecError, Violation
 from headrace.models.checks import broken, require_lawful
 from headrace.models.decisions import Origin
 from headrace.models.exercise import Event, ask, learn
@@ -54,12 +54,17 @@ def rehearse(estimator: Any, features: Mapping[str, Feature], kind: Kind) -> Vio
 
 
 def require_deployable(spec: Spec) -> None:
-    """Raise SpecError unless a shard can be made of the spec and its model keeps all laws."""
+    """Raise SpecError unless a shard can be made of the spec, its model keeps all laws, and one
+    large event does not make it refuse all others.
+    """
     from headrace.models.learner import Learner
+    from headrace.models.steadiness import unsteady
 
     Learner(spec, Origin(spec.agent, 1, 1, spec.source.topic, 0), MemoryRows())
     events = [] if spec.kind == "ranker" else made_up(spec.features, spec.kind)
     require_lawful(spec.build_model(""), events)
+    if (found := unsteady(spec)) is not None:
+        raise SpecError([found])
 
 
 def made_up(features: Mapping[str, Feature], kind: Kind) -> list[Event]:
