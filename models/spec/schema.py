@@ -14,7 +14,13 @@ from river.base import Estimator
 from headrace.models.catalog import Entry, catalog
 from headrace.models.metrics import families
 from headrace.models.spec.decide import MAX_K, POLICIES
-from headrace.models.spec.sections import AGENT, MAX_BUCKETS, MAX_FEATURES, TOPIC
+from headrace.models.spec.sections import (
+    AGENT,
+    MAX_BUCKETS,
+    MAX_FEATURES,
+    ROW_BYTES_MAX,
+    TOPIC,
+)
 
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
 DURATION = r"^\d+(\.\d+)?\s?(ms|s|m|h|d)$"
@@ -264,7 +270,7 @@ def _state() -> Schema:
                 "flush_keys": _whole("… or after so many changed keys", 1, 10_000_000),
                 "snapshot_s": _whole("Seconds between automatic snapshots", 1, 86_400),
                 "pending_max": _whole("Events of one key that wait for a label", 1, 1_000_000),
-                "row_bytes_max": _whole("A key's model may not grow beyond", 1_024, 1 << 30),
+                "row_bytes_max": _whole("A key's model may not grow beyond", 1_024, ROW_BYTES_MAX),
             }
         ),
     }

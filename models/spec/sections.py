@@ -36,6 +36,7 @@ from headrace.models.timestamps import parse_rfc3339
 
 MAX_FEATURES = 2_000
 MAX_BUCKETS = 1 << 20
+ROW_BYTES_MAX = 1 << 27  # that a spec may ask for: well below what the codec writes
 AGENT = re.compile(r"[a-z][a-z0-9-]{0,62}")
 TOPIC = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._-]{1,249}")
 TOPIC_MEANING = "a topic name (letters, digits, . _ -; at most 249)"
@@ -318,7 +319,7 @@ def _state(top: FieldReader) -> StateLimits | None:
         flush_keys=reader.whole("flush_keys", limits.flush_keys, (1, 10_000_000)),
         snapshot_s=reader.whole("snapshot_s", limits.snapshot_s, (1, 86_400)),
         pending_max=reader.whole("pending_max", limits.pending_max, (1, 1_000_000)),
-        row_bytes_max=reader.whole("row_bytes_max", limits.row_bytes_max, (1_024, 1 << 30)),
+        row_bytes_max=reader.whole("row_bytes_max", limits.row_bytes_max, (1_024, ROW_BYTES_MAX)),
     )
     reader.finish()
     return state if reader.clean else None
