@@ -29,6 +29,7 @@ LONG_LOOK_BYTES = 65_536  # beyond it NaN or endless digits in an event are told
 
 REASONS: Mapping[str, str] = {
     "null_value": "the record has no value",
+    "unreadable": "a batch of records that no client can read",
     "too_large": f"the event has more than {MAX_EVENT_BYTES:,} bytes",
     "too_deep": f"the event is nested deeper than {MAX_DEPTH} levels",
     "bad_utf8": "a text is not UTF-8",
@@ -264,6 +265,9 @@ class Guard:
 def _unread(record: Record) -> Refusal:
     raw = record.value
     if raw is None:
+        unreadable = getattr(record, "unreadable", None)  # it stands for a batch of records
+        if unreadable is not None:
+            return Refusal(record.offset, "unreadable", unreadable)
         return Refusal(record.offset, "null_value", REASONS["null_value"])
     if len(raw) > MAX_EVENT_BYTES:
         text = f"the event has {len(raw):,} bytes; at most {MAX_EVENT_BYTES:,} are read"

@@ -9,6 +9,7 @@ import logging
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
 from headrace.logs import fields
+from headrace.pipelines.readable import ReadableConsumer
 
 log = logging.getLogger(__name__)
 
@@ -18,7 +19,7 @@ STOP_WAIT_S = 5.0
 
 def log_reader(bootstrap: str) -> AIOKafkaConsumer:
     """A consumer that belongs to no group and sees no aborted record. Not started yet."""
-    return AIOKafkaConsumer(
+    return ReadableConsumer(
         bootstrap_servers=bootstrap,
         enable_auto_commit=False,
         auto_offset_reset="earliest",

@@ -18,7 +18,7 @@ from tests.tree import ROOT, parsed, sources
 
 PAGE = (ROOT / "docs" / "limits.md").read_text(encoding="utf-8")
 ROW = re.compile(
-    r"^\| ([^|]+) \| `([\w.]+)`(?: \(\w+\))? \| ([^|]+) \| ([^|]+) \| ([^|]+) \|$", re.M
+    r"^\| ([^|]+) \| `([\w.]+)`(?: \(\w+\))? \| ([^|]+) \| ([^|]+) \| ([^|]+) \|$", re.MULTILINE
 )
 ROWS = {match[1]: match[2].strip() for match in (m.groups() for m in ROW.finditer(PAGE))}
 UNITS = {"s": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
