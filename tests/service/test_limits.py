@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from headrace.errors import OverloadError
+from headrace.pipelines import commands
 from headrace.state.options import StoreOptions
 from tests.service.conftest import Start, make_topic
 from tests.service.test_service import events, fold, learned, spec
@@ -26,6 +29,36 @@ async def test_agents_beyond_the_budget_of_open_files_are_refused(start: Start) 
         assert [view.name for view in await client.agents()] == ["first", "second"]
         await client.delete("second")
         assert (await client.deploy(spec("third", "t-room"))).changed
+
+
+async def test_two_deploys_at_once_do_not_share_the_last_room(start: Start) -> None:
+    """Room is held for shards that are being opened: of two deploys into room for one, one is."""
+    each = StoreOptions().descriptors()
+    async with start(descriptors_max=2 * each) as (service, client):
+        await make_topic(service.broker, "t-last")
+        await client.deploy(spec("first", "t-last"))
+        outcomes = await asyncio.gather(
+            *(client.deploy(spec(name, "t-last")) for name in ("second", "third")),
+            return_exceptions=True,
+        )
+        refused = [outcome for outcome in outcomes if isinstance(outcome, OverloadError)]
+        assert [error.code for error in refused] == ["no_room"]
+        assert len(await client.agents()) == 2
+        assert len(service.worker.shards.all()) == 2
+
+
+async def test_commands_wait_in_a_bounded_queue(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where too many commands wait to be applied, the next one is not appended."""
+    async with start() as (_, client):
+        await client.deploy(spec("queued", "t-queued"))
+        monkeypatch.setattr(commands, "WAITING_MAX", 0)
+        with pytest.raises(OverloadError, match="waiting to be applied") as full:
+            await client.pause("queued")
+        assert (full.value.code, full.value.retry_s) == ("overloaded", 5.0)
+        monkeypatch.undo()
+        assert (await client.pause("queued")).changed
 
 
 async def test_models_beyond_the_budget_of_memory_cool_down(start: Start) -> None:
