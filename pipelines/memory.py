@@ -45,7 +45,8 @@ class MemoryBudget:
                     if flushed:
                         await shard.flush()
                     await self._cool(shard, shards, target)
-        log.warning("memory.full", extra=fields(bytes=used(shards), bytes_max=self._bytes_max))
+            if used(shards) > target:
+                log.warning("memory.full", extra=fields(bytes=used(shards), of=self._bytes_max))
 
     async def _cool(self, shard: Shard, shards: Sequence[Shard], target: int) -> None:
         share = target // max(len(shards), 1)

@@ -42,7 +42,7 @@ async def test_the_coldest_keys_go_when_models_outgrow_the_budget() -> None:
     assert rows(stores[0]) == rows(unbounded)
 
 
-async def test_what_changed_is_flushed_before_it_goes() -> None:
+async def test_what_changed_is_flushed_before_it_goes(caplog: pytest.LogCaptureFixture) -> None:
     """Keys that have changed since the last flush cannot go: so the shard is flushed."""
     shard = open_shard(Sink(), store := MemoryStore(), flush_keys=10_000)
     await learned(shard, 2_000)
@@ -54,6 +54,7 @@ async def test_what_changed_is_flushed_before_it_goes() -> None:
     assert (shard.durable_offset, shard.learner.dirty_keys) == (8_000, 0)
     assert used([shard]) < 2_000 * used([shard]) // shard.learner.keys_hot // 2 + 1
     assert len(rows(store)) >= 2_000
+    assert "memory.full" not in caplog.text
 
 
 async def test_a_budget_that_cannot_be_kept_is_told(caplog: pytest.LogCaptureFixture) -> None:
