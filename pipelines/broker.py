@@ -58,6 +58,8 @@ class Broker(Protocol):
 
     async def stop(self) -> None: ...
 
+    def ended(self) -> bool: ...  # its process has ended, for good: only one of our own ever does
+
 
 def open_broker(url: str, run_dir: Path, *, wait_s: float = BROKER_WAIT_S) -> Broker:
     """The broker that `url` names, not started yet. `wait_s` bounds the wait in `start`.
@@ -95,6 +97,10 @@ class ClusterBroker:
 
     async def stop(self) -> None:
         """Nothing: the cluster is not ours."""
+
+    def ended(self) -> bool:
+        """Never: one that is away may come back."""
+        return False
 
 
 class MemoryBroker:
@@ -158,6 +164,10 @@ class MemoryBroker:
         if self._child is not None:
             await self._child.stop()
 
+    def ended(self) -> bool:
+        """Whether its process has ended."""
+        return self._child is not None and self._child.ended() is not None
+
     def _command(self, port: int) -> list[str]:
         address = f"tcp://127.0.0.1:{port}"
         return [
@@ -183,7 +193,7 @@ async def wait_for_answer(
     said = False
     while True:
         try:
-            await _probe(bootstrap, min(PROBE_TIMEOUT_S, max(deadline - loop.time(), PROBE_MIN_S)))
+            await ask(bootstrap, min(PROBE_TIMEOUT_S, max(deadline - loop.time(), PROBE_MIN_S)))
         except (OSError, KafkaError, ValueError) as error:
             reason = str(error) or type(error).__name__
         else:
@@ -203,7 +213,7 @@ async def wait_for_answer(
         await asyncio.sleep(RETRY_PAUSE_S)
 
 
-async def _probe(bootstrap: str, timeout_s: float) -> None:
+async def ask(bootstrap: str, timeout_s: float) -> None:
     """One question to the first server that can be reached. Raises OSError or KafkaError."""
     # The plain connection comes first because aiokafka logs each refused one as an error.
     refused: OSError | None = None

@@ -1,20 +1,25 @@
-"""Kafka clients as this service uses them: readers without a group, and an end that is bounded."""
+"""Kafka clients as this service uses them: readers without a group, producers that wait for a
+broker that is away, and an end that is bounded.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import logging
+import math
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka.errors import KafkaError, KafkaTimeoutError
 
 from headrace.logs import fields
 from headrace.pipelines.readable import ReadableConsumer
 
 log = logging.getLogger(__name__)
 
-STOP_WAIT_S = 5.0
-"""How long a client may take to stop; with the broker away it would try for a minute."""
+STOP_WAIT_S = 2.0
+"""How long a client may take to stop; with the broker away it would try for ever."""
+ABANDON_PAUSE_S = 0.1
 
 
 def log_reader(bootstrap: str) -> AIOKafkaConsumer:
@@ -28,6 +33,24 @@ def log_reader(bootstrap: str) -> AIOKafkaConsumer:
     )
 
 
+def never_expire(producer: AIOKafkaProducer) -> None:
+    """Let the producer send a batch again until the broker takes it or refuses it for good.
+
+    An idempotent producer does so anyway. Another one gives a batch up after its request timeout
+    and goes on with the next of the same partition: a hole in the order. While it does not, one
+    batch of a partition is under way at a time, and the others wait behind it.
+    """
+    producer._message_accumulator._batch_ttl = math.inf
+
+
+def waiting_cures(error: KafkaError) -> bool:
+    """Whether the same request may succeed later: no connection, no leader, no answer in time.
+
+    Kafka's protocol says so of each of its errors (`retriable`). The timeout is the client's own.
+    """
+    return bool(error.retriable) or isinstance(error, KafkaTimeoutError)
+
+
 async def stop(client: AIOKafkaConsumer | AIOKafkaProducer) -> None:
     """Stop a client that nothing depends on any more, in a bounded time."""
     stopping = asyncio.ensure_future(client.stop())
@@ -35,8 +58,20 @@ async def stop(client: AIOKafkaConsumer | AIOKafkaProducer) -> None:
     if not done:
         log.warning("client.not_stopped", extra=fields(kind=type(client).__name__))
         stopping.cancel()
+        if isinstance(client, AIOKafkaProducer):
+            await _abandon(client)
     # A client that was cancelled in the middle of a request ends by raising that cancellation.
     with contextlib.suppress(asyncio.CancelledError):
         await asyncio.wait({stopping}, timeout=1.0)
         if stopping.done() and not stopping.cancelled() and stopping.exception() is not None:
             log.warning("client.stop_failed", extra=fields(error=repr(stopping.exception())))
+
+
+async def _abandon(producer: AIOKafkaProducer) -> None:
+    """End a producer together with what it has not sent: its task would try for ever."""
+    task = producer._sender.sender_task
+    while task is not None and not task.done():
+        # The first time it waits for requests under way, the next time no longer.
+        task.cancel()
+        await asyncio.wait({task}, timeout=ABANDON_PAUSE_S)
+    await producer.client.close()

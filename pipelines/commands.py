@@ -123,6 +123,7 @@ class Commands:
     async def _checked(self, text: bytes) -> tuple[Spec, int]:
         """The spec, and how many partitions its topic has (0: there is none). Raises SpecError."""
         self._worker.check_ready()
+        self._worker.presence.check()
         spec = await asyncio.to_thread(_read, text)  # a model that is built and tried takes a while
         partitions = await self._worker.topics.partition_count(spec.source.topic)
         found = self._reserved(spec)
@@ -179,6 +180,7 @@ class Commands:
 
     async def _submit(self, command: control.Command) -> Effect:
         self._worker.check_ready()
+        self._worker.presence.check()
         controls = self._worker.controls
         if controls.waiting >= WAITING_MAX:
             text = f"{WAITING_MAX} commands are waiting to be applied; try again later"

@@ -17,11 +17,12 @@ from aiokafka.errors import KafkaError
 
 from headrace.errors import UnavailableError
 from headrace.pipelines import clients, control
+from headrace.pipelines.presence import patiently
 
 log = logging.getLogger(__name__)
 
-APPEND_WAIT_S = 30.0
-"""How long a record that was appended may take to come back."""
+APPEND_WAIT_S = 10.0
+"""How long a record may take until it has been appended and has come back."""
 
 OnAccepted = Callable[[control.Accepted], Awaitable[None]]
 
@@ -49,6 +50,7 @@ class ControlLog:
         # the follower from the effects that applying the first entry waits for.
         self._accepted: asyncio.Queue[control.Accepted] = asyncio.Queue()
         self._tasks: list[asyncio.Task[None]] = []
+        self._over = False
 
     @property
     def waiting(self) -> int:
@@ -94,16 +96,28 @@ class ControlLog:
     async def append(self, record: control.ControlRecord) -> int:
         """Append, and return the offset once this worker has read the record back.
 
-        Raises UnavailableError: `broker_away` if the broker does not take it or give it back.
+        Raises UnavailableError: `broker_away` if the broker does not take it or give it back in
+        time; it may have been taken all the same.
         """
-        offset = await self._send(record)
         try:
             async with asyncio.timeout(APPEND_WAIT_S):
+                offset = await self._send(record)
                 await self.wait_for(lambda: self.registry.next_offset > offset)
         except TimeoutError:
             text = f"a record of the control log did not come back in {APPEND_WAIT_S:g} s"
             raise UnavailableError("broker_away", text) from None
         return offset
+
+    async def append_surely(self, record: control.ControlRecord) -> int:
+        """As `append`, for a record that may be there twice: waits for a broker that is away.
+
+        Raises UnavailableError `broker_away` only after `give_up`.
+        """
+        return await patiently(lambda: self.append(record), lambda: self._over)
+
+    def give_up(self) -> None:
+        """Wait for the broker no longer: the process is going down."""
+        self._over = True
 
     async def wait_for(self, condition: Callable[[], bool]) -> None:
         """Return when `condition` holds; it is looked at again after every record read.

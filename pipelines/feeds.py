@@ -21,6 +21,9 @@ from headrace.pipelines.shards import spec_of
 from headrace.pipelines.worker import Worker
 from headrace.views import Partition, Position
 
+SEND_WAIT_S = 10.0
+"""How long the broker may take to acknowledge one event that somebody waits for."""
+
 UNACKNOWLEDGED_MAX = 5_000
 """Events that `EventProducer.send_all` has under way at a time."""
 
@@ -62,11 +65,18 @@ class EventProducer:
     async def send(
         self, topic: str, key: bytes | None, value: bytes, *, timestamp_ms: int | None = None
     ) -> Position:
-        """Raises RequestError `too_large`, UnavailableError `broker_away`."""
+        """Raises RequestError `too_large`, UnavailableError `broker_away`: the event may then have
+        been appended all the same.
+        """
         try:
-            sent = await self._producer.send_and_wait(
-                topic, key=key, value=value, timestamp_ms=timestamp_ms
-            )
+            async with asyncio.timeout(SEND_WAIT_S):
+                sent = await self._producer.send_and_wait(
+                    topic, key=key, value=value, timestamp_ms=timestamp_ms
+                )
+        except TimeoutError as error:
+            raise UnavailableError(
+                "broker_away", f"the broker has not acknowledged the event in {SEND_WAIT_S:g} s"
+            ) from error
         except MessageSizeTooLargeError as error:
             raise RequestError("too_large", f"the event has {len(value)} bytes: {error}") from error
         except KafkaError as error:
@@ -121,6 +131,7 @@ class Feedback:
     async def append(self, agent: str, key: str, event: bytes) -> Position:
         """Raises EventError for an event that the agent would quarantine."""
         self._worker.check_ready()
+        self._worker.presence.check()
         spec = spec_of(self._worker.controls.registry.get(agent))
         admitted = self._guard(spec).admit(_Incoming(key.encode(), event))
         if isinstance(admitted, Refusal):
@@ -145,6 +156,7 @@ class Decisions:
     async def watch(self, agent: str, *, from_start: bool, follow: bool) -> AsyncIterator[bytes]:
         """The agent's decision records, of this and earlier epochs, as they were written."""
         self._worker.check_ready()
+        self._worker.presence.check()
         topic = self._worker.controls.registry.get(agent).deploy.emit_topic
         partitions = await self._worker.topics.partition_count(topic)
         where = [Partition(topic, number) for number in range(partitions)]
@@ -157,6 +169,7 @@ class Decisions:
     ) -> AsyncIterator[bytes]:
         """Quarantined events, of one agent or of all."""
         self._worker.check_ready()
+        self._worker.presence.check()
         where = [Partition(self._worker.quarantine_topic, 0)]
         async with aclosing(self._read(where, from_start=from_start, follow=follow)) as records:
             async for record in records:

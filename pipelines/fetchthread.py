@@ -6,6 +6,7 @@ underscore run in the thread.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -30,6 +31,8 @@ log = logging.getLogger(__name__)
 
 FETCH_BYTES_MAX = 16 << 20
 """Of one answer of a broker, all partitions together."""
+COMMIT_WAIT_S = 3.0
+"""How long a commit may take."""
 PARTITION_BYTES_MAX = 1 << 20
 """Of one partition in it; a single larger record still comes."""
 
@@ -98,8 +101,10 @@ class FetchThread(stock.AIOKafkaConsumerThread):
         if not known:
             return False
         try:
-            await consumer.commit(known)
-        except KafkaError as error:
+            # With the broker away aiokafka would try for ever, and a rebalance or a stop with it.
+            async with asyncio.timeout(COMMIT_WAIT_S):
+                await consumer.commit(known)
+        except (KafkaError, TimeoutError) as error:
             log.warning("commit_failed partitions=%d error=%r", len(known), error)
             return False
         return True

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from aiokafka.partitioner import murmur2
+from msgspec import structs
 
+from headrace.clock import Clock, SystemClock
 from headrace.errors import StateError, UnavailableError
 from headrace.models.metrics import merge_views
 from headrace.pipelines import control
-from headrace.pipelines.shard import Shard
+from headrace.pipelines.shard import Shard, heard_ms
 from headrace.pipelines.worker import Worker
-from headrace.views import AgentView, Answer, KeyView, Partition, Question
+from headrace.views import AgentView, Answer, KeyView, Partition, Question, Standing
 
 
 def partition_of(key: str, partitions: int) -> int:
@@ -22,19 +24,25 @@ def partition_of(key: str, partitions: int) -> int:
 class LiveShards:
     """Finds the shard of a key. Implements `ports.Predictor` and `ports.Directory`."""
 
-    def __init__(self, worker: Worker) -> None:
+    def __init__(self, worker: Worker, clock: Clock | None = None) -> None:
         self._worker = worker
+        self._time = (clock or SystemClock()).time
 
     def predict(self, question: Question) -> Answer:
         shard = self._shard(question.agent, question.key)
-        return shard.learner.predict(question, shard.next_offset)
+        found = shard.learner.predict(question, shard.next_offset)
+        return structs.replace(found, standing=self._standing(found.standing, shard))
 
     def key(self, agent: str, key: str) -> KeyView:
         shard = self._shard(agent, key)
-        return shard.learner.describe(key, shard.next_offset)
+        found = shard.learner.describe(key, shard.next_offset)
+        return structs.replace(found, standing=self._standing(found.standing, shard))
 
     def ready(self) -> bool:
         return self._worker.ready and not self._worker.failed.done()
+
+    def broker_away_s(self) -> float:
+        return self._worker.presence.away_s
 
     def agents(self) -> Sequence[AgentView]:
         self._worker.check_ready()
@@ -43,6 +51,17 @@ class LiveShards:
     def agent(self, name: str) -> AgentView:
         self._worker.check_ready()
         return self._view(self._worker.controls.registry.get(name))
+
+    def _standing(self, standing: Standing, shard: Shard) -> Standing:
+        """The standing with how stale it may be: what the broker said of the log, and when."""
+        heard = self._worker.streams.heard(shard.partition)
+        if heard is None:
+            return standing
+        return structs.replace(
+            standing,
+            behind=max(heard.end_offset - standing.offset, 0),
+            heard_ms=heard_ms(heard, int(self._time() * 1000)),
+        )
 
     def _shard(self, agent: str, key: str) -> Shard:
         self._worker.check_ready()
@@ -83,6 +102,10 @@ class LiveShards:
             label = shards[0].learner.spec.label
             if accepted and label is not None and not label.later:
                 note = f"none of {accepted} events had a label at {label.path}"
+        if away_s := self.broker_away_s():
+            away = f"the broker has not answered for {away_s:.0f} s: nothing is learned meanwhile"
+            note = f"{note}; {away}" if note else away
+        now_ms = int(self._time() * 1000)
         return AgentView(
             name=deployment.agent,
             spec_version=deployment.spec_version,
@@ -90,7 +113,7 @@ class LiveShards:
             digest=deployment.deploy.digest,
             state=state,
             spec=deployment.deploy.spec,
-            shards=tuple(s.view(self._worker.streams.end_offset(s.partition)) for s in shards),
+            shards=tuple(s.view(self._worker.streams.heard(s.partition), now_ms) for s in shards),
             metrics=tuple(merge_views([s.learner.metrics() for s in shards])),
             note=note,
         )

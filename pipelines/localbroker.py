@@ -88,6 +88,10 @@ class LocalBroker:
             await self._child.stop()
         self._release()
 
+    def ended(self) -> bool:
+        """Whether its process has ended."""
+        return self._child is not None and self._child.ended() is not None
+
     def _release(self) -> None:
         directory, self._directory = self._directory, None
         if directory is not None:

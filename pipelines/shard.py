@@ -30,7 +30,7 @@ from headrace.pipelines import quarantine
 from headrace.pipelines.control import Kind
 from headrace.ports import Record
 from headrace.state.store import AppliedRecord, ShardMeta, Store
-from headrace.views import Partition, ShardView
+from headrace.views import Heard, Partition, ShardView
 
 SLICE_S = 0.002
 """Learning between two yields to the event loop when nobody waits for an answer: a request that
@@ -262,15 +262,16 @@ class Shard:
                     await asyncio.to_thread(self._store.write, gone, meta)
             await asyncio.sleep(0)
 
-    def view(self, end_offset: int | None) -> ShardView:
-        """The shard as it stands; `end_offset` of its partition, when known."""
+    def view(self, heard: Heard | None, now_ms: int) -> ShardView:
+        """The shard as it stands; `heard` of its partition, when known."""
         learner = self.learner
         return ShardView(
             topic=self.partition.topic,
             partition=self.partition.partition,
             next_offset=self.next_offset,
             durable_offset=self.durable_offset,
-            end_offset=end_offset,
+            end_offset=heard.end_offset if heard else None,
+            heard_ms=heard_ms(heard, now_ms) if heard else None,
             keys_hot=learner.keys_hot,
             accepted=learner.accepted,
             quarantined=learner.quarantined,
@@ -377,6 +378,11 @@ class Shard:
         await asyncio.to_thread(self._store.write, rows, meta)
         self.learner.flushed()
         self.durable_offset = meta.next_offset
+
+
+def heard_ms(heard: Heard, now_ms: int) -> int:
+    """How long ago that was; the clock may have been set back since."""
+    return max(now_ms - heard.at_ms, 0)
 
 
 def record_digest(record: Record) -> str:

@@ -19,7 +19,7 @@ from headrace.errors import UnavailableError
 from headrace.pipelines.faustapp import FaustApp
 from headrace.pipelines.transport import Chunk
 from headrace.ports import ReadingPositions
-from headrace.views import Partition
+from headrace.views import Heard, Partition
 
 log = logging.getLogger(__name__)
 
@@ -87,11 +87,11 @@ class Streams:
         """The topic's partitions that this worker owns now."""
         return {p for p in self._owned if p.topic == topic}
 
-    def end_offset(self, partition: Partition) -> int | None:
-        """One past the newest record, as of the last fetch; None: not known."""
+    def heard(self, partition: Partition) -> Heard | None:
+        """One past the newest record, as of the last fetch, and when that was; None: not known."""
         if self._app is None or partition not in self._owned:
             return None
-        return self._app.chunks.end_offset(TP(*partition))
+        return self._app.chunks.heard(TP(*partition))
 
     async def start(self) -> None:
         """Nothing yet: the app joins its group with the first topic, as a group needs one."""

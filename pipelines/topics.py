@@ -18,6 +18,8 @@ from headrace.pipelines.broker import Broker
 
 log = logging.getLogger(__name__)
 
+ANSWER_S = 10.0
+"""How long the broker may take to answer one question."""
 REPLICAS_MAX = 3
 """Copies of a topic that the service makes; fewer on a smaller cluster."""
 CREATE_WAIT_S = 10.0
@@ -35,7 +37,9 @@ class Topics:
 
     def __init__(self, broker: Broker) -> None:
         self._broker = broker
-        self._admin = AIOKafkaAdminClient(bootstrap_servers=broker.bootstrap)
+        self._admin = AIOKafkaAdminClient(
+            bootstrap_servers=broker.bootstrap, request_timeout_ms=int(ANSWER_S * 1000)
+        )
         self._counts: dict[str, int] = {}
 
     async def start(self) -> None:

@@ -30,7 +30,7 @@ from headrace.config import Config
 from headrace.pipelines.fetchthread import FetchThread
 from headrace.pipelines.order import Chunk, PartitionOrder
 from headrace.ports import ReadingPositions
-from headrace.views import Partition
+from headrace.views import Heard, Partition
 
 __all__ = ["Chunk", "ChunkConsumer", "ChunkTransport"]
 
@@ -116,13 +116,19 @@ class ChunkConsumer(stock.Consumer):
         consumer = self._thread._consumer
         return None if consumer is None else consumer._subscription.subscription
 
-    def end_offset(self, tp: TP) -> int | None:
-        """The high watermark of the last fetch."""
+    def heard(self, tp: TP) -> Heard | None:
+        """The high watermark of the last fetch that was answered without an error, and when.
+
+        While records of the partition wait here to be learned, it is not fetched; so with much to
+        catch up with, the last answer is some time old although the broker is there.
+        """
         subscription = self.subscription
         if subscription is None or subscription.assignment is None:
             return None
         state = subscription.assignment.state_value(TopicPartition(*tp))
-        return None if state is None else state.highwater
+        if state is None or state.timestamp is None:
+            return None
+        return Heard(state.highwater, state.timestamp)
 
     # -- fetching ----------------------------------------------------------------------------
 

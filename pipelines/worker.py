@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection
+from collections.abc import Awaitable, Callable, Collection
 from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import TypeVar
 
 from headrace.config import Config, hash_seed
 from headrace.errors import StateError, UnavailableError
@@ -22,6 +23,7 @@ from headrace.pipelines.broker import Broker
 from headrace.pipelines.controllog import ControlLog
 from headrace.pipelines.emit import Emitter
 from headrace.pipelines.memory import MemoryBudget
+from headrace.pipelines.presence import Presence, patiently
 from headrace.pipelines.reader import KafkaLogs
 from headrace.pipelines.shard import Shard
 from headrace.pipelines.shards import Shards, Site, spec_of
@@ -33,6 +35,10 @@ from headrace.state.store import StoreOptions
 from headrace.views import Partition
 
 log = logging.getLogger(__name__)
+_T = TypeVar("_T")
+
+STOP_DRAIN_S = 5.0
+"""How long a stop waits for a broker that has not acknowledged the last decisions."""
 
 
 class Worker:
@@ -53,6 +59,7 @@ class Worker:
         self.config = config
         self.broker = broker
         self.topics = Topics(broker)
+        self.presence = Presence(broker)
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.ready = False
         self.stopping = False
@@ -65,6 +72,8 @@ class Worker:
         self._opening = asyncio.Lock()
         self._memory = MemoryBudget(config.models_bytes_max)
         self._taken = AsyncExitStack()
+        self._not_flushed: UnavailableError | None = None
+        self._giving_up: list[Callable[[], None]] = []
 
     @property
     def control_topic(self) -> str:
@@ -82,13 +91,23 @@ class Worker:
             raise
 
     async def stop(self) -> None:
-        """Stop reading, flush every shard, commit, release the state directory."""
+        """Stop reading, flush every shard, commit, release the state directory.
+
+        Raises UnavailableError if the broker was away, so that the state is that of the last flush.
+        """
         self.ready, self.stopping = False, True
+        for give_up in self._giving_up:
+            give_up()
         await self._taken.aclose()
+        if self._not_flushed is not None:
+            raise self._not_flushed
 
     async def _start(self) -> None:
         await self.topics.start()
         self._taken.push_async_callback(self.topics.stop)
+        watching = asyncio.create_task(self.presence.watch(), name="broker watch")
+        watching.add_done_callback(self._part_failed)
+        self._taken.callback(watching.cancel)
         cluster_id = await self.topics.cluster_id()
         identity = Identity.of_this_build(
             app=self.config.app,
@@ -102,6 +121,7 @@ class Worker:
             await self.topics.ensure(topic, partitions=1, ours=True)
         await self._emitter.start()
         self._taken.push_async_callback(self._emitter.stop)
+        self._giving_up.append(lambda: self._emitter.give_up_in(STOP_DRAIN_S))
         self.controls = ControlLog(
             self.broker.bootstrap,
             self.control_topic,
@@ -122,6 +142,7 @@ class Worker:
         self.shards = Shards(site, self.controls)
         await self.controls.start()
         self._taken.push_async_callback(self.controls.stop)
+        self._giving_up.append(self.controls.give_up)
         self._taken.push_async_callback(self._close_shards)
         self.streams = Streams(
             self.config,
@@ -140,8 +161,21 @@ class Worker:
         self.ready = True
 
     async def _close_shards(self) -> None:
-        await self.shards.close(self.shards.all(), flush=not self.failed.done())
+        await self._close(self.shards.all())
         await asyncio.gather(*self._flushers, return_exceptions=True)
+
+    async def _close(self, shards: Collection[Shard]) -> None:
+        try:
+            await self.shards.close(shards, flush=not self.failed.done())
+        except UnavailableError as error:
+            self._end_without_flush(error)
+
+    def _end_without_flush(self, error: UnavailableError) -> None:
+        """The broker was waited for until the stop gave up: nothing durable is lost by that."""
+        if not self.stopping:
+            raise error
+        log.warning("worker.not_flushed", extra=fields(error=str(error)))
+        self._not_flushed = error
 
     def check_ready(self) -> None:
         """Raises UnavailableError `not_ready`, or `stopping` when infrastructure has failed."""
@@ -158,6 +192,8 @@ class Worker:
         for shard in self.shards.of_partition(Partition(chunk.topic, chunk.partition)):
             try:
                 await shard.process(chunk)
+            except UnavailableError as error:  # the broker was waited for, until the stop
+                self._end_without_flush(error)
             except StateError as error:  # this agent's rows are damaged; the others go on
                 await self.shards.close([shard], flush=False)
                 deployment = self.controls.registry.last(shard.origin.agent)
@@ -178,7 +214,7 @@ class Worker:
 
     async def _on_revoked(self, partitions: Collection[Partition]) -> None:
         gone = [s for p in partitions for s in self.shards.of_partition(p)]
-        await self.shards.close(gone, flush=not self.failed.done())
+        await self._close(gone)
 
     async def _on_accepted(self, accepted: control.Accepted) -> None:
         """A command came back from the control log: apply it to what this worker holds."""
@@ -200,25 +236,39 @@ class Worker:
     async def _follow_source(self, deployment: control.Deployment) -> None:
         """Open the agent's shards, subscribing to its topic if nobody reads it yet."""
         topic = deployment.source_topic
-        partitions = await self.topics.partition_count(topic)
+        partitions = await self._patiently(lambda: self.topics.partition_count(topic))
         if not partitions:
             log.warning("source.missing", extra=fields(agent=deployment.agent, topic=topic))
             return
+        emit_topic = deployment.deploy.emit_topic
         try:
-            await self.topics.ensure(
-                deployment.deploy.emit_topic, partitions=partitions, ours=False
+            await self._patiently(
+                lambda: self.topics.ensure(emit_topic, partitions=partitions, ours=False)
             )
         except StateError as error:
             self._give_up(deployment, error)
             return
         if topic not in self.streams.topics:
-            await self.streams.subscribe(topic)  # opens shards through `_on_assigned`
+            await self._subscribe(topic)
             return
         async with self._opening:
             for partition in sorted(self.streams.assigned(topic)):
                 shard = await self._open(deployment, partition)
                 if shard is not None:
                     await self.streams.rewind(partition, shard.next_offset)
+
+    async def _subscribe(self, topic: str) -> None:
+        """Read one more topic, which opens shards through `_on_assigned`."""
+        try:
+            await self.streams.subscribe(topic)
+        except UnavailableError as error:
+            # Faust knows of the topic by now and joins when the broker lets it.
+            if self.stopping or not self.presence.away_s:
+                raise
+            log.warning("source.waits", extra=fields(topic=topic, error=str(error)))
+
+    async def _patiently(self, work: Callable[[], Awaitable[_T]]) -> _T:
+        return await patiently(work, lambda: self.stopping)
 
     async def all_open(self) -> None:
         """Return when no shard is being opened: a new source topic makes all of them open anew."""
@@ -242,7 +292,7 @@ class Worker:
         if shard is not None:
             return shard
         try:
-            shard = await self.shards.open(deployment, partition)
+            shard = await self._patiently(lambda: self.shards.open(deployment, partition))
         except StateError as error:
             self._give_up(deployment, error)
             return None
@@ -262,7 +312,11 @@ class Worker:
         self._part_failed(task)
 
     def _part_failed(self, part: asyncio.Future[None]) -> None:
-        if not part.cancelled() and (error := part.exception()) is not None:
+        if part.cancelled() or (error := part.exception()) is None:
+            return
+        if self.stopping and isinstance(error, UnavailableError):
+            self._end_without_flush(error)
+        else:
             self._fail(error)
 
     def _fail(self, error: BaseException) -> None:

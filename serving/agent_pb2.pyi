@@ -41,7 +41,7 @@ class Metric(_message.Message):
     def __init__(self, name: _Optional[str] = ..., value: _Optional[float] = ..., baseline: _Optional[float] = ..., baseline_name: _Optional[str] = ..., bigger_is_better: _Optional[bool] = ..., events: _Optional[int] = ...) -> None: ...
 
 class Shard(_message.Message):
-    __slots__ = ("topic", "partition", "next_offset", "durable_offset", "end_offset", "keys_hot", "accepted", "quarantined", "learned", "paused", "unlabelled", "labels_lost", "keys_full")
+    __slots__ = ("topic", "partition", "next_offset", "durable_offset", "end_offset", "keys_hot", "accepted", "quarantined", "learned", "paused", "unlabelled", "labels_lost", "keys_full", "heard_ms", "waits_for")
     TOPIC_FIELD_NUMBER: _ClassVar[int]
     PARTITION_FIELD_NUMBER: _ClassVar[int]
     NEXT_OFFSET_FIELD_NUMBER: _ClassVar[int]
@@ -55,6 +55,8 @@ class Shard(_message.Message):
     UNLABELLED_FIELD_NUMBER: _ClassVar[int]
     LABELS_LOST_FIELD_NUMBER: _ClassVar[int]
     KEYS_FULL_FIELD_NUMBER: _ClassVar[int]
+    HEARD_MS_FIELD_NUMBER: _ClassVar[int]
+    WAITS_FOR_FIELD_NUMBER: _ClassVar[int]
     topic: str
     partition: int
     next_offset: int
@@ -68,7 +70,9 @@ class Shard(_message.Message):
     unlabelled: int
     labels_lost: int
     keys_full: int
-    def __init__(self, topic: _Optional[str] = ..., partition: _Optional[int] = ..., next_offset: _Optional[int] = ..., durable_offset: _Optional[int] = ..., end_offset: _Optional[int] = ..., keys_hot: _Optional[int] = ..., accepted: _Optional[int] = ..., quarantined: _Optional[int] = ..., learned: _Optional[int] = ..., paused: _Optional[bool] = ..., unlabelled: _Optional[int] = ..., labels_lost: _Optional[int] = ..., keys_full: _Optional[int] = ...) -> None: ...
+    heard_ms: int
+    waits_for: str
+    def __init__(self, topic: _Optional[str] = ..., partition: _Optional[int] = ..., next_offset: _Optional[int] = ..., durable_offset: _Optional[int] = ..., end_offset: _Optional[int] = ..., keys_hot: _Optional[int] = ..., accepted: _Optional[int] = ..., quarantined: _Optional[int] = ..., learned: _Optional[int] = ..., paused: _Optional[bool] = ..., unlabelled: _Optional[int] = ..., labels_lost: _Optional[int] = ..., keys_full: _Optional[int] = ..., heard_ms: _Optional[int] = ..., waits_for: _Optional[str] = ...) -> None: ...
 
 class Agent(_message.Message):
     __slots__ = ("name", "spec_version", "epoch", "digest", "state", "spec_json", "shards", "metrics", "note")

@@ -125,6 +125,8 @@ def standing(used: prediction_pb2.Standing) -> Standing:
         offset=used.position.offset,
         cold=used.cold,
         updates=used.updates,
+        behind=used.behind if used.HasField("behind") else None,
+        heard_ms=used.heard_ms if used.HasField("heard_ms") else None,
     )
 
 
@@ -176,6 +178,8 @@ def _shard(view: agent_pb2.Shard) -> ShardView:
         unlabelled=view.unlabelled,
         labels_lost=view.labels_lost,
         keys_full=view.keys_full,
+        heard_ms=view.heard_ms if view.HasField("heard_ms") else None,
+        waits_for=view.waits_for,
     )
 
 

@@ -105,6 +105,8 @@ def standing(used: Standing) -> prediction_pb2.Standing:
         ),
         cold=used.cold,
         updates=used.updates,
+        behind=used.behind,
+        heard_ms=used.heard_ms,
     )
 
 
@@ -156,6 +158,8 @@ def _shard(view: ShardView) -> agent_pb2.Shard:
         unlabelled=view.unlabelled,
         labels_lost=view.labels_lost,
         keys_full=view.keys_full,
+        heard_ms=view.heard_ms,
+        waits_for=view.waits_for,
     )
 
 

@@ -59,18 +59,24 @@ class AgentsCollector(Collector):
         return ()  # else the registry would scrape once at registration, on the loop itself
 
     def collect(self) -> Iterator[Metric]:
-        ready, agents = asyncio.run_coroutine_threadsafe(self._read(), self._loop).result(
+        ready, away_s, agents = asyncio.run_coroutine_threadsafe(self._read(), self._loop).result(
             self._scrape_s
         )
         gauge = GaugeMetricFamily("headrace_ready", "1 when all shards answer.")
         gauge.add_metric([], float(ready))
         yield gauge
+        away = GaugeMetricFamily(
+            "headrace_broker_away_seconds", "Since the broker's last answer; 0 while it answers."
+        )
+        away.add_metric([], away_s)
+        yield away
         yield from _agents(agents)
         yield from _shards(agents)
         yield from _scores(agents)
 
-    async def _read(self) -> tuple[bool, Sequence[AgentView]]:
-        return self._directory.ready(), self._directory.agents()
+    async def _read(self) -> tuple[bool, float, Sequence[AgentView]]:
+        directory = self._directory
+        return directory.ready(), directory.broker_away_s(), directory.agents()
 
 
 def _agents(agents: Sequence[AgentView]) -> Iterator[Metric]:
@@ -93,6 +99,14 @@ def _shards(agents: Sequence[AgentView]) -> Iterator[Metric]:
     learned = CounterMetricFamily("headrace_events_learned", "Updates of models.", labels=labels)
     lag = GaugeMetricFamily("headrace_lag", "Records not read yet.", labels=labels)
     behind = GaugeMetricFamily("headrace_unflushed", "Records not durable yet.", labels=labels)
+    heard = GaugeMetricFamily(
+        "headrace_heard_age_seconds",
+        "Since the broker last said where the log ends.",
+        labels=labels,
+    )
+    waits = GaugeMetricFamily(
+        "headrace_flush_waits", "1 where the state waits for room on the disk.", labels=labels
+    )
     hot = GaugeMetricFamily("headrace_keys_hot", "Models in memory.", labels=labels)
     lost = CounterMetricFamily(
         "headrace_labels_lost", "Waiting labels dropped at pending_max.", labels=labels
@@ -110,9 +124,12 @@ def _shards(agents: Sequence[AgentView]) -> Iterator[Metric]:
             lost.add_metric(names, shard.labels_lost)
             full.add_metric(names, shard.keys_full)
             behind.add_metric(names, shard.next_offset - shard.durable_offset)
+            waits.add_metric(names, float(bool(shard.waits_for)))
+            if shard.heard_ms is not None:
+                heard.add_metric(names, shard.heard_ms / 1000)
             if shard.end_offset is not None:
                 lag.add_metric(names, _lag(shard.end_offset, shard))
-    yield from (accepted, quarantined, learned, lag, behind, hot, lost, full)
+    yield from (accepted, quarantined, learned, lag, behind, heard, waits, hot, lost, full)
 
 
 def _lag(end_offset: int, shard: ShardView) -> int:

@@ -55,20 +55,24 @@ class Question(_message.Message):
     def __init__(self, agent: _Optional[str] = ..., key: _Optional[str] = ..., features: _Optional[_Mapping[str, FeatureValue]] = ..., candidates: _Optional[_Union[Candidates, _Mapping]] = ..., exclude: _Optional[_Iterable[str]] = ..., k: _Optional[int] = ..., setpoint: _Optional[float] = ..., item: _Optional[str] = ...) -> None: ...
 
 class Standing(_message.Message):
-    __slots__ = ("agent", "spec_version", "epoch", "position", "cold", "updates")
+    __slots__ = ("agent", "spec_version", "epoch", "position", "cold", "updates", "behind", "heard_ms")
     AGENT_FIELD_NUMBER: _ClassVar[int]
     SPEC_VERSION_FIELD_NUMBER: _ClassVar[int]
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     POSITION_FIELD_NUMBER: _ClassVar[int]
     COLD_FIELD_NUMBER: _ClassVar[int]
     UPDATES_FIELD_NUMBER: _ClassVar[int]
+    BEHIND_FIELD_NUMBER: _ClassVar[int]
+    HEARD_MS_FIELD_NUMBER: _ClassVar[int]
     agent: str
     spec_version: int
     epoch: int
     position: _position_pb2.Position
     cold: bool
     updates: int
-    def __init__(self, agent: _Optional[str] = ..., spec_version: _Optional[int] = ..., epoch: _Optional[int] = ..., position: _Optional[_Union[_position_pb2.Position, _Mapping]] = ..., cold: _Optional[bool] = ..., updates: _Optional[int] = ...) -> None: ...
+    behind: int
+    heard_ms: int
+    def __init__(self, agent: _Optional[str] = ..., spec_version: _Optional[int] = ..., epoch: _Optional[int] = ..., position: _Optional[_Union[_position_pb2.Position, _Mapping]] = ..., cold: _Optional[bool] = ..., updates: _Optional[int] = ..., behind: _Optional[int] = ..., heard_ms: _Optional[int] = ...) -> None: ...
 
 class ScoredItem(_message.Message):
     __slots__ = ("item", "score")

@@ -15,6 +15,7 @@ from headrace.pipelines.topics import Topics
 def pytest_addoption(parser: pytest.Parser) -> None:
     """`--broker local`: the same tests on Apache Kafka (`make test-kafka`)."""
     parser.addoption("--broker", choices=("memory", "local"), default="memory", help="run on which")
+    parser.addoption("--outage-s", type=float, default=6.0, help="how long brokers are away")
 
 
 @pytest.fixture(scope="session")
@@ -28,6 +29,13 @@ def broker(
     asyncio.run(running.start())
     yield running
     asyncio.run(running.stop())
+
+
+@pytest.fixture
+def outage_s(request: pytest.FixtureRequest) -> float:
+    """How long a test's broker is away: long enough to be noticed."""
+    seconds: float = request.config.getoption("--outage-s")
+    return seconds
 
 
 @pytest.fixture

@@ -19,6 +19,13 @@ class Partition(NamedTuple):
     partition: int
 
 
+class Heard(NamedTuple):
+    """What a broker said last of a partition: where the log ends, and when (ms since 1970)."""
+
+    end_offset: int
+    at_ms: int
+
+
 class Position(msgspec.Struct, frozen=True, order=True):
     """Where a record stands in a log."""
 
@@ -38,6 +45,11 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
     cold: bool  # the key has not learned yet (or is expired): the answer is the cold-start one
     updates: int  # how often this key's model has learned
     topic: str = ""  # of the partition
+    # How stale the state may be. `behind`: how many records of the log it lacks, as far as the
+    # broker has said. `heard_ms`: how long ago the broker last said where the log ends; small
+    # while it answers, and growing when it is away. None: it has not said so yet.
+    behind: int | None = None
+    heard_ms: int | None = None
 
 
 class ScoredItem(msgspec.Struct, frozen=True):
@@ -111,6 +123,8 @@ class ShardView(msgspec.Struct, frozen=True, kw_only=True):
     unlabelled: int = 0  # accepted events whose label was empty
     labels_lost: int = 0  # waiting labels that were dropped at `state.pending_max`
     keys_full: int = 0  # keys that stopped learning at `state.row_bytes_max`
+    heard_ms: int | None = None  # how long ago the broker said what `end_offset` is
+    waits_for: str = ""  # what has to come before it can be flushed: say, room on the disk
 
 
 class AgentView(msgspec.Struct, frozen=True, kw_only=True):

@@ -26,7 +26,9 @@ async def test_chunks_come_complete_and_in_order_over_three_partitions(
     async with reading(reader, topic):
         await reader.until(lambda: reader.read(topic) >= 9000)
         assert reader.streams.assigned(topic) == {Partition(topic, p) for p in range(3)}
-        assert reader.streams.end_offset(Partition(topic, 0)) == 3000
+        heard = reader.streams.heard(Partition(topic, 0))
+        assert heard is not None
+        assert heard.end_offset == 3000
     for partition in range(3):
         assert reader.values[Partition(topic, partition)] == texts(range(3000))
         ends = 0
@@ -194,7 +196,7 @@ async def test_streams_without_any_topic_start_and_stop(broker: Broker) -> None:
     reader = Reader(broker, name("group"))
     async with reading(reader):
         assert set(reader.streams.topics) == set()
-        assert reader.streams.end_offset(Partition("none", 0)) is None
+        assert reader.streams.heard(Partition("none", 0)) is None
         await reader.streams.unsubscribe("none")
         await reader.streams.rewind(Partition("none", 0), 0)
     assert not reader.streams.failed.done()

@@ -98,6 +98,7 @@ class World:
         self.records: list[bytes] = [b'{"id":"a"}', b'{"id":"b"}']
         self.endless = False
         self.is_ready = True
+        self.away_s = 0.0
         self.fault: BaseException | None = None
         self.hold: asyncio.Event | None = None  # control calls wait for it
         self.waiting = asyncio.Event()  # set by the first that does
@@ -156,6 +157,9 @@ class World:
 
     def ready(self) -> bool:
         return self.is_ready
+
+    def broker_away_s(self) -> float:
+        return self.away_s
 
     def agents(self) -> Sequence[AgentView]:
         self._check()

@@ -21,7 +21,7 @@ from headrace.cli.failure import FAILED, infrastructure, tell
 from headrace.config import Config
 from headrace.errors import HeadraceError, StateError, UnavailableError
 from headrace.logs import fields
-from headrace.pipelines.broker import Broker, open_broker, wait_for_answer
+from headrace.pipelines.broker import Broker, open_broker
 from headrace.service import Service
 
 log = logging.getLogger(__name__)
@@ -29,10 +29,6 @@ log = logging.getLogger(__name__)
 SAYS_SO_AFTER_S = 2.0
 """How long a broker may be silent before somebody who waits is told."""
 STOPPED_BEFORE_READY = 128  # and the signal's number, as shells count
-WATCH_S = 5.0
-"""How often a running service asks whether its broker is still there."""
-EMBEDDED_WAIT_S = 10.0
-"""How long the embedded broker may be silent: it never comes back."""
 STOP_WAIT_S = 15.0
 """How long a stop may take; with a broker that is away it would take minutes."""
 CANCEL_WAIT_S = 2.0
@@ -71,13 +67,11 @@ async def _serve(settings: Config, stop: Stop) -> None:
         with waiting("starting (Ctrl-C gives up)"):
             await stop.unless(service.start())
         _print_addresses(service, settings, state)
-        watching = asyncio.ensure_future(_watch(broker, settings))
         try:
-            await _first(stop.asked, service.failed, watching)
+            await _first(stop.asked, service.failed)
         finally:
-            watching.cancel()
             ended_well = await _stop(service)
-        reason = _reason(service.failed, watching)
+        reason = _reason(service.failed)
         if not ended_well:
             words = "the worker did not stop in order; its state is that of the last flush"
             raise GivenUp(reason or StateError(words))
@@ -85,12 +79,11 @@ async def _serve(settings: Config, stop: Stop) -> None:
             raise reason
 
 
-def _reason(*parts: asyncio.Future[None]) -> HeadraceError | None:
-    """What the first of `parts` that failed has failed of."""
-    for part in parts:
-        if part.done() and not part.cancelled() and (error := part.exception()) is not None:
-            return infrastructure(error)
-    return None
+def _reason(failed: asyncio.Future[None]) -> HeadraceError | None:
+    """What the service has failed of; None if it was asked to stop."""
+    if not failed.done() or failed.cancelled() or (error := failed.exception()) is None:
+        return None
+    return infrastructure(error)
 
 
 class Stop:
@@ -142,24 +135,6 @@ async def _wait_for(broker: Broker, settings: Config) -> None:
         raise UnavailableError(error.code, f"{error}; {advice}") from None
     finally:
         reminder.cancel()
-
-
-async def _watch(broker: Broker, settings: Config) -> None:
-    """Raises UnavailableError when the broker has not answered for as long as at a start.
-
-    Faust asks a broker that is away again and again for ever, and an idle worker would not notice.
-    """
-    wait_s = settings.broker_wait_s if _of_others(settings) else EMBEDDED_WAIT_S
-    while True:
-        await asyncio.sleep(WATCH_S)
-        try:
-            await wait_for_answer(broker.bootstrap, wait_s)
-        except UnavailableError as error:
-            if _of_others(settings):
-                raise
-            lost = "" if broker.durable else ", and all events with it"
-            words = f"the embedded broker is gone{lost}; start again"
-            raise UnavailableError(error.code, words) from None
 
 
 def _of_others(settings: Config) -> bool:

@@ -13,7 +13,16 @@ from rich.markup import escape as escape_markup
 
 from headrace.cli.console import as_yaml, grid, say
 from headrace.cli.metric import baseline, measured
-from headrace.views import AgentView, Answer, DryRun, Effect, KeyView, Position, ShardView
+from headrace.views import (
+    AgentView,
+    Answer,
+    DryRun,
+    Effect,
+    KeyView,
+    Position,
+    ShardView,
+    Standing,
+)
 
 POSITIONS_SHOWN = 3  # of a command's effect
 VALUE_SHOWN = 160  # characters of a quarantined event
@@ -133,8 +142,23 @@ def answer(given: Answer) -> None:
     where = _partition(at.topic, at.partition) + f" offset {at.offset:,}"
     say(
         f"[dim]{at.agent} spec version {at.spec_version}, epoch {at.epoch}, {where}, "
-        f"{at.updates:,} updates[/]{cold}"
+        f"{at.updates:,} updates; {staleness(at)}[/]{cold}"
     )
+
+
+def staleness(at: Standing) -> str:
+    """How stale the state may be, in words.
+
+    >>> at = Standing(
+    ...     agent="a", spec_version=1, epoch=1, partition=0, offset=7, cold=False, updates=2
+    ... )
+    >>> staleness(at), staleness(structs.replace(at, behind=3, heard_ms=40))
+    ('where the log ends is not known yet', 'lacked 3 records of the log 0.04 s ago')
+    """
+    if at.behind is None or at.heard_ms is None:
+        return "where the log ends is not known yet"
+    lacked = f"lacked {at.behind:,} records of the log" if at.behind else "had all of the log"
+    return f"{lacked} {at.heard_ms / 1000:,.3g} s ago"
 
 
 def key(view: KeyView) -> None:
@@ -149,6 +173,7 @@ def key(view: KeyView) -> None:
         ("digest", view.digest[:16]),
         ("pending", f"{view.pending_labels:,} labels waited for"),
         ("state", f"epoch {at.epoch}, {_partition(at.topic, at.partition)} offset {at.offset:,}"),
+        ("stale", staleness(at)),
     ):
         say(f"{name:<13} {value}")
     as_yaml(view.model)
