@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 FETCH_BYTES_MAX = 16 << 20
 """Of one answer of a broker, all partitions together."""
 COMMIT_WAIT_S = 3.0
-"""How long a commit may take."""
+"""How long a commit is waited for."""
 PARTITION_BYTES_MAX = 1 << 20
 """Of one partition in it; a single larger record still comes."""
 
@@ -58,6 +58,7 @@ class FetchThread(stock.AIOKafkaConsumerThread):
     """Fetches chunks, sets positions, commits offsets."""
 
     Worker = _Thread
+    _committing: asyncio.Task[None] | None = None
 
     async def seek_to(self, offsets: Mapping[TP, int]) -> None:
         """Set positions; a partition that is not assigned any more is left out."""
@@ -98,15 +99,19 @@ class FetchThread(stock.AIOKafkaConsumerThread):
             for tp, offset in offsets.items()
             if TopicPartition(*tp) in assigned
         }
-        if not known:
+        if not known or not (self._committing is None or self._committing.done()):
             return False
-        try:
-            # With the broker away aiokafka would try for ever, and a rebalance or a stop with it.
-            async with asyncio.timeout(COMMIT_WAIT_S):
-                await consumer.commit(known)
-        except (KafkaError, TimeoutError) as error:
+        # With the broker away aiokafka tries for ever, and a rebalance or a stop must not wait for
+        # that. One commit at a time tries on by itself.
+        committing = self._committing = asyncio.ensure_future(consumer.commit(known))
+        await asyncio.wait({committing}, timeout=COMMIT_WAIT_S)
+        if not committing.done():
+            committing.add_done_callback(lambda task: task.cancelled() or task.exception())
+            return False
+        if isinstance(error := committing.exception(), KafkaError):
             log.warning("commit_failed partitions=%d error=%r", len(known), error)
             return False
+        committing.result()
         return True
 
     async def _fetch_records(

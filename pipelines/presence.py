@@ -74,8 +74,13 @@ class Presence:
             ) from error
         if self._answers.is_set():
             self._answers.clear()
-            reason = str(error) or type(error).__name__
-            log.warning("broker.away", extra=fields(at=self._broker.bootstrap, reason=reason))
+            reason = str(error) if isinstance(error, OSError) else ""
+            log.warning(
+                "broker.away",
+                extra=fields(
+                    at=self._broker.bootstrap, reason=reason or f"silent for {ANSWER_S:g} s"
+                ),
+            )
 
     def _heard(self) -> None:
         away_s = self.away_s
