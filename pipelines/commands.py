@@ -190,7 +190,7 @@ class Commands:
             broken = self._worker.broken_agents.get(command.agent)
             if broken is not None and not isinstance(command, control.Delete):
                 raise StateError(str(broken))
-        await controls.append(command)
+        await controls.append_in_time(command)
         outcome = controls.registry.outcome(command.id)
         if outcome.refused is not None:
             raise outcome.refused

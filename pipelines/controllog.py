@@ -93,7 +93,7 @@ class ControlLog:
         for task in self._tasks:
             task.add_done_callback(self._ended)
 
-    async def append(self, record: control.ControlRecord) -> int:
+    async def append_in_time(self, record: control.ControlRecord) -> int:
         """Append, and return the offset once this worker has read the record back.
 
         Raises UnavailableError: `broker_away` if the broker does not take it or give it back in
@@ -108,12 +108,12 @@ class ControlLog:
             raise UnavailableError("broker_away", text) from None
         return offset
 
-    async def append_surely(self, record: control.ControlRecord) -> int:
-        """As `append`, for a record that may be there twice: waits for a broker that is away.
+    async def append(self, record: control.ControlRecord) -> int:
+        """Append, and wait for a broker that is away: the record may then be in the log twice.
 
         Raises UnavailableError `broker_away` only after `give_up`.
         """
-        return await patiently(lambda: self.append(record), lambda: self._over)
+        return await patiently(lambda: self.append_in_time(record), lambda: self._over)
 
     def give_up(self) -> None:
         """Wait for the broker no longer: the process is going down."""

@@ -211,7 +211,7 @@ class Shards:
         self, accepted: control.Accepted, partition: Partition, offset: int
     ) -> int:
         """Log where a command takes effect and return the position that counts."""
-        await self._controls.append_surely(
+        await self._controls.append(
             control.ShardEffect(
                 id=f"{accepted.control_id}/{partition.topic}/{partition.partition}",
                 control_id=accepted.control_id,
