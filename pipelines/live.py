@@ -11,9 +11,18 @@ from headrace.clock import Clock, SystemClock
 from headrace.errors import StateError, UnavailableError
 from headrace.models.metrics import merge_views
 from headrace.pipelines import control
-from headrace.pipelines.shard import Shard, heard_ms
+from headrace.pipelines.shard import Shard
 from headrace.pipelines.worker import Worker
-from headrace.views import AgentView, Answer, KeyView, Partition, Question, Standing
+from headrace.views import (
+    AgentView,
+    Answer,
+    Heard,
+    KeyView,
+    Partition,
+    Question,
+    ShardView,
+    Standing,
+)
 
 
 def partition_of(key: str, partitions: int) -> int:
@@ -60,8 +69,16 @@ class LiveShards:
         return structs.replace(
             standing,
             behind=max(heard.end_offset - standing.offset, 0),
-            heard_ms=heard_ms(heard, int(self._time() * 1000)),
+            heard_ms=self._age_ms(heard),
         )
+
+    def _age_ms(self, heard: Heard) -> int:
+        """How long ago that was; the clock may have been set back since."""
+        return max(int(self._time() * 1000) - heard.at_ms, 0)
+
+    def _shard_view(self, shard: Shard) -> ShardView:
+        heard = self._worker.streams.heard(shard.partition)
+        return shard.view(*((heard.end_offset, self._age_ms(heard)) if heard else (None, None)))
 
     def _shard(self, agent: str, key: str) -> Shard:
         self._worker.check_ready()
@@ -102,10 +119,12 @@ class LiveShards:
             label = shards[0].learner.spec.label
             if accepted and label is not None and not label.later:
                 note = f"none of {accepted} events had a label at {label.path}"
+        waits_for = next((s.waits_for for s in shards if s.waits_for), "")
+        if waits_for:
+            note = f"nothing is learned or made durable until there is room: {waits_for}"
         if away_s := self.broker_away_s():
             away = f"the broker has not answered for {away_s:.0f} s: nothing is learned meanwhile"
             note = f"{note}; {away}" if note else away
-        now_ms = int(self._time() * 1000)
         return AgentView(
             name=deployment.agent,
             spec_version=deployment.spec_version,
@@ -113,7 +132,7 @@ class LiveShards:
             digest=deployment.deploy.digest,
             state=state,
             spec=deployment.deploy.spec,
-            shards=tuple(s.view(self._worker.streams.heard(s.partition), now_ms) for s in shards),
+            shards=tuple(map(self._shard_view, shards)),
             metrics=tuple(merge_views([s.learner.metrics() for s in shards])),
             note=note,
         )

@@ -8,6 +8,10 @@ whose order is sacred:
 2. one atomic, synced write puts the changed rows, the next offset and the log's identity on disk;
 3. only now does `durable_offset` rise, and with it what Faust may commit to the group.
 
+When the disk has no room, step 2 fails as a whole: nothing is committed, what was learned stays in
+memory and is answered from, no more is learned (`waits_for`), and the flush is tried again until it
+succeeds. A disk that fails otherwise is not trusted again: the shard ends with StateError.
+
 So durable state implies durable decisions, and a committed offset implies durable state. A crash
 between any two steps repeats work whose results are byte-identical, and loses none.
 """
@@ -28,9 +32,10 @@ from headrace.models.learner import Learner, Outcome
 from headrace.models.slots import KEY_ROW
 from headrace.pipelines import quarantine
 from headrace.pipelines.control import Kind
+from headrace.pipelines.keeper import Keeper
 from headrace.ports import Record
 from headrace.state.store import AppliedRecord, ShardMeta, Store
-from headrace.views import Heard, Partition, ShardView
+from headrace.views import Partition, ShardView
 
 SLICE_S = 0.002
 """Learning between two yields to the event loop when nobody waits for an answer: a request that
@@ -58,6 +63,9 @@ SWEEPS_PER_TTL = 8
 
 SWEEP_ROWS = 500
 """Rows looked at in one go; the shard's turn is given up in between."""
+
+ROOM_RETRY_MAX_S = 10.0
+"""Between two tries to flush to a disk without room, after shorter ones."""
 
 FLUSH_SLICE_ROWS = 64
 """Rows encoded between two yields to the event loop."""
@@ -137,6 +145,7 @@ class Shard:
         self._deleted = False  # the delete counts from `next_offset` on: no event any more
         self._at = at
         self._store = store
+        self._keeper = Keeper(store, self.origin)
         self._outlets = outlets
         self._busy = busy
         self._changes: deque[Change] = deque()
@@ -147,6 +156,11 @@ class Shard:
         self._swept_at = learner.log_time
         self._turn = asyncio.Lock()
         self._closing = asyncio.Event()
+
+    @property
+    def waits_for(self) -> str:
+        """Why the last flush did not succeed, and nothing more may be learned; empty: it did."""
+        return self._keeper.waits_for
 
     def schedule(self, changes: Sequence[Change]) -> None:
         """Commands that the control log placed at positions this shard has yet to reach.
@@ -219,15 +233,19 @@ class Shard:
 
         It is never cancelled: a cancelled flush could leave a write under way in its thread.
         """
+        pause = every_s
         while not self._closing.is_set():
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._closing.wait(), every_s)
+                await asyncio.wait_for(self._closing.wait(), pause)
             await self.flush()
-            if self._sweep_is_due():
+            pause = min(2 * pause, max(every_s, ROOM_RETRY_MAX_S)) if self.waits_for else every_s
+            if self._sweep_is_due() and not self.waits_for:
                 await self.sweep()
 
     async def close(self, *, flush: bool) -> None:
-        """Release the store. With `flush`, nothing that was learned is repeated later."""
+        """Release the store. With `flush`, nothing that was learned is repeated later, unless the
+        disk has no room: then it is learned again.
+        """
         async with self._turn:
             if self._closing.is_set():
                 return
@@ -244,9 +262,12 @@ class Shard:
             return
         self._swept_at = self.learner.log_time
         names = (name for name, _ in self._store.scan(KEY_ROW))
+        recovered = self._keeper.recovered
         while True:
             async with self._turn:
-                if self._closing.is_set():
+                # With the database its walks have ended; the next one begins anew.
+                ended = self.waits_for or self._keeper.recovered != recovered
+                if ended or self._closing.is_set():
                     return
                 part = list(itertools.islice(names, SWEEP_ROWS))
                 if not part:
@@ -258,20 +279,19 @@ class Shard:
                 rows = ((name, row) for name in part if (row := self._store.get(name)) is not None)
                 idle = self.learner.sweep(rows)
                 if idle:
-                    gone = [(name, None) for name in idle]
-                    await asyncio.to_thread(self._store.write, gone, meta)
+                    await self._keeper.write([(name, None) for name in idle], meta)
             await asyncio.sleep(0)
 
-    def view(self, heard: Heard | None, now_ms: int) -> ShardView:
-        """The shard as it stands; `heard` of its partition, when known."""
+    def view(self, end_offset: int | None, heard_ms: int | None) -> ShardView:
+        """The shard as it stands; `end_offset` of its partition, and its age, when known."""
         learner = self.learner
         return ShardView(
             topic=self.partition.topic,
             partition=self.partition.partition,
             next_offset=self.next_offset,
             durable_offset=self.durable_offset,
-            end_offset=heard.end_offset if heard else None,
-            heard_ms=heard_ms(heard, now_ms) if heard else None,
+            end_offset=end_offset,
+            heard_ms=heard_ms,
             keys_hot=learner.keys_hot,
             accepted=learner.accepted,
             quarantined=learner.quarantined,
@@ -280,6 +300,7 @@ class Shard:
             unlabelled=learner.unlabelled,
             labels_lost=learner.labels_lost,
             keys_full=learner.keys_full,
+            waits_for=self.waits_for,
         )
 
     async def _process(self, chunk: Chunk) -> None:
@@ -357,7 +378,9 @@ class Shard:
         return ttl is not None and since >= ttl // SWEEPS_PER_TTL
 
     async def _flush(self) -> None:
-        if self._broken or self.next_offset == self.durable_offset:
+        if self._broken or not self._keeper.has_room():
+            return
+        if self.next_offset == self.durable_offset:
             return
         await self._outlets.sink.drain()
         rows: list[tuple[bytes, bytes | None]] = []
@@ -374,15 +397,9 @@ class Shard:
             cluster_id=self._at.cluster_id,
             applied=self._applied,
         )
-        # In a thread: an fsync takes milliseconds, and answers must not wait for the disk.
-        await asyncio.to_thread(self._store.write, rows, meta)
-        self.learner.flushed()
-        self.durable_offset = meta.next_offset
-
-
-def heard_ms(heard: Heard, now_ms: int) -> int:
-    """How long ago that was; the clock may have been set back since."""
-    return max(now_ms - heard.at_ms, 0)
+        if await self._keeper.write(rows, meta):
+            self.learner.flushed()
+            self.durable_offset = meta.next_offset
 
 
 def record_digest(record: Record) -> str:

@@ -87,6 +87,11 @@ class Streams:
         """The topic's partitions that this worker owns now."""
         return {p for p in self._owned if p.topic == topic}
 
+    @property
+    def flowing(self) -> bool:
+        """Whether chunks come: no rebalance and no stop is under way."""
+        return self._app is not None and self._app.chunks.flow_active and not self._stopping
+
     def heard(self, partition: Partition) -> Heard | None:
         """One past the newest record, as of the last fetch, and when that was; None: not known."""
         if self._app is None or partition not in self._owned:

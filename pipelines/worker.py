@@ -8,6 +8,7 @@ of each partition that Kafka assigns. `ready` turns true only after that.
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 from collections.abc import Awaitable, Callable, Collection
 from contextlib import AsyncExitStack
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from headrace.config import Config, hash_seed
-from headrace.errors import StateError, UnavailableError
+from headrace.errors import DiskFullError, StateError, UnavailableError
 from headrace.logs import fields
 from headrace.models.codec import CODEC_VERSION
 from headrace.pipelines import control
@@ -37,6 +38,10 @@ from headrace.views import Partition
 log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
+ROOM_LOOK_S = 0.1
+"""How often an intake that waits for room on the disk looks whether it goes on."""
+ROOM_RETRY_S = 5.0
+"""After this an agent that found no room when it was opened is tried again."""
 STOP_DRAIN_S = 5.0
 """How long a stop waits for a broker that has not acknowledged the last decisions."""
 
@@ -165,10 +170,13 @@ class Worker:
         await asyncio.gather(*self._flushers, return_exceptions=True)
 
     async def _close(self, shards: Collection[Shard]) -> None:
-        try:
-            await self.shards.close(shards, flush=not self.failed.done())
-        except UnavailableError as error:
-            self._end_without_flush(error)
+        for shard in shards:
+            try:
+                await self.shards.close([shard], flush=not self.failed.done())
+            except UnavailableError as error:
+                self._end_without_flush(error)
+            except StateError as error:  # a disk that cannot be trusted: the others go on
+                self._give_up(self._deployment(shard), error)
 
     def _end_without_flush(self, error: UnavailableError) -> None:
         """The broker was waited for until the stop gave up: nothing durable is lost by that."""
@@ -190,16 +198,26 @@ class Worker:
 
     async def _on_chunk(self, chunk: Chunk) -> None:
         for shard in self.shards.of_partition(Partition(chunk.topic, chunk.partition)):
+            if not await self._room(shard):
+                return
             try:
                 await shard.process(chunk)
             except UnavailableError as error:  # the broker was waited for, until the stop
                 self._end_without_flush(error)
             except StateError as error:  # this agent's rows are damaged; the others go on
-                await self.shards.close([shard], flush=False)
-                deployment = self.controls.registry.last(shard.origin.agent)
-                assert deployment is not None
-                self._give_up(deployment, error)
+                await self._drop(shard, error)
         await self._memory.keep(self.shards.all())
+
+    async def _room(self, shard: Shard) -> bool:
+        """Wait until the shard may learn on: its last flush has succeeded.
+
+        False: partitions are being given back meanwhile. The chunk is then read again later.
+        """
+        while shard.waits_for:
+            if not self.streams.flowing:
+                return False
+            await asyncio.sleep(ROOM_LOOK_S)
+        return True
 
     async def _on_assigned(self, partitions: Collection[Partition]) -> None:
         async with self._opening:
@@ -288,6 +306,8 @@ class Worker:
         newest = self.controls.registry.last(deployment.agent)
         if deployment.deleted or newest is not deployment:
             return None
+        if deployment.agent in self.broken_agents:
+            return None  # what is not to be trusted is not opened again by a rebalance
         shard = self.shards.find(deployment.agent, partition)
         if shard is not None:
             return shard
@@ -298,7 +318,7 @@ class Worker:
             return None
         every_s = spec_of(deployment).state.flush_ms / 1000
         flusher = asyncio.create_task(shard.flush_by_timer(every_s))
-        flusher.add_done_callback(self._flusher_ended)
+        flusher.add_done_callback(functools.partial(self._flusher_ended, shard))
         self._flushers.add(flusher)
         return shard
 
@@ -306,10 +326,38 @@ class Worker:
         """This agent cannot run; the others go on, and whoever asks for it is told why."""
         log.error("agent.broken", extra=fields(agent=deployment.agent, error=str(error)))
         self.broken_agents[deployment.agent] = error
+        if isinstance(error, DiskFullError):
+            asyncio.get_running_loop().call_later(ROOM_RETRY_S, self._open_again, deployment)
 
-    def _flusher_ended(self, task: asyncio.Task[None]) -> None:
+    def _open_again(self, deployment: control.Deployment) -> None:
+        """Try an agent again that found no room on the disk."""
+        broken = self.broken_agents.get(deployment.agent)
+        if isinstance(broken, DiskFullError) and not (self.stopping or self.failed.done()):
+            del self.broken_agents[deployment.agent]
+            opening = asyncio.ensure_future(self._follow_source(deployment))
+            self._flushers.add(opening)
+            opening.add_done_callback(self._flushers.discard)
+            opening.add_done_callback(self._part_failed)
+
+    async def _drop(self, shard: Shard, error: StateError) -> None:
+        """Close a shard whose state cannot be used any more, and with it its agent."""
+        await self.shards.close([shard], flush=False)
+        self._give_up(self._deployment(shard), error)
+
+    def _deployment(self, shard: Shard) -> control.Deployment:
+        deployment = self.controls.registry.last(shard.origin.agent)
+        assert deployment is not None
+        return deployment
+
+    def _flusher_ended(self, shard: Shard, task: asyncio.Task[None]) -> None:
         self._flushers.discard(task)
-        self._part_failed(task)
+        error = None if task.cancelled() else task.exception()
+        if isinstance(error, StateError):
+            dropping = asyncio.ensure_future(self._drop(shard, error))
+            self._flushers.add(dropping)
+            dropping.add_done_callback(self._flushers.discard)
+        else:
+            self._part_failed(task)
 
     def _part_failed(self, part: asyncio.Future[None]) -> None:
         if part.cancelled() or (error := part.exception()) is None:

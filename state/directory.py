@@ -22,7 +22,7 @@ from typing import Self
 import msgspec
 
 from headrace.errors import CorruptStateError, ForeignStateError, LockedStateError
-from headrace.state.disk import make_directory, sync_directory, write_durably
+from headrace.state.disk import explained, make_directory, sync_directory, write_durably
 
 _LOCK = "lock"
 _IDENTITY = "identity.json"
@@ -92,13 +92,16 @@ class StateDirectory:
         """Lock `path`, made if it is missing, for the state of `identity`.
 
         Raises LockedStateError, ForeignStateError (another cluster, app or build, or a directory
-        that is not ours) and CorruptStateError, each with what to do.
+        that is not ours), CorruptStateError, DiskFullError, and StateError for a directory that
+        cannot be written, each with what to do.
         """
-        _refuse_others_directory(path)
-        make_directory(path)
-        directory = cls(path, _locked(path))
+        with explained(path):
+            _refuse_others_directory(path)
+            make_directory(path)
+            directory = cls(path, _locked(path))
         try:
-            _claim(path, identity)
+            with explained(path):
+                _claim(path, identity)
             shutil.rmtree(path / _TRASH, ignore_errors=True)  # what a crash left there
         except BaseException:
             directory.close()

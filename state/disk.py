@@ -7,8 +7,16 @@ or content without a name.
 
 from __future__ import annotations
 
+import errno
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+from headrace.errors import DiskFullError, StateError
+
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+_PROBE = "room"
 
 
 def write_durably(path: Path, data: bytes) -> None:
@@ -42,3 +50,42 @@ def sync_directory(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def check_room(directory: Path, needed: int) -> None:
+    """Raises DiskFullError unless so many bytes can be written into `directory`.
+
+    They are reserved and given back: what is free may still not be ours, where there are quotas.
+    """
+    probe = directory / _PROBE
+    with explained(directory):
+        descriptor = os.open(probe, os.O_WRONLY | os.O_CREAT, 0o600)
+        try:
+            os.posix_fallocate(descriptor, 0, needed)
+        finally:
+            os.close(descriptor)
+            probe.unlink()
+
+
+@contextmanager
+def explained(path: Path) -> Iterator[None]:
+    """Turns what the system says against writing at `path` into a StateError that says what to do.
+
+    >>> with explained(Path("/proc")):  # doctest: +ELLIPSIS
+    ...     Path("/proc/state").mkdir()
+    Traceback (most recent call last):
+    headrace.errors.StateError: /proc cannot be written: No such file or directory (/proc/state)...
+    """
+    try:
+        yield
+    except OSError as error:
+        where = f" ({error.filename})" if error.filename not in (None, str(path)) else ""
+        if error.errno in _NO_ROOM:
+            raise DiskFullError(f"{path}: {error.strerror}{where}. {MAKE_ROOM}") from error
+        raise StateError(
+            f"{path} cannot be written: {error.strerror}{where}. "
+            "Mend that, or name another --state-dir"
+        ) from error
+
+
+MAKE_ROOM = "Make room on that disk"

@@ -51,6 +51,9 @@ class MemoryStore:
                 self._rows[row] = bytes(payload)
         self._meta = meta
 
+    def recover(self) -> None:
+        """Nothing: memory has room."""
+
     def checkpoint(self, path: Path) -> None:
         """Write the rows and the position as a `ShardStore` to `path`, which must not exist.
 

@@ -12,6 +12,7 @@ people: what is imported is vouched for by the SHA-256 sums of its manifest.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
@@ -21,15 +22,23 @@ from weakref import WeakSet
 import msgspec
 import rocksdict
 
-from headrace.errors import CorruptStateError, ForeignStateError, LockedStateError, StateError
+from headrace.errors import (
+    CorruptStateError,
+    DiskFullError,
+    ForeignStateError,
+    LockedStateError,
+    StateError,
+)
 from headrace.ports import Rows
-from headrace.state.disk import make_directory, sync_directory
+from headrace.state.disk import MAKE_ROOM, check_room, explained, make_directory, sync_directory
 from headrace.state.options import StoreOptions
 
 __all__ = ["AppliedRecord", "ShardMeta", "ShardStore", "Store", "StoreOptions"]
 
 FORMAT = 1  # of the layout above; the first byte of the meta's payload
 DIGEST_BYTES = 16
+REOPEN_BYTES = 1 << 20
+"""Room that a reopening needs besides what is in the write-ahead log: manifest, options, LOG."""
 _META = b"m"
 _ROW = b"r"
 
@@ -68,6 +77,8 @@ class Store(Rows, Protocol):
 
     def write(self, rows: Iterable[tuple[bytes, bytes | None]], meta: ShardMeta) -> None: ...
 
+    def recover(self) -> None: ...
+
     def checkpoint(self, path: Path) -> None: ...
 
     def size_bytes(self) -> int: ...
@@ -79,7 +90,9 @@ class ShardStore:
     """The rows and the position of one shard, in a RocksDB directory of its own.
 
     Order of calls: `open`, then `meta` (None in a new one), `get`, `scan`, `write` as often as
-    you like, `checkpoint` between writes, `close` once. Using it after `close` is a bug.
+    you like, `checkpoint` between writes, `close` once. Using it after `close` is a bug. After a
+    `write` that raised DiskFullError: `recover`, which may raise it again, before the next one;
+    `get` goes on meanwhile.
 
     >>> import tempfile
     >>> directory = tempfile.TemporaryDirectory()
@@ -99,22 +112,30 @@ class ShardStore:
     >>> directory.cleanup()
     """
 
-    def __init__(self, path: Path, database: rocksdict.Rdict) -> None:
+    def __init__(self, path: Path, options: StoreOptions) -> None:
         self.path = path
-        self._database = database
+        self._options = options
+        with _Explained(path):
+            self._database = rocksdict.Rdict(str(path), options.rocksdb())
         self._synced = rocksdict.WriteOptions()
         self._synced.sync = True
         self._scans: WeakSet[_Scan] = WeakSet()
         self._open = True
-        self._meta = self._read_meta()
+        self._failed = False  # RocksDB refuses all writes after one that failed
+        try:
+            self._meta = self._read_meta()
+        except StateError:
+            self._database.close()
+            raise
 
     @classmethod
     def open(cls, path: Path, *, create: bool, options: StoreOptions | None = None) -> ShardStore:
         """Open the shard at `path`, or make a new one if `create`.
 
-        Raises StateError if there is none and `create` is False, LockedStateError if it is open
-        elsewhere, CorruptStateError if its files or its meta are damaged, ForeignStateError if
-        its layout is of another Headrace.
+        Raises StateError if there is none and `create` is False, or if the directory cannot be
+        written, DiskFullError if there is no room, LockedStateError if it is open elsewhere,
+        CorruptStateError if its files or its meta are damaged, ForeignStateError if its layout is
+        of another Headrace.
         """
         fresh = not (path / "CURRENT").exists()
         # A directory with tables or a write-ahead log had a CURRENT. RocksDB would start anew.
@@ -122,15 +143,10 @@ class ShardStore:
             raise CorruptStateError(f"shard {path}: its file CURRENT is missing. {_REMEDY}")
         if fresh and not create:
             raise StateError(f"no shard at {path}")
-        make_directory(path)
-        with _Explained(path):
-            database = rocksdict.Rdict(str(path), (options or StoreOptions()).rocksdb())
-        try:
-            store = cls(path, database)
-        except StateError:
-            database.close()
-            raise
-        sync_directory(path)
+        with explained(path):
+            make_directory(path)
+            store = cls(path, options or StoreOptions())
+            sync_directory(path)
         return store
 
     @property
@@ -159,9 +175,11 @@ class ShardStore:
         """Make `rows` (None deletes) and `meta` durable: all of it or, after a crash, nothing.
 
         When it returns, both are on the disk. If `rows` raises while it is read, nothing is
-        written. Raises StateError if the disk refuses.
+        written. Raises DiskFullError if there is no room: `recover` is called before the next
+        write. Any other StateError means that the disk cannot be trusted: there is no next write.
         """
         assert self._open
+        assert not self._failed, "the last write failed: recover first"
         batch = rocksdict.WriteBatch(raw_mode=True)
         for row, payload in rows:
             if payload is None:
@@ -170,9 +188,32 @@ class ShardStore:
                 batch.put(_ROW + row, digest(_ROW + row, payload) + payload)
         payload = bytes([FORMAT]) + msgspec.msgpack.encode(meta)
         batch.put(_META, digest(_META, payload) + payload)
-        with _Explained(self.path):
-            self._database.write(batch, self._synced)
+        try:
+            with _Explained(self.path):
+                self._database.write(batch, self._synced)
+        except StateError:
+            self._failed = True
+            raise
         self._meta = meta
+
+    def recover(self) -> None:
+        """Make the store writable again after a DiskFullError; it holds what it held before.
+
+        The database is opened anew, because RocksDB stays in its error. It is closed only when
+        there is room for that, so that reads go on. Scans end: begin them anew.
+        Raises DiskFullError as long as there is no room.
+        """
+        assert self._open
+        logged = sum(file.stat().st_size for file in self.path.glob("*.log"))
+        check_room(self.path, logged + REOPEN_BYTES)
+        former = self._meta
+        self._close()
+        with _Explained(self.path):
+            self._database = rocksdict.Rdict(str(self.path), self._options.rocksdb())
+        self._meta = self._read_meta()
+        if self._meta != former:
+            raise _corrupt(self.path, None, "after a write that failed it is not what it was")
+        self._failed = False
 
     def checkpoint(self, path: Path) -> None:
         """Make a copy at `path`, which must not exist, that later writes do not alter.
@@ -199,10 +240,18 @@ class ShardStore:
         if not self._open:
             return
         self._open = False
+        self._close()
+
+    def _close(self) -> None:
         for scan in list(self._scans):
             scan.close()  # an open iterator would keep the database's lock
-        with _Explained(self.path):
-            self._database.close()
+        try:
+            with _Explained(self.path):
+                self._database.close()
+        except StateError:
+            # RocksDB says once more that a write has failed; it is closed all the same.
+            if not self._failed:
+                raise
 
     def _opened(self, row: bytes, value: bytes) -> bytes:
         payload = value[DIGEST_BYTES:]
@@ -288,11 +337,22 @@ class _Explained:
             raise LockedStateError(
                 f"shard {self._path} is open elsewhere: stop the worker that holds it ({text})"
             ) from error
+        if any(words in text for words in _FULL) and not _SYNCING.search(text):
+            raise DiskFullError(f"shard {self._path}: {text}. {MAKE_ROOM}") from error
+        if "IO error" in text:
+            raise StateError(f"shard {self._path}: {text}. {_DISTRUST}") from error
         if "Corruption" in text or "Invalid argument" in text:
             raise _corrupt(self._path, self._row, text) from error
         raise StateError(f"shard {self._path}: {text}") from error
 
 
+_FULL = ("No space left on device", "Disk quota exceeded")
+# What a failed sync leaves on the disk nobody knows, whatever can be read from memory.
+_SYNCING = re.compile(r"While \w*sync")
+_DISTRUST = (
+    "The disk cannot be trusted: look at it, then start again; if the shard is refused then, "
+    "remove its directory, and it is learned anew from its log"
+)
 _REMEDY = "Stop the worker, remove this directory and start again: it is learned anew from its log"
 
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import pytest
 
 from headrace.pipelines.broker import Broker, MemoryBroker
 from headrace.pipelines.localbroker import LocalBroker
 from headrace.pipelines.topics import Topics
+from tests.small_disk import SmallDisk
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -36,6 +39,22 @@ def outage_s(request: pytest.FixtureRequest) -> float:
     """How long a test's broker is away: long enough to be noticed."""
     seconds: float = request.config.getoption("--outage-s")
     return seconds
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[SmallDisk]:
+    """A disk of its own; where that cannot be had, the test is skipped with the reason."""
+    path = tmp_path / "disk"
+    path.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", str(path)]
+    try:
+        done = subprocess.run(mount, check=False, capture_output=True, text=True)
+    except OSError as error:
+        pytest.skip(f"no small disk can be mounted here: {error}")
+    if done.returncode:
+        pytest.skip(f"no small disk can be mounted here: {done.stderr.strip()}")
+    yield SmallDisk(path)
+    subprocess.run(["umount", "--lazy", str(path)], check=True)
 
 
 @pytest.fixture

@@ -13,7 +13,8 @@ HeadraceError
 └── StateError            the operator: the text says what to do
     ├── ForeignStateError state of another log, app or build
     ├── LockedStateError  another worker holds the state directory
-    └── CorruptStateError bytes that do not match their digest
+    ├── CorruptStateError bytes that do not match their digest
+    └── DiskFullError     no room to write state; it goes on when there is
 
 A bug is an assertion, never one of these.
 """
@@ -118,3 +119,7 @@ class LockedStateError(StateError):
 
 class CorruptStateError(StateError):
     """Bytes that do not match their digest."""
+
+
+class DiskFullError(StateError):
+    """The disk has no room for state. What is durable stays so; waiting for room may cure it."""

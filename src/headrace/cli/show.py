@@ -149,10 +149,11 @@ def answer(given: Answer) -> None:
 def staleness(at: Standing) -> str:
     """How stale the state may be, in words.
 
+    >>> from msgspec.structs import replace
     >>> at = Standing(
     ...     agent="a", spec_version=1, epoch=1, partition=0, offset=7, cold=False, updates=2
     ... )
-    >>> staleness(at), staleness(structs.replace(at, behind=3, heard_ms=40))
+    >>> staleness(at), staleness(replace(at, behind=3, heard_ms=40))
     ('where the log ends is not known yet', 'lacked 3 records of the log 0.04 s ago')
     """
     if at.behind is None or at.heard_ms is None:

@@ -1,0 +1,70 @@
+"""The whole service on a disk without room."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+
+import pytest
+
+from headrace.config import Config
+from headrace.errors import DiskFullError
+from headrace.pipelines.broker import Broker
+from headrace.service import Service
+from headrace.serving.client import AsyncClient
+from headrace.views import AgentView
+from tests.service.conftest import Running
+from tests.service.test_outage import check_against_river
+from tests.service.test_service import events, learned, spec
+from tests.small_disk import SmallDisk
+
+
+async def noted(client: AsyncClient, agent: str, text: str) -> AgentView:
+    """The agent as soon as its note says so (empty: says nothing)."""
+    async with asyncio.timeout(20):
+        while True:
+            view = await client.agent(agent)
+            if re.search(text, view.note) if text else not view.note:
+                return view
+            await asyncio.sleep(0.05)
+
+
+async def test_a_full_disk_stops_learning_and_committing_and_nothing_else(
+    disk: SmallDisk, broker: Broker
+) -> None:
+    """Without room an agent stands still, says why and answers; with room again it goes on by
+    itself, and every event was learned once.
+    """
+    sent = events("t-full", range(3000))
+    config = Config(app="full", grpc_port=0, metrics_port=None, state_dir=disk.path / "state")
+    service = Service(config, broker=broker)
+    await service.start()
+    try:
+        async with AsyncClient(service.grpc_address) as client:
+            await client.deploy(spec("full", "t-full", state={"flush_ms": 100}))
+            await service.events.send_all(sent[:1000])
+            await learned(client, "full", 1000)
+            disk.fill()
+            await service.events.send_all(sent[1000:2000])
+            view = await noted(client, "full", "No space left on device")
+            assert view.state == "running"
+            assert view.shards[0].durable_offset < view.shards[0].next_offset
+            await service.events.send_all(sent[2000:])
+            answer = await client.predict("full", key="ada", features={"power": 1.0})
+            assert answer.standing.offset == view.shards[0].next_offset
+            assert not service.failed.done()
+            disk.empty()
+            await noted(client, "full", "")
+            await learned(client, "full", 3000)
+            await check_against_river(Running(service, client), "full", sent)
+    finally:
+        await service.stop()
+
+
+async def test_a_service_does_not_start_on_a_full_disk(disk: SmallDisk, broker: Broker) -> None:
+    """It says that there is no room, before it has touched anything."""
+    disk.fill()
+    config = Config(app="roomless", grpc_port=0, metrics_port=None, state_dir=disk.path / "state")
+    service = Service(config, broker=broker)
+    with pytest.raises(DiskFullError, match="Make room on that disk"):
+        await service.start()
