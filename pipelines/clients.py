@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import logging
 import math
+from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.errors import KafkaError, KafkaTimeoutError
@@ -22,15 +23,15 @@ STOP_WAIT_S = 2.0
 ABANDON_PAUSE_S = 0.1
 
 
-def log_reader(bootstrap: str) -> AIOKafkaConsumer:
+def log_reader(bootstrap: str, **settings: Any) -> AIOKafkaConsumer:
     """A consumer that belongs to no group and sees no aborted record. Not started yet."""
-    return ReadableConsumer(
-        bootstrap_servers=bootstrap,
-        enable_auto_commit=False,
-        auto_offset_reset="earliest",
-        fetch_max_wait_ms=50,
-        isolation_level="read_committed",
-    )
+    usual = {
+        "enable_auto_commit": False,
+        "auto_offset_reset": "earliest",
+        "fetch_max_wait_ms": 50,
+        "isolation_level": "read_committed",
+    }
+    return ReadableConsumer(bootstrap_servers=bootstrap, **usual | settings)
 
 
 def never_expire(producer: AIOKafkaProducer) -> None:

@@ -64,6 +64,12 @@ class FaustApp(faust.App):
         return consumer
 
     @property
+    def driver(self) -> ChunkTransport:
+        transport = self.transport
+        assert isinstance(transport, ChunkTransport)
+        return transport
+
+    @property
     def conductor(self) -> Any:
         """Faust's keeper of subscriptions; what we need of it is private."""
         return self.topics

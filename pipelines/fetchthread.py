@@ -23,7 +23,6 @@ from faust.transport.drivers import aiokafka as stock
 from faust.types import TP
 from mode.threads import WorkerThread
 
-from headrace.errors import StateError
 from headrace.pipelines.order import Chunk
 from headrace.pipelines.readable import ReadableConsumer, Unread
 
@@ -35,6 +34,15 @@ COMMIT_WAIT_S = 3.0
 """How long a commit is waited for."""
 PARTITION_BYTES_MAX = 1 << 20
 """Of one partition in it; a single larger record still comes."""
+
+
+class OffsetGoneError(Exception):
+    """The log does not have (any more, or yet) the offset at which a partition is to be read."""
+
+    def __init__(self, tp: TP, offset: int) -> None:
+        super().__init__(f"{tp.topic}[{tp.partition}] has no offset {offset}")
+        self.tp = tp
+        self.offset = offset
 
 
 class _Thread(WorkerThread):
@@ -186,8 +194,4 @@ def _out_of_range(consumer: Any, error: OffsetOutOfRangeError) -> dict[TP, Chunk
     state = consumer._subscription.subscription.assignment.state_value(tp)
     if state is None or not state.has_valid_position or state.position != offset:
         return {}  # assigned anew or sought elsewhere since: the error is stale
-    raise StateError(
-        f"the log of {tp.topic}[{tp.partition}] does not have offset {offset}: retention has cut "
-        "records that were never learned, or the topic was made anew. Delete the agents of this "
-        "topic and deploy them again to start from what is there"
-    ) from error
+    raise OffsetGoneError(TP(*tp), offset) from error

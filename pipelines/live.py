@@ -66,15 +66,15 @@ class LiveShards:
         heard = self._worker.streams.heard(shard.partition)
         if heard is None:
             return standing
+        behind = heard.end_offset - standing.offset
         return structs.replace(
-            standing,
-            behind=max(heard.end_offset - standing.offset, 0),
-            heard_ms=self._age_ms(heard),
+            standing, behind=max(0, behind), heard_ms=self._age_ms(heard)
         )
 
     def _age_ms(self, heard: Heard) -> int:
         """How long ago that was; the clock may have been set back since."""
-        return max(int(self._time() * 1000) - heard.at_ms, 0)
+        age = int(self._time() * 1000) - heard.at_ms
+        return max(0, age)
 
     def _shard_view(self, shard: Shard) -> ShardView:
         heard = self._worker.streams.heard(shard.partition)

@@ -7,8 +7,8 @@ alone prove nothing, because a topic that was made anew counts from 0 again.
 from __future__ import annotations
 
 from headrace.errors import ForeignStateError
+from headrace.pipelines.applied import is_that
 from headrace.pipelines.reader import Logs, LogSpan
-from headrace.pipelines.shard import record_digest
 from headrace.state.store import ShardMeta
 from headrace.views import Partition
 
@@ -37,9 +37,7 @@ async def check_log(logs: Logs, cluster_id: str, partition: Partition, meta: Sha
     if meta.applied is None or meta.applied.offset < log.begin:
         return log  # that record has been retired, which is legal: the cluster's id must suffice
     there = await logs.record_at(partition, meta.applied.offset)
-    if there is not None and (
-        there.timestamp != meta.applied.timestamp or record_digest(there) != meta.applied.sha256
-    ):
+    if there is not None and not is_that(there, meta.applied):
         raise ForeignStateError(
             f"the record at offset {meta.applied.offset} of {where} is not the one that this "
             "state was learned from: the topic was made anew. Delete the agent and deploy it "

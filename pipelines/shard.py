@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
 import itertools
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
@@ -31,6 +30,7 @@ from headrace.models.decisions import Origin, encode_decision
 from headrace.models.learner import Learner, Outcome
 from headrace.models.slots import KEY_ROW
 from headrace.pipelines import quarantine
+from headrace.pipelines.applied import applied
 from headrace.pipelines.control import Kind
 from headrace.pipelines.keeper import Keeper
 from headrace.ports import Record
@@ -149,13 +149,25 @@ class Shard:
         self._outlets = outlets
         self._busy = busy
         self._changes: deque[Change] = deque()
-        self._applied: AppliedRecord | Record | None = store.meta.applied if store.meta else None
+        # A record that the log was seen to hold; the log watch moves it on.
+        self.anchor = store.meta.applied if store.meta else None
+        self._applied: AppliedRecord | Record | None = self.anchor
         self._control_offset = -1  # commands up to here are applied, or in `_changes`
         self._broken = False
         self._record_s = 0.0  # what one record costs, seconds; only slices go by it
         self._swept_at = learner.log_time
         self._turn = asyncio.Lock()
         self._closing = asyncio.Event()
+
+    @property
+    def applied(self) -> AppliedRecord | None:
+        """The record that was applied last."""
+        return applied(self._applied)
+
+    @property
+    def cluster_id(self) -> str:
+        """Where the log was when the shard was opened."""
+        return self._at.cluster_id
 
     @property
     def waits_for(self) -> str:
@@ -388,7 +400,7 @@ class Shard:
             rows.append(row)
             if len(rows) % FLUSH_SLICE_ROWS == 0:
                 await asyncio.sleep(0)
-        self._applied = _applied(self._applied)
+        self._applied = applied(self._applied)
         meta = ShardMeta(
             next_offset=self.next_offset,
             epoch=self.origin.epoch,
@@ -400,19 +412,3 @@ class Shard:
         if await self._keeper.write(rows, meta):
             self.learner.flushed()
             self.durable_offset = meta.next_offset
-
-
-def record_digest(record: Record) -> str:
-    """SHA-256 over a record's key and value, lengths included so that no two can be mixed up."""
-    digest = hashlib.sha256()
-    for part in (record.key, record.value):
-        digest.update(b"-" if part is None else b"%d:" % len(part) + part)
-    return digest.hexdigest()
-
-
-def _applied(record: AppliedRecord | Record | None) -> AppliedRecord | None:
-    if record is None or isinstance(record, AppliedRecord):
-        return record
-    return AppliedRecord(
-        offset=record.offset, timestamp=record.timestamp, sha256=record_digest(record)
-    )

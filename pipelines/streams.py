@@ -40,6 +40,7 @@ class Hooks(TypedDict):
     on_chunk: OnChunk
     on_assigned: OnPartitions
     on_revoked: OnPartitions
+    on_gone: Callable[[Partition], Awaitable[None]]
 
 
 class Streams:
@@ -51,7 +52,10 @@ class Streams:
     more; what is durable after it is committed. A rebalance revokes all partitions and assigns
     them again; the two calls never overlap.
 
-    What these three raise is a failure of the infrastructure: it goes into `failed`, nothing more
+    `on_gone(partition)` is called when its log does not have the position that is to be read: it is
+    passed over until `read_on`.
+
+    What these four raise is a failure of the infrastructure: it goes into `failed`, nothing more
     is read, and whoever waits for `failed` stops the process.
     """
 
@@ -69,6 +73,7 @@ class Streams:
         self._positions = positions
         self._hooks = hooks
         self._app: FaustApp | None = None
+        self._hear: Callable[[Partition], Heard | None] | None = None
         self._starting: asyncio.Task[None] | None = None
         self._watching: asyncio.Task[None] | None = None
         self._agents: dict[str, Any] = {}
@@ -96,7 +101,9 @@ class Streams:
         """One past the newest record, as of the last fetch, and when that was; None: not known."""
         if self._app is None or partition not in self._owned:
             return None
-        return self._app.chunks.heard(TP(*partition))
+        if self._hear is None:
+            self._hear = self._app.chunks.heard  # the way to it takes longer than the question
+        return self._hear(partition)
 
     async def start(self) -> None:
         """Nothing yet: the app joins its group with the first topic, as a group needs one."""
@@ -144,6 +151,11 @@ class Streams:
         """
         if self._app is not None and partition in self._owned:
             await self._app.chunks.rewind(TP(*partition), offset)
+
+    async def read_on(self, partition: Partition) -> None:
+        """Read a partition again that is passed over, from where it is wanted now."""
+        if self._app is not None and partition in self._owned:
+            await self._app.chunks.read_on(TP(*partition))
 
     async def stop(self) -> None:
         """Finish the chunk that is being used, give all partitions back, leave the group.
@@ -193,6 +205,9 @@ class Streams:
             await self._call(self._hooks["on_revoked"], gone)
             await app.consumer.commit()
 
+    def _gone(self, partition: Partition) -> None:
+        asyncio.ensure_future(self._hooks["on_gone"](partition)).add_done_callback(self._ended)
+
     async def _call(self, hook: OnPartitions, partitions: Collection[Partition]) -> None:
         if not partitions:
             return
@@ -204,6 +219,7 @@ class Streams:
 
     def _new_app(self) -> FaustApp:
         app = FaustApp(self._config, self._bootstrap, self._positions, self._settled, self._ended)
+        app.driver.gone = self._gone
         signals: Any = app  # mode's types of signal handlers fit no function that names a parameter
         signals.on_rebalance_complete.connect(self._assign)
         signals.on_partitions_revoked.connect(self._revoke)
@@ -223,7 +239,7 @@ class Streams:
             self._starting.cancel()
         if app.consumer_started and not self.failed.done():
             await app.chunks.give_back()
-        self._app, self._owned = None, set()
+        self._app, self._hear, self._owned = None, None, set()
         self._agents.clear()
         await app.stop()
 

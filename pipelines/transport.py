@@ -6,8 +6,8 @@ acknowledgements by two questions to `ReadingPositions`: where is each partition
 (asked when partitions were assigned), and how far is it durable (asked at each commit).
 
 What it promises to an agent, per partition: chunks come in offset order and none is missing
-(`headrace.pipelines.order`). It never moves a position by itself: a position that the log does
-not have (any more) is a StateError, not a jump to where the log begins.
+(`headrace.pipelines.order`). It never moves a position by itself: where the log does not have a
+position (any more), the partition is passed over and `gone` is told, until `read_on`.
 
 Faust runs aiokafka on an event loop in a thread of its own (`headrace.pipelines.fetchthread`);
 everything here runs on the service's loop.
@@ -27,7 +27,7 @@ from faust.types import TP, AppT, ConsumerMessage
 from yarl import URL
 
 from headrace.config import Config
-from headrace.pipelines.fetchthread import FetchThread
+from headrace.pipelines.fetchthread import FetchThread, OffsetGoneError
 from headrace.pipelines.order import Chunk, PartitionOrder
 from headrace.ports import ReadingPositions
 from headrace.views import Heard, Partition
@@ -60,6 +60,8 @@ class ChunkConsumer(stock.Consumer):
         self._behind: dict[TP, int] = {}  # the position to which `begin` has gone back already
         self._busy = 0  # chunks between `begin` and `end`
         self._ended = asyncio.Event()
+        # Each answer to a question asks for these: the assignment that is active, and its state.
+        self._states: dict[tuple[str, int], tuple[Any, Any]] = {}
         super().__init__(*args, **kwargs)
 
     # -- the agent's side --------------------------------------------------------------------
@@ -116,19 +118,21 @@ class ChunkConsumer(stock.Consumer):
         consumer = self._thread._consumer
         return None if consumer is None else consumer._subscription.subscription
 
-    def heard(self, tp: TP) -> Heard | None:
+    def heard(self, tp: tuple[str, int]) -> Heard | None:
         """The high watermark of the last fetch that was answered without an error, and when.
 
         While records of the partition wait here to be learned, it is not fetched; so with much to
         catch up with, the last answer is some time old although the broker is there.
         """
-        subscription = self.subscription
-        if subscription is None or subscription.assignment is None:
-            return None
-        state = subscription.assignment.state_value(TopicPartition(*tp))
-        if state is None or state.timestamp is None:
-            return None
-        return Heard(state.highwater, state.timestamp)
+        state = self._states.get(tp)
+        if state is None or not state[0].active:
+            subscription = self.subscription
+            assignment = None if subscription is None else subscription.assignment
+            if assignment is None or (of := assignment.state_value(TopicPartition(*tp))) is None:
+                return None
+            state = self._states[tp] = (assignment, of)
+        at_ms: int | None = state[1].timestamp
+        return None if at_ms is None else Heard(state[1].highwater, at_ms)
 
     # -- fetching ----------------------------------------------------------------------------
 
@@ -156,6 +160,9 @@ class ChunkConsumer(stock.Consumer):
                 if self.app.should_stop:
                     return
                 raise
+            except OffsetGoneError as gone:
+                await self._gone(gone)
+                continue
             await asyncio.sleep(0)  # a poll that finds records ready need not have yielded
             for tp, chunk in (chunks or {}).items():
                 await self._deliver(tp, chunk)
@@ -185,6 +192,26 @@ class ChunkConsumer(stock.Consumer):
         if self._current(tp, order):
             order.in_flight += 1
             await self.wait_first(self.callback(self._message(chunk)), self.suspend_flow.wait())
+
+    async def _gone(self, gone: OffsetGoneError) -> None:
+        """Pass the partition over until `read_on`; whoever owns its positions must decide."""
+        log.warning("offset_gone %s", gone)
+        if self._orders.pop(gone.tp, None) is not None:
+            spans = await self._thread.spans([gone.tp])
+            await self._thread.seek_to({gone.tp: spans[gone.tp][1]})
+            self.transport.gone(Partition(*gone.tp))
+
+    async def read_on(self, tp: TP) -> None:
+        """Read a partition again that was passed over: from where it is wanted, else from its end
+        as it was.
+        """
+        if tp in self._orders or tp not in self.assignment():
+            return
+        at = self.transport.positions.next_offset(Partition(*tp))
+        if at is None:
+            at = (await self._thread.spans([tp]))[tp][1]
+        self._orders[tp] = PartitionOrder(at, next(self._readings))
+        await self._thread.seek_to({tp: at})
 
     def _current(self, tp: TP, order: PartitionOrder) -> bool:
         return self.flow_active and not self.should_stop and self._orders.get(tp) is order
@@ -314,4 +341,5 @@ class ChunkTransport(stock.Transport):
         super().__init__([URL(f"kafka://{server}") for server in bootstrap.split(",")], app)
         self.fetch_wait_ms = config.fetch_wait_ms
         self.positions = positions
+        self.gone: Callable[[Partition], None] = lambda _: None  # is told what is passed over
         self.ended = ended  # is told what has come to its end, and looks for an error in it

@@ -10,10 +10,10 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Coroutine
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from headrace.config import Config, hash_seed
 from headrace.errors import DiskFullError, StateError, UnavailableError
@@ -23,6 +23,7 @@ from headrace.pipelines import control
 from headrace.pipelines.broker import Broker
 from headrace.pipelines.controllog import ControlLog
 from headrace.pipelines.emit import Emitter
+from headrace.pipelines.logwatch import LogWatch
 from headrace.pipelines.memory import MemoryBudget
 from headrace.pipelines.presence import Presence, patiently
 from headrace.pipelines.reader import KafkaLogs
@@ -42,6 +43,8 @@ ROOM_LOOK_S = 0.1
 """How often an intake that waits for room on the disk looks whether it goes on."""
 ROOM_RETRY_S = 5.0
 """After this an agent that found no room when it was opened is tried again."""
+GONE_PAUSE_S = 0.5
+"""Before a log that lacked a position is read again: what it has may not be known at once."""
 STOP_DRAIN_S = 5.0
 """How long a stop waits for a broker that has not acknowledged the last decisions."""
 
@@ -64,7 +67,7 @@ class Worker:
         self.config = config
         self.broker = broker
         self.topics = Topics(broker)
-        self.presence = Presence(broker)
+        self.presence = Presence(broker, on_back=self._look_at_logs)
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.ready = False
         self.stopping = False
@@ -110,9 +113,7 @@ class Worker:
     async def _start(self) -> None:
         await self.topics.start()
         self._taken.push_async_callback(self.topics.stop)
-        watching = asyncio.create_task(self.presence.watch(), name="broker watch")
-        watching.add_done_callback(self._part_failed)
-        self._taken.callback(watching.cancel)
+        self._run(self.presence.watch())
         cluster_id = await self.topics.cluster_id()
         identity = Identity.of_this_build(
             app=self.config.app,
@@ -149,6 +150,12 @@ class Worker:
         self._taken.push_async_callback(self.controls.stop)
         self._giving_up.append(self.controls.give_up)
         self._taken.push_async_callback(self._close_shards)
+        self.logwatch = LogWatch(
+            self.broker.bootstrap, site.logs, self.shards.all, self._drop, self.topics.cluster_id
+        )
+        await self.logwatch.start()
+        self._taken.push_async_callback(self.logwatch.stop)
+        self._run(self.logwatch.watch())
         self.streams = Streams(
             self.config,
             self.broker.bootstrap,
@@ -156,6 +163,7 @@ class Worker:
             on_chunk=self._on_chunk,
             on_assigned=self._on_assigned,
             on_revoked=self._on_revoked,
+            on_gone=self._on_gone,
         )
         for part in (self.controls.failed, self.streams.failed):
             part.add_done_callback(self._part_failed)
@@ -164,6 +172,12 @@ class Worker:
         for deployment in list(self.controls.registry.live()):
             await self._follow_source(deployment)
         self.ready = True
+
+    def _run(self, watch: Coroutine[Any, Any, None]) -> None:
+        """Run something that must not end, until the stop."""
+        task = asyncio.create_task(watch)
+        task.add_done_callback(self._part_failed)
+        self._taken.callback(task.cancel)
 
     async def _close_shards(self) -> None:
         await self._close(self.shards.all())
@@ -233,6 +247,15 @@ class Worker:
     async def _on_revoked(self, partitions: Collection[Partition]) -> None:
         gone = [s for p in partitions for s in self.shards.of_partition(p)]
         await self._close(gone)
+
+    async def _on_gone(self, partition: Partition) -> None:
+        """The log lacks what is to be read: give up whom that concerns; the others go on."""
+        await self.logwatch.look(self.shards.of_partition(partition), closely=True)
+        await asyncio.sleep(GONE_PAUSE_S)
+        await self.streams.read_on(partition)
+
+    def _look_at_logs(self) -> None:
+        self.logwatch.hurry()
 
     async def _on_accepted(self, accepted: control.Accepted) -> None:
         """A command came back from the control log: apply it to what this worker holds."""
@@ -340,7 +363,9 @@ class Worker:
             opening.add_done_callback(self._part_failed)
 
     async def _drop(self, shard: Shard, error: StateError) -> None:
-        """Close a shard whose state cannot be used any more, and with it its agent."""
+        """Close a shard whose state cannot be used any more, and give up its agent."""
+        if self.shards.find(shard.origin.agent, shard.partition) is not shard:
+            return  # closed meanwhile, and perhaps opened anew
         await self.shards.close([shard], flush=False)
         self._give_up(self._deployment(shard), error)
 

@@ -50,6 +50,7 @@ class Reader:
             on_chunk=self._on_chunk,
             on_assigned=self._on_assigned,
             on_revoked=self._on_revoked,
+            on_gone=self._on_gone,
         )
 
     def next_offset(self, partition: Partition) -> int | None:
@@ -98,6 +99,12 @@ class Reader:
             self.flush()
         for partition in partitions:
             self.positions.pop(partition, None)
+        self.changed.set()
+
+    async def _on_gone(self, partition: Partition) -> None:
+        self.calls.append(("gone", frozenset([partition])))
+        self.positions.pop(partition, None)
+        await self.streams.read_on(partition)
         self.changed.set()
 
 

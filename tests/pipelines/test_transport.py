@@ -15,7 +15,7 @@ from faust.types import TP
 from headrace.config import Config
 from headrace.errors import StateError
 from headrace.pipelines.faustapp import FaustApp
-from headrace.pipelines.fetchthread import _out_of_range
+from headrace.pipelines.fetchthread import OffsetGoneError, _out_of_range
 from headrace.pipelines.transport import CHUNKS_IN_FLIGHT_MAX, Chunk, ChunkConsumer
 from headrace.views import Partition
 from tests.pipelines.test_order import Event
@@ -290,7 +290,7 @@ def consumer_at(position: int) -> Any:
 def test_an_offset_that_the_log_has_lost_is_never_jumped_over() -> None:
     """Retention or a topic made anew: the operator must know, no record is skipped silently."""
     error = OffsetOutOfRangeError({TopicPartition("t", 0): 40})
-    with pytest.raises(StateError, match=r"t\[0\] does not have offset 40"):
+    with pytest.raises(OffsetGoneError, match=r"t\[0\] has no offset 40"):
         _out_of_range(consumer_at(40), error)
 
 

@@ -6,6 +6,7 @@ Run by `make test-kafka`; on the embedded broker, which does none of it, these t
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -22,6 +23,7 @@ from headrace.pipelines.broker import Broker
 from headrace.pipelines.feeds import Outgoing
 from headrace.service import Service
 from headrace.serving.client import AsyncClient
+from headrace.views import AgentView
 from tests.service.conftest import Start, administering, make_topic
 from tests.service.test_service import decisions, events, learned, spec
 
@@ -208,33 +210,71 @@ async def test_a_log_cut_below_the_position_is_fine(start: Start, kafka: Broker)
         assert view.shards[0].learned == 15
 
 
+@pytest.mark.parametrize("left", [3, 30])
 async def test_a_topic_made_anew_under_a_running_service_is_refused(
+    start: Start, kafka: Broker, left: int
+) -> None:
+    """Shorter or longer than what was learned: its agent stops and says what to do, the others go
+    on; deployed again, it learns the new log.
+    """
+    topic = agent = f"swapped-{left}"
+    await make_topic(kafka, topic)
+    async with start() as (service, client):
+        await client.deploy(spec("bystander", f"stays-{left}"))
+        await client.deploy(spec(agent, topic))
+        await service.events.send_all(events(topic, range(10)))
+        await learned(client, agent, 10)
+        await make_anew(kafka, topic)
+        await send(kafka, events(topic, range(100, 100 + left)))
+        view = await failed(client, agent)
+        assert re.search("made anew.*Delete the agent and deploy it again", view.note)
+        await service.events.send_all(events(f"stays-{left}", range(10)))
+        await learned(client, "bystander", 10)
+        await client.delete(agent)
+        await client.deploy(spec(agent, topic))
+        assert (await learned(client, agent, left)).shards[0].learned == left
+        assert not service.failed.done()
+
+
+async def failed(client: AsyncClient, agent: str) -> AgentView:
+    async with asyncio.timeout(30):
+        while True:
+            with suppress(UnavailableError):
+                if (view := await client.agent(agent)).state == "failed":
+                    return view
+            await asyncio.sleep(0.05)
+
+
+async def test_a_log_that_is_cut_above_a_running_reader_is_refused(
     start: Start, kafka: Broker
 ) -> None:
-    """Nothing of the new log is learned: if Kafka tells of the change, the agent stops; if only
-    the position turns out to be missing, the worker does. Other agents go on, at the latest then.
+    """What a slow agent has not read yet and retention takes is never just skipped: the agent
+    stops and says so, the others go on.
     """
-    await make_topic(kafka, "t-swapped")
+    await make_topic(kafka, "t-overtaken")
     async with start() as (service, client):
-        await client.deploy(spec("bystander", "t-stays"))
-        await client.deploy(spec("swapped", "t-swapped"))
-        await service.events.send_all(events("t-swapped", range(10)))
-        await learned(client, "swapped", 10)
-        await make_anew(kafka, "t-swapped")
-        await send(kafka, events("t-swapped", range(3)))
-        async with asyncio.timeout(30):
-            while not service.failed.done():
-                with suppress(UnavailableError):  # it may fail between the two questions
-                    if (await client.agent("swapped")).state == "failed":
-                        break
-                await asyncio.sleep(0.05)
-        if service.failed.done():
-            assert "made anew" in str(service.failed.exception())
-    async with start() as (service, client):
-        with pytest.raises(StateError, match=r"made anew.*deploy it again"):
-            await client.predict("swapped", key="ada", features={"power": 1.0})
-        await service.events.send_all(events("t-stays", range(10)))
+        await client.deploy(spec("bystander", "t-beside"))
+        await client.deploy(spec("overtaken", "t-overtaken"))
+        await service.events.send_all(events("t-overtaken", range(10)))
+        await learned(client, "overtaken", 10)
+        async with AIOKafkaProducer(
+            bootstrap_servers=kafka.bootstrap, transactional_id="t-overtaken"
+        ) as producer:
+            # Nobody reads beyond a transaction that is open: so the agent stays at offset 10.
+            await producer.begin_transaction()
+            for event in events("t-overtaken", range(10, 20)):
+                await producer.send(event.topic, key=event.key, value=event.value)
+            await producer.flush()
+            await cut(kafka, "t-overtaken", 15)
+            await producer.commit_transaction()
+        view = await failed(client, "overtaken")
+        assert "retention has cut 5 records that were never learned" in view.note
+        await service.events.send_all(events("t-beside", range(10)))
         await learned(client, "bystander", 10)
+        await client.delete("overtaken")
+        await client.deploy(spec("overtaken", "t-overtaken"))
+        assert (await learned(client, "overtaken", 5)).shards[0].learned == 5
+        assert not service.failed.done()
 
 
 async def test_an_event_that_the_quarantine_could_not_hold_is_cut(

@@ -1,0 +1,185 @@
+"""Is each log still the one that its shards learn from, while they do?
+
+At start and after each rebalance `logidentity.check_log` answers that when a shard is opened. In
+between a topic may be deleted and made anew under the same name, and an offset alone does not show
+it: reading just goes on, in another log. So each shard has an *anchor*, a record that it applied
+and that the log was seen to hold; the watch reads the anchors again every few seconds, and when
+the broker has been away. Once they are there, what was applied before that look is the next anchor.
+
+What is found concerns the agents of that log alone: they are given up, and the others go on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from weakref import WeakKeyDictionary
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError, OffsetOutOfRangeError
+
+from headrace.errors import ForeignStateError, UnavailableError
+from headrace.pipelines import clients
+from headrace.pipelines.applied import is_that
+from headrace.pipelines.logidentity import check_log
+from headrace.pipelines.reader import Logs, LogSpan
+from headrace.pipelines.shard import Shard
+from headrace.ports import Record
+from headrace.state.store import AppliedRecord, ShardMeta
+from headrace.views import Partition
+
+log = logging.getLogger(__name__)
+
+LOOK_S = 5.0
+"""Between two looks at the logs: one fetch of a few bytes for each shard."""
+ANSWER_S = 3.0
+"""How long one look waits for the anchors; those that do not come are looked for next time."""
+POLL_MS = 60
+
+Drop = Callable[[Shard, ForeignStateError], Awaitable[None]]
+
+
+class LogWatch:
+    """Order of calls: `start`, then `watch` as a task and `look` at will, then `stop`."""
+
+    def __init__(
+        self,
+        bootstrap: str,
+        logs: Logs,
+        shards: Callable[[], Iterable[Shard]],
+        drop: Drop,
+        cluster_id: Callable[[], Awaitable[str]],
+    ) -> None:
+        self._logs = logs
+        self._shards = shards
+        self._drop = drop
+        self._cluster_id = cluster_id
+        self._hurry = asyncio.Event()
+        self._looking = asyncio.Lock()
+        # What retention or compaction has taken away cannot be read again: until the shard has
+        # applied more, the cluster's id must suffice, as at a start.
+        self._retired: WeakKeyDictionary[Shard, AppliedRecord] = WeakKeyDictionary()
+        self._consumer = clients.log_reader(
+            bootstrap, auto_offset_reset="none", max_partition_fetch_bytes=1
+        )
+
+    async def start(self) -> None:
+        await self._consumer.start()
+
+    async def stop(self) -> None:
+        await clients.stop(self._consumer)
+
+    def hurry(self) -> None:
+        """Look now: the broker has been away, and may be another one."""
+        self._hurry.set()
+
+    async def watch(self) -> None:
+        """Look at all logs again and again, for ever."""
+        while True:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._hurry.wait(), LOOK_S)
+            self._hurry.clear()
+            await self.look(self._shards())
+
+    async def look(self, shards: Iterable[Shard], *, closely: bool = False) -> None:
+        """Give up those shards whose log is not the one it was, or lacks what they have to read.
+
+        `closely`: ask for all of a log's span, not only for the anchors, of which few bytes tell.
+        Does nothing while the broker is away.
+        """
+        async with self._looking:
+            seen = [
+                (shard, shard.anchor or applied, applied)
+                for shard in shards
+                if (applied := shard.applied) != self._retired.get(shard) or closely
+            ]
+            try:
+                there = (
+                    {}
+                    if closely
+                    else await self._there(
+                        {shard: anchor for shard, anchor, _ in seen if anchor is not None}
+                    )
+                )
+                cluster_id = await self._cluster_id() if seen else ""
+            except (KafkaError, UnavailableError) as error:
+                log.info("logs_not_seen error=%r", error)
+                return
+            for shard, anchor, applied in seen:
+                if not there.get(shard) or shard.cluster_id != cluster_id:
+                    span = await self._closely(shard, anchor, cluster_id)
+                    if span is None:
+                        continue
+                    if applied is not None and (shard in there or applied.offset < span.begin):
+                        self._retired[shard] = applied
+                shard.anchor = applied
+
+    async def _closely(
+        self, shard: Shard, anchor: AppliedRecord | None, cluster_id: str
+    ) -> LogSpan | None:
+        """Where an anchor did not suffice: the log's span if it is the same, else None.
+
+        Then the shard has been given up, or the broker did not answer.
+        """
+        stands = ShardMeta(
+            next_offset=shard.next_offset,
+            epoch=shard.origin.epoch,
+            spec_digest="",
+            control_offset=-1,
+            cluster_id=shard.cluster_id,
+            applied=anchor,
+        )
+        try:
+            return await check_log(self._logs, cluster_id, shard.partition, stands)
+        except ForeignStateError as error:
+            await self._drop(shard, error)
+        except UnavailableError as error:
+            log.info("log_not_seen error=%r", error)
+        return None
+
+    async def _there(self, wanted: Mapping[Shard, AppliedRecord]) -> dict[Shard, bool]:
+        """Whether the logs hold these records; absent: not known."""
+        at: dict[tuple[Partition, int], Record] = {}
+        # The anchors of one partition are at different offsets; one is read at a time.
+        rounds: list[dict[Partition, int]] = []
+        for shard, anchor in wanted.items():
+            for turn in rounds:
+                if turn.setdefault(shard.partition, anchor.offset) == anchor.offset:
+                    break
+            else:
+                rounds.append({shard.partition: anchor.offset})
+        for turn in rounds:
+            for partition, record in (await self._read(turn)).items():
+                at[partition, turn[partition]] = record
+        found = {}
+        for shard, anchor in wanted.items():
+            held = at.get((shard.partition, anchor.offset))
+            if held is not None:
+                found[shard] = held.offset == anchor.offset and is_that(held, anchor)
+        return found
+
+    async def _read(self, wanted: Mapping[Partition, int]) -> dict[Partition, Record]:
+        """The first record from each of these offsets on; absent: it did not come, or not in time.
+
+        Raises KafkaError.
+        """
+        consumer: AIOKafkaConsumer = self._consumer
+        consumer.assign([TopicPartition(*partition) for partition in wanted])
+        for partition, offset in wanted.items():
+            consumer.seek(TopicPartition(*partition), offset)
+        missing = {TopicPartition(*partition) for partition in wanted}
+        found: dict[Partition, Record] = {}
+        deadline = asyncio.get_running_loop().time() + ANSWER_S
+        while missing and asyncio.get_running_loop().time() < deadline:
+            try:
+                fetched = await consumer.getmany(*missing, timeout_ms=POLL_MS)
+            except OffsetOutOfRangeError as error:
+                missing -= error.args[0].keys()
+                continue
+            for tp, records in fetched.items():
+                if records:
+                    found[Partition(tp.topic, tp.partition)] = records[0]
+                    missing.discard(tp)
+        return found
