@@ -15,7 +15,7 @@ from contextlib import AsyncExitStack
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaError
 
-from headrace.errors import UnavailableError
+from headrace.errors import ForeignStateError, UnavailableError
 from headrace.pipelines import clients, control
 from headrace.pipelines.presence import patiently
 
@@ -148,6 +148,12 @@ class ControlLog:
         fetched = await self._consumer.getmany(timeout_ms=200)
         for records in fetched.values():
             for record in records:
+                if record.offset < self.registry.next_offset:
+                    raise ForeignStateError(
+                        f"the control log {self._topic} begins again at offset {record.offset}, "
+                        f"but was read up to {self.registry.next_offset}: it was made anew. Start "
+                        "the service with an empty --state-dir and deploy the agents again"
+                    )
                 accepted = self.registry.apply(control.decode(record.value), record.offset)
                 if accepted is not None and announce:
                     self._accepted.put_nowait(accepted)

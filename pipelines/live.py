@@ -67,9 +67,7 @@ class LiveShards:
         if heard is None:
             return standing
         behind = heard.end_offset - standing.offset
-        return structs.replace(
-            standing, behind=max(0, behind), heard_ms=self._age_ms(heard)
-        )
+        return structs.replace(standing, behind=max(0, behind), heard_ms=self._age_ms(heard))
 
     def _age_ms(self, heard: Heard) -> int:
         """How long ago that was; the clock may have been set back since."""

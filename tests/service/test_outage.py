@@ -3,56 +3,35 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import signal
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import msgspec
 import pytest
 from aiokafka import AIOKafkaProducer
-from river import linear_model, preprocessing
 
 from headrace.errors import UnavailableError
 from headrace.pipelines.broker import Broker, ClusterBroker
-from headrace.pipelines.feeds import Outgoing
 from headrace.pipelines.localbroker import LocalBroker
 from headrace.serving.client import AsyncClient
+from headrace.state.store import ShardStore
 from headrace.views import Answer
+from tests.fold import events, oracles
+from tests.fold.compare import StoredRows
+from tests.fold.control import Life, Where
+from tests.fold.kafka import differences
 from tests.pipelines.outage import silent
 from tests.service.conftest import Running, Start, make_topic
-from tests.service.test_service import decisions, events, learned, spec
+from tests.service.test_service import learned
 
-COUNT = 400
+log = logging.getLogger(__name__)
 
-
-def river_scores(sent: Sequence[Outgoing]) -> list[float]:
-    """What River itself predicts for each event before it learns it: a model for each key."""
-    models: dict[bytes, Any] = {}
-    scores = []
-    for event in sent:
-        read = msgspec.json.decode(event.value)
-        model = models.setdefault(
-            event.key, preprocessing.StandardScaler() | linear_model.LinearRegression()
-        )
-        x = {"power": float(read["power"])}
-        scores.append(float(model.predict_one(x)))
-        model.learn_one(x, float(read["temp"]))
-    return scores
-
-
-def patient(broker: Broker) -> AIOKafkaProducer:
-    """Somebody's producer, which waits for its broker for as long as it takes."""
-    return AIOKafkaProducer(bootstrap_servers=broker.bootstrap, request_timeout_ms=300_000)
-
-
-async def send_all(producer: AIOKafkaProducer, sent: Sequence[Outgoing]) -> None:
-    for event in sent:
-        await producer.send(
-            event.topic, key=event.key, value=event.value, timestamp_ms=event.timestamp_ms
-        )
-    await producer.flush()
+COUNT = 600
+BEFORE = 200
+FEATURES = dict.fromkeys(oracles.COLUMNS, 1.0)
 
 
 class Asked(NamedTuple):
@@ -62,6 +41,27 @@ class Asked(NamedTuple):
     answer: Answer | UnavailableError
 
 
+def patient(broker: Broker) -> AIOKafkaProducer:
+    """Somebody's producer, which waits for its broker for as long as it takes."""
+    return AIOKafkaProducer(bootstrap_servers=broker.bootstrap, request_timeout_ms=300_000)
+
+
+async def send_all(producer: AIOKafkaProducer, topic: str, rows: Sequence[events.Row]) -> None:
+    for row in rows:
+        await producer.send(topic, key=row.key, value=row.value, timestamp_ms=row.timestamp)
+    await producer.flush()
+
+
+def sent_log(seed: int) -> list[events.Row]:
+    """Good events and bad ones, as a producer can send them."""
+
+    def able(row: events.Row) -> bool:
+        size = len(row.value or b"")
+        return row.timestamp > 0 and size < 100_000 and (row.key, row.value) != (None, None)
+
+    return list(filter(able, events.log(seed, COUNT + 100, bad_share=0.05)))[:COUNT]
+
+
 async def ask_until(client: AsyncClient, agent: str, over: asyncio.Event) -> list[Asked]:
     """Predictions, one after the other, until it is over."""
     clock = asyncio.get_running_loop().time
@@ -69,22 +69,34 @@ async def ask_until(client: AsyncClient, agent: str, over: asyncio.Event) -> lis
     while not over.is_set():
         at = clock()
         try:
-            asked.append(Asked(at, await client.predict(agent, key="ada", features={"power": 1.0})))
+            asked.append(Asked(at, await client.predict(agent, key="1", features=FEATURES)))
         except UnavailableError as error:
             asked.append(Asked(at, error))
         await asyncio.sleep(0.01)
     return asked
 
 
-async def check_against_river(running: Running, agent: str, sent: Sequence[Outgoing]) -> None:
-    """The outage is over, every event has exactly one decision, and each score is River's own."""
-    async with asyncio.timeout(5):
-        while running.service.worker.presence.away_s:  # noqa: ASYNC110 - it asks twice a second
-            await asyncio.sleep(0.05)
-    assert not running.service.failed.done()
-    made = await decisions(running.client, agent)
-    assert [d["position"]["offset"] for d in made] == list(range(len(sent)))
-    assert [d["score"] for d in made] == river_scores(sent)
+async def as_the_fold_says(broker: Broker, running: Running, oracle: Any) -> list[str]:
+    """How rows, decisions and quarantine differ from what River alone makes of the log.
+
+    The service has stopped; its app and state directory are still known.
+    """
+    config = running.service.config
+    assert config.state_dir is not None
+    stores: list[ShardStore] = []
+
+    def opened(life: Life, where: Where) -> StoredRows:
+        agent = config.state_dir / "shards" / life.agent / str(life.epoch)  # type: ignore[operator]
+        store = ShardStore.open(agent / f"{where[0]}@{where[1]}", create=False)
+        stores.append(store)
+        return store
+
+    try:
+        agent = oracle.spec.partition("agent: ")[2].split()[0]
+        return await differences(broker.bootstrap, config.app, oracle, agent, opened)
+    finally:
+        for store in stores:
+            store.close()
 
 
 async def refused_in_time(call: Any) -> UnavailableError:
@@ -93,51 +105,56 @@ async def refused_in_time(call: Any) -> UnavailableError:
     return refused.value
 
 
+async def refused_while_away(running: Running, agent: str, spec: bytes) -> None:
+    service, client = running
+    refusals = [
+        await refused_in_time(client.deploy(spec.replace(b"agent: ", b"agent: late-"))),
+        await refused_in_time(client.pause(agent)),
+        await refused_in_time(client.submit_feedback(agent, key="1", event=b"{}")),
+        await refused_in_time(anext(client.watch_decisions(agent))),
+    ]
+    assert {refusal.code for refusal in refusals} == {"broker_away"}
+    assert "the broker has not answered for" in (await client.agent(agent)).note
+    assert service.worker.ready
+
+
 async def test_the_broker_is_away_while_events_come_and_predictions_are_asked(
     start: Start, broker: Broker, outage_s: float
 ) -> None:
     """Answers go on from memory and say how stale; what needs the broker is refused at once; then
-    everything is learned, once.
+    everything is learned, once, as River itself says.
     """
     agent, topic = "steady", "t-steady"
-    sent = events(topic, range(COUNT))
-    async with start() as (service, client), patient(broker) as producer:
-        await client.deploy(spec(agent, topic))
-        await service.events.send_all(sent[:200])
-        await learned(client, agent, 200)
-        over = asyncio.Event()
+    oracle = oracles.fraud(agent, topic)
+    sent = sent_log(1)
+    clock = asyncio.get_running_loop().time
+    over = asyncio.Event()
+    async with start() as running, patient(broker) as producer:
+        client = running.client
+        await client.deploy(oracle.spec.encode())
+        await send_all(producer, topic, sent[:BEFORE])
+        await learned(client, agent, BEFORE)
         asking = asyncio.ensure_future(ask_until(client, agent, over))
-        sending = asyncio.ensure_future(send_all(producer, sent[200:]))
-        clock = asyncio.get_running_loop().time
         with silent(broker):
             began = clock()
+            sending = asyncio.ensure_future(send_all(producer, topic, sent[BEFORE:]))
             await asyncio.sleep(outage_s - 0.5)
-            await refused_while_away(Running(service, client), agent, topic)
-            ended = clock()
+            await refused_while_away(running, agent, oracle.spec.encode())
+            ended = clock() - 0.2  # who asked later may be answered after the outage
+        back = clock()
         await asyncio.wait_for(sending, 60)
         await learned(client, agent, COUNT)
+        caught_up_s = clock() - back
         over.set()
         found = [each.answer for each in await asking if began < each.at < ended]
-        await check_against_river(Running(service, client), agent, sent)
+        assert not running.service.failed.done()
+    assert await as_the_fold_says(broker, running, oracle) == []
     answers = [answer for answer in found if isinstance(answer, Answer)]
     assert len(answers) == len(found) > 20 * outage_s
+    log.info("outage seconds=%g answers=%d caught_up_s=%.1f", outage_s, len(answers), caught_up_s)
     heard = [answer.standing.heard_ms or 0 for answer in answers]
     assert heard[-1] > 1000 * (outage_s - 1.5)
     assert heard == sorted(heard)
-
-
-async def refused_while_away(running: Running, agent: str, topic: str) -> None:
-    service, client = running
-    refusals = [
-        await refused_in_time(client.deploy(spec("late", topic))),
-        await refused_in_time(client.pause(agent)),
-        await refused_in_time(client.submit_feedback(agent, key="ada", event=b'{"id":"ada"}')),
-        await refused_in_time(anext(client.watch_decisions(agent))),
-    ]
-    # A feedback is looked at before it is sent: this one has no power, so the guard may be first.
-    assert {refusal.code for refusal in refusals} == {"broker_away"}
-    assert "the broker has not answered for" in (await client.agent(agent)).note
-    assert service.worker.ready
 
 
 @pytest.mark.usefixtures("kafka")
@@ -146,33 +163,37 @@ async def test_kafka_is_killed_and_started_again(
 ) -> None:
     """The same, with the process gone in between: on the same directory and port it goes on."""
     agent, topic = "phoenix", "t-phoenix"
-    sent = events(topic, range(COUNT))
-    first = LocalBroker(tmp_path / "kafka")
+    oracle = oracles.fraud(agent, topic)
+    sent = sent_log(2)
+    over = asyncio.Event()
+    first, again = LocalBroker(tmp_path / "kafka"), LocalBroker(tmp_path / "kafka")
     await first.start()
     cluster = ClusterBroker(first.bootstrap)
     await make_topic(cluster, topic)
-    async with start(on=cluster) as (service, client), patient(cluster) as producer:
-        await client.deploy(spec(agent, topic))
-        await service.events.send_all(sent[:200])
-        await learned(client, agent, 200)
-        over = asyncio.Event()
-        asking = asyncio.ensure_future(ask_until(client, agent, over))
-        assert first.pid is not None
-        os.kill(first.pid, signal.SIGKILL)
-        sending = asyncio.ensure_future(send_all(producer, sent[200:]))
-        await first.stop()
-        await asyncio.sleep(outage_s)
-        over.set()
-        answers = [each.answer for each in await asking]
-        again = LocalBroker(tmp_path / "kafka")
-        await again.start()
-        try:
+    try:
+        async with start(on=cluster) as running, patient(cluster) as producer:
+            client = running.client
+            await client.deploy(oracle.spec.encode())
+            await send_all(producer, topic, sent[:BEFORE])
+            await learned(client, agent, BEFORE)
+            asking = asyncio.ensure_future(ask_until(client, agent, over))
+            assert first.pid is not None
+            os.kill(first.pid, signal.SIGKILL)
+            await first.stop()
+            sending = asyncio.ensure_future(send_all(producer, topic, sent[BEFORE:]))
+            await asyncio.sleep(outage_s)
+            over.set()
+            answers = [each.answer for each in await asking]
+            await again.start()
+            back = asyncio.get_running_loop().time()
             assert again.bootstrap == cluster.bootstrap
             await asyncio.wait_for(sending, 60)
             await learned(client, agent, COUNT)
-            await check_against_river(Running(service, client), agent, sent)
-        finally:
-            await service.worker.stop()
-            await again.stop()
+            caught_up_s = asyncio.get_running_loop().time() - back
+            assert not running.service.failed.done()
+        assert await as_the_fold_says(cluster, running, oracle) == []
+    finally:
+        await again.stop()
+    log.info("outage seconds=%g answers=%d caught_up_s=%.1f", outage_s, len(answers), caught_up_s)
     assert all(isinstance(answer, Answer) for answer in answers)
     assert len(answers) > 20 * outage_s
