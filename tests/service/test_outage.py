@@ -18,7 +18,7 @@ from headrace.pipelines.broker import Broker, ClusterBroker
 from headrace.pipelines.localbroker import LocalBroker
 from headrace.serving.client import AsyncClient
 from headrace.state.store import ShardStore
-from headrace.views import Answer
+from headrace.views import Answer, Partition
 from tests.fold import events, oracles
 from tests.fold.compare import StoredRows
 from tests.fold.control import Life, Where
@@ -197,3 +197,31 @@ async def test_kafka_is_killed_and_started_again(
     log.info("outage seconds=%g answers=%d caught_up_s=%.1f", outage_s, len(answers), caught_up_s)
     assert all(isinstance(answer, Answer) for answer in answers)
     assert len(answers) > 20 * outage_s
+
+
+async def test_a_stop_in_an_outage_writes_nothing_that_is_not_acknowledged(
+    start: Start, broker: Broker
+) -> None:
+    """What the broker has not taken is waited for for some seconds; then the service stops without
+    a flush and says so. The next start learns again from the last one.
+    """
+    agent, topic = "cut-short", "t-cut-short"
+    oracle = oracles.fraud(agent, topic, "{flush_ms: 60000}")
+    sent = sent_log(3)
+    await make_topic(broker, "t-not-taken")
+    async with patient(broker) as producer:
+        async with start() as running:
+            await running.client.deploy(oracle.spec.encode())
+            await send_all(producer, topic, sent[:BEFORE])
+            await learned(running.client, agent, BEFORE)
+            with silent(broker):
+                worker = running.service.worker
+                worker._emitter.append(Partition("t-not-taken", 0), None, b"1")
+                with pytest.raises(UnavailableError, match="has not taken the last decisions"):
+                    await asyncio.wait_for(running.service.stop(), 20)
+        async with start() as running:
+            (shard,) = running.service.worker.shards.of_agent(agent)
+            assert shard.durable_offset == 0
+            await send_all(producer, topic, sent[BEFORE:])
+            await learned(running.client, agent, COUNT)
+    assert await as_the_fold_says(broker, running, oracle) == []
