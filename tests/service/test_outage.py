@@ -31,6 +31,7 @@ log = logging.getLogger(__name__)
 
 COUNT = 600
 BEFORE = 200
+FUTURE_MS = 2_000_000_000_000
 FEATURES = dict.fromkeys(oracles.COLUMNS, 1.0)
 
 
@@ -47,9 +48,11 @@ def patient(broker: Broker) -> AIOKafkaProducer:
 
 
 async def send_all(producer: AIOKafkaProducer, topic: str, rows: Sequence[events.Row]) -> None:
-    for row in rows:
+    sent = [
         await producer.send(topic, key=row.key, value=row.value, timestamp_ms=row.timestamp)
-    await producer.flush()
+        for row in rows
+    ]
+    await asyncio.gather(*sent)
 
 
 def sent_log(seed: int) -> list[events.Row]:
@@ -57,7 +60,8 @@ def sent_log(seed: int) -> list[events.Row]:
 
     def able(row: events.Row) -> bool:
         size = len(row.value or b"")
-        return row.timestamp > 0 and size < 100_000 and (row.key, row.value) != (None, None)
+        stamped = 0 < row.timestamp < FUTURE_MS  # which Kafka refuses
+        return stamped and size < 100_000 and (row.key, row.value) != (None, None)
 
     return list(filter(able, events.log(seed, COUNT + 100, bad_share=0.05)))[:COUNT]
 
