@@ -7,6 +7,7 @@ underscore run in the thread.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -67,6 +68,15 @@ class FetchThread(stock.AIOKafkaConsumerThread):
 
     Worker = _Thread
     _committing: asyncio.Task[None] | None = None
+
+    async def on_thread_stop(self) -> None:
+        """Stop aiokafka's consumer.
+
+        One that has just failed to reach its broker ends its fetch by raising that this was
+        cancelled, which nobody asked of the thread: without this it dies, and a stop waits for it.
+        """
+        with contextlib.suppress(asyncio.CancelledError):
+            await super().on_thread_stop()
 
     async def seek_to(self, offsets: Mapping[TP, int]) -> None:
         """Set positions; a partition that is not assigned any more is left out."""

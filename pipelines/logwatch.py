@@ -105,7 +105,7 @@ class LogWatch:
                 )
                 cluster_id = await self._cluster_id() if seen else ""
             except (KafkaError, UnavailableError) as error:
-                log.info("logs_not_seen error=%r", error)
+                log.debug("logs_not_seen error=%r", error)
                 return
             for shard, anchor, applied in seen:
                 if not there.get(shard) or shard.cluster_id != cluster_id:
@@ -136,7 +136,7 @@ class LogWatch:
         except ForeignStateError as error:
             await self._drop(shard, error)
         except UnavailableError as error:
-            log.info("log_not_seen error=%r", error)
+            log.debug("log_not_seen error=%r", error)
         return None
 
     async def _there(self, wanted: Mapping[Shard, AppliedRecord]) -> dict[Shard, bool]:

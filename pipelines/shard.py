@@ -64,7 +64,7 @@ SWEEPS_PER_TTL = 8
 SWEEP_ROWS = 500
 """Rows looked at in one go; the shard's turn is given up in between."""
 
-ROOM_RETRY_MAX_S = 10.0
+ROOM_RETRY_MAX_S = 5.0
 """Between two tries to flush to a disk without room, after shorter ones."""
 
 FLUSH_SLICE_ROWS = 64

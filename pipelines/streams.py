@@ -25,6 +25,8 @@ log = logging.getLogger(__name__)
 
 START_WAIT_S = 5.0
 """How long a stop waits for a start that is under way."""
+LEAVE_WAIT_S = 5.0
+"""How long a stop waits for Faust to leave the group; with the broker away it would try on."""
 SUBSCRIBE_WAIT_S = 60.0
 """How long a change of the subscription may take until its partitions flow."""
 NUDGE_S = 0.5
@@ -241,7 +243,14 @@ class Streams:
             await app.chunks.give_back()
         self._app, self._hear, self._owned = None, None, set()
         self._agents.clear()
-        await app.stop()
+        stopping = asyncio.ensure_future(app.stop())
+        # At the end of the process nobody needs the group to know: its session will run out.
+        await asyncio.wait({stopping}, timeout=LEAVE_WAIT_S if self._stopping else None)
+        if stopping.done():
+            stopping.result()
+        else:
+            stopping.cancel()
+            log.warning("streams_not_stopped seconds=%g", LEAVE_WAIT_S)
 
     async def _wait_until(self, done: Callable[[], bool], otherwise: str) -> None:
         """Wait for the subscription to be as wanted; asks Faust again in between.
