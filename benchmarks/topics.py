@@ -51,6 +51,10 @@ class Lent(msgspec.Struct):
     async def stop(self) -> None:
         """Nothing: whoever started it ends it."""
 
+    def ended(self) -> bool:
+        """Whoever started it would know."""
+        return False
+
 
 class Decided(NamedTuple):
     """What a decision topic holds."""

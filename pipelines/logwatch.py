@@ -15,6 +15,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import NamedTuple
 from weakref import WeakKeyDictionary
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -41,6 +42,13 @@ POLL_MS = 60
 Drop = Callable[[Shard, ForeignStateError], Awaitable[None]]
 
 
+class ClusterId(NamedTuple):
+    """The cluster that the shards learn from, and how to ask which one it is now."""
+
+    known: str
+    ask: Callable[[], Awaitable[str]]
+
+
 class LogWatch:
     """Order of calls: `start`, then `watch` as a task and `look` at will, then `stop`."""
 
@@ -50,12 +58,12 @@ class LogWatch:
         logs: Logs,
         shards: Callable[[], Iterable[Shard]],
         drop: Drop,
-        cluster_id: Callable[[], Awaitable[str]],
+        cluster_id: ClusterId,
     ) -> None:
         self._logs = logs
         self._shards = shards
         self._drop = drop
-        self._cluster_id = cluster_id
+        self._known_id, self._ask_id = cluster_id
         self._hurry = asyncio.Event()
         self._looking = asyncio.Lock()
         # What retention or compaction has taken away cannot be read again: until the shard has
@@ -103,12 +111,12 @@ class LogWatch:
                         {shard: anchor for shard, anchor, _ in seen if anchor is not None}
                     )
                 )
-                cluster_id = await self._cluster_id() if seen else ""
+                cluster_id = await self._ask_id() if seen else ""
             except (KafkaError, UnavailableError) as error:
                 log.debug("logs_not_seen error=%r", error)
                 return
             for shard, anchor, applied in seen:
-                if not there.get(shard) or shard.cluster_id != cluster_id:
+                if not there.get(shard) or cluster_id != self._known_id:
                     span = await self._closely(shard, anchor, cluster_id)
                     if span is None:
                         continue
@@ -128,7 +136,7 @@ class LogWatch:
             epoch=shard.origin.epoch,
             spec_digest="",
             control_offset=-1,
-            cluster_id=shard.cluster_id,
+            cluster_id=self._known_id,
             applied=anchor,
         )
         try:

@@ -34,9 +34,9 @@ class Presence:
     `watch` raises UnavailableError when a broker of our own has ended, because it will not be back.
     """
 
-    def __init__(self, broker: Broker, *, on_back: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, broker: Broker) -> None:
+        self.on_back: Callable[[], None] = lambda: None
         self._broker = broker
-        self._on_back = on_back
         self._answers = asyncio.Event()
         self._answers.set()
         self._heard_at = asyncio.get_running_loop().time()
@@ -90,7 +90,7 @@ class Presence:
             log.warning(
                 "broker.back", extra=fields(at=self._broker.bootstrap, seconds=round(away_s, 1))
             )
-            self._on_back()
+            self.on_back()
 
 
 async def patiently(work: Callable[[], Awaitable[_T]], over: Callable[[], bool]) -> _T:

@@ -165,11 +165,6 @@ class Shard:
         return applied(self._applied)
 
     @property
-    def cluster_id(self) -> str:
-        """Where the log was when the shard was opened."""
-        return self._at.cluster_id
-
-    @property
     def waits_for(self) -> str:
         """Why the last flush did not succeed, and nothing more may be learned; empty: it did."""
         return self._keeper.waits_for

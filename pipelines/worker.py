@@ -23,7 +23,7 @@ from headrace.pipelines import control
 from headrace.pipelines.broker import Broker
 from headrace.pipelines.controllog import ControlLog
 from headrace.pipelines.emit import Emitter
-from headrace.pipelines.logwatch import LogWatch
+from headrace.pipelines.logwatch import ClusterId, LogWatch
 from headrace.pipelines.memory import MemoryBudget
 from headrace.pipelines.presence import Presence, patiently
 from headrace.pipelines.reader import KafkaLogs
@@ -67,7 +67,7 @@ class Worker:
         self.config = config
         self.broker = broker
         self.topics = Topics(broker)
-        self.presence = Presence(broker, on_back=self._look_at_logs)
+        self.presence = Presence(broker)
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.ready = False
         self.stopping = False
@@ -151,11 +151,16 @@ class Worker:
         self._giving_up.append(self.controls.give_up)
         self._taken.push_async_callback(self._close_shards)
         self.logwatch = LogWatch(
-            self.broker.bootstrap, site.logs, self.shards.all, self._drop, self.topics.cluster_id
+            self.broker.bootstrap,
+            site.logs,
+            self.shards.all,
+            self._drop,
+            ClusterId(cluster_id, self.topics.cluster_id),
         )
         await self.logwatch.start()
         self._taken.push_async_callback(self.logwatch.stop)
         self._run(self.logwatch.watch())
+        self.presence.on_back = self.logwatch.hurry
         self.streams = Streams(
             self.config,
             self.broker.bootstrap,
@@ -253,9 +258,6 @@ class Worker:
         await self.logwatch.look(self.shards.of_partition(partition), closely=True)
         await asyncio.sleep(GONE_PAUSE_S)
         await self.streams.read_on(partition)
-
-    def _look_at_logs(self) -> None:
-        self.logwatch.hurry()
 
     async def _on_accepted(self, accepted: control.Accepted) -> None:
         """A command came back from the control log: apply it to what this worker holds."""

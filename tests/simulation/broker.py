@@ -69,6 +69,10 @@ class SimBroker:
     async def stop(self) -> None:
         """It stays."""
 
+    def ended(self) -> bool:
+        """Never."""
+        return False
+
     async def away(self, usual_s: float) -> None:
         """As long as the network takes."""
         await asyncio.sleep(cast(VirtualLoop, asyncio.get_running_loop()).delay(usual_s))

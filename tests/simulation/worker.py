@@ -58,6 +58,9 @@ class WatchedStore:
         self._store.write(rows, meta)
         self.writes += 1
 
+    def recover(self) -> None:
+        self._store.recover()
+
     def checkpoint(self, path: Path) -> None:
         self._store.checkpoint(path)
 
