@@ -54,10 +54,15 @@ async def test_a_scrape_reads_the_agents_as_they_are(server: Server, world: Worl
     baseline = "{agent=card-fraud,baseline=majority,metric=F1}"
     assert samples[f"headrace_metric_baseline{baseline}"] == 0.5
     assert samples["headrace_ready{}"] == 1
+    assert samples["headrace_broker_away_seconds{}"] == 0
+    assert samples[f"headrace_heard_age_seconds{where}"] == 1.5
+    assert samples[f"headrace_flush_waits{where}"] == 1
+    world.away_s = 12.5
     world.is_ready = False
     world.views.clear()
     later = await scraped(server)
     assert later["headrace_ready{}"] == 0
+    assert later["headrace_broker_away_seconds{}"] == 12.5
     assert f"headrace_lag{where}" not in later
 
 

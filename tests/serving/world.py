@@ -49,6 +49,8 @@ def standing(key: str, offset: int) -> Standing:
         offset=offset,
         cold=key == "cold",
         updates=0 if key == "cold" else 12,
+        behind=3,
+        heard_ms=40,
     )
 
 
@@ -72,6 +74,8 @@ def view(name: str = "card-fraud", state: str = "running") -> AgentView:
                 quarantined=2,
                 learned=81,
                 paused=state == "paused",
+                heard_ms=1500,
+                waits_for="room",
             ),
         ),
         metrics=(
