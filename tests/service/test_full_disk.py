@@ -81,6 +81,31 @@ async def test_a_full_disk_stops_learning_and_committing_and_nothing_else(
     assert [d["score"] for d in made] == river_scores(sent)
 
 
+async def test_an_agent_that_finds_no_room_begins_when_there_is(
+    disk: SmallDisk, broker: Broker
+) -> None:
+    """It is `failed` and says why, is tried again by itself, and its deploy then succeeds."""
+    config = Config(app="later", grpc_port=0, metrics_port=None, state_dir=disk.path / "state")
+    service = Service(config, broker=broker)
+    await service.start()
+    try:
+        async with AsyncClient(service.grpc_address) as client:
+            await client.deploy(spec("first", "t-later"))
+            await service.events.send_all(events("t-later", range(10)))
+            await learned(client, "first", 10)
+            disk.fill()
+            deploying = asyncio.ensure_future(client.deploy(spec("later", "t-later")))
+            async with asyncio.timeout(5):
+                while "later" not in service.worker.broken_agents:  # noqa: ASYNC110
+                    await asyncio.sleep(0.02)
+            assert (await client.agent("later")).state == "failed"
+            disk.empty()
+            assert (await deploying).changed
+            assert (await learned(client, "later", 10)).state == "running"
+    finally:
+        await service.stop()
+
+
 async def test_a_service_does_not_start_on_a_full_disk(disk: SmallDisk, broker: Broker) -> None:
     """It says that there is no room, before it has touched anything."""
     disk.fill()
