@@ -180,14 +180,17 @@ class LogWatch:
         missing = {TopicPartition(*partition) for partition in wanted}
         found: dict[Partition, Record] = {}
         deadline = asyncio.get_running_loop().time() + ANSWER_S
-        while missing and asyncio.get_running_loop().time() < deadline:
-            try:
-                fetched = await consumer.getmany(*missing, timeout_ms=POLL_MS)
-            except OffsetOutOfRangeError as error:
-                missing -= error.args[0].keys()
-                continue
-            for tp, records in fetched.items():
-                if records:
-                    found[Partition(tp.topic, tp.partition)] = records[0]
-                    missing.discard(tp)
+        try:
+            while missing and asyncio.get_running_loop().time() < deadline:
+                try:
+                    fetched = await consumer.getmany(*missing, timeout_ms=POLL_MS)
+                except OffsetOutOfRangeError as error:
+                    missing -= error.args[0].keys()
+                    continue
+                for tp, records in fetched.items():
+                    if records:
+                        found[Partition(tp.topic, tp.partition)] = records[0]
+                        missing.discard(tp)
+        finally:
+            consumer.unsubscribe()  # else it would go on fetching until the next look
         return found
