@@ -185,6 +185,10 @@ class Registry:
         """The deployments that are not deleted, by name."""
         yield from (self._live[name] for name in sorted(self._live))
 
+    def deleted(self) -> list[Deployment]:
+        """The newest deployments of the agents that are deleted, by name."""
+        return [last for _, last in sorted(self._last.items()) if last.deleted]
+
     def get(self, agent: str) -> Deployment:
         """Raises NotFoundError `unknown_agent`."""
         if agent not in self._live:

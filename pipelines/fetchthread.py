@@ -24,6 +24,7 @@ from faust.transport.drivers import aiokafka as stock
 from faust.types import TP
 from mode.threads import WorkerThread
 
+from headrace.errors import StateError
 from headrace.pipelines.order import Chunk
 from headrace.pipelines.readable import ReadableConsumer, Unread
 

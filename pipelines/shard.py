@@ -33,26 +33,10 @@ from headrace.pipelines import quarantine
 from headrace.pipelines.applied import applied
 from headrace.pipelines.control import Kind
 from headrace.pipelines.keeper import Keeper
+from headrace.pipelines.slices import Slices
 from headrace.ports import Record
 from headrace.state.store import AppliedRecord, ShardMeta, Store
 from headrace.views import Partition, ShardView
-
-SLICE_S = 0.002
-"""Learning between two yields to the event loop when nobody waits for an answer: a request that
-comes then waits no longer than this."""
-
-BUSY_SLICE_S = 0.0005
-"""The same while requests are in flight."""
-
-SLICE_RECORDS_MAX = 256
-"""Records of one slice, however quickly they are learned."""
-
-SLICE_BYTES_MAX = 131_072
-"""Bytes of the values of one slice, or one larger record: a large event costs much more than those
-by which the time of a record was measured. A bad one of 1 MB takes some 50 ms by itself."""
-
-FIRST_SLICE_RECORDS = 16
-"""Records of the first slice, which measures what one costs."""
 
 BUSY_YIELDS = 10
 """Turns given to the event loop after each slice while requests are in flight: an RPC needs eight
@@ -66,6 +50,9 @@ SWEEP_ROWS = 500
 
 ROOM_RETRY_MAX_S = 5.0
 """Between two tries to flush to a disk without room, after shorter ones."""
+
+ROOM_LOOK_S = 0.1
+"""How often an intake that waits for room on the disk looks whether it goes on."""
 
 FLUSH_SLICE_ROWS = 64
 """Rows encoded between two yields to the event loop."""
@@ -154,7 +141,7 @@ class Shard:
         self._applied: AppliedRecord | Record | None = self.anchor
         self._control_offset = -1  # commands up to here are applied, or in `_changes`
         self._broken = False
-        self._record_s = 0.0  # what one record costs, seconds; only slices go by it
+        self._slices = Slices(busy)
         self._swept_at = learner.log_time
         self._turn = asyncio.Lock()
         self._closing = asyncio.Event()
@@ -168,6 +155,14 @@ class Shard:
     def waits_for(self) -> str:
         """Why the last flush did not succeed, and nothing more may be learned; empty: it did."""
         return self._keeper.waits_for
+
+    async def has_room(self, waiting: Callable[[], bool]) -> bool:
+        """Wait until the shard may learn on. False: it may not, and `waiting` has ended."""
+        while self.waits_for:
+            if not waiting():
+                return False
+            await asyncio.sleep(ROOM_LOOK_S)
+        return True
 
     def schedule(self, changes: Sequence[Change]) -> None:
         """Commands that the control log placed at positions this shard has yet to reach.
@@ -318,11 +313,11 @@ class Shard:
             self._take_changes(records[done].offset)
             if self._deleted:
                 return
-            upto = self._slice_end(records, done)
+            changes_at = self._changes[0].offset if self._changes else None
+            upto = self._slices.end(records, done, changes_at)
             began = clock()
             self._emit(records[done:upto], self._step(records[done:upto]))
-            cost = (clock() - began) / (upto - done)
-            self._record_s += (cost - self._record_s) / (4 if self._record_s else 1)
+            self._slices.took(upto - done, clock() - began)
             self.next_offset = records[upto - 1].offset + 1
             self._applied = records[upto - 1]
             done = upto
@@ -333,23 +328,6 @@ class Shard:
 
     def _step(self, records: Sequence[Record]) -> Outcome:
         return self.learner.step(records, learning=not self.paused)
-
-    def _slice_end(self, records: Sequence[Record], start: int) -> int:
-        count = FIRST_SLICE_RECORDS
-        if self._record_s:
-            slice_s = BUSY_SLICE_S if self._busy() else SLICE_S
-            count = min(max(int(slice_s / self._record_s), 1), SLICE_RECORDS_MAX)
-        end = min(start + count, len(records))
-        size = 0
-        for at in range(start, end):
-            size += len(records[at].value or b"")
-            if size > SLICE_BYTES_MAX:
-                end = max(at, start + 1)
-                break
-        if self._changes:
-            while end > start + 1 and records[end - 1].offset >= self._changes[0].offset:
-                end -= 1
-        return end
 
     def _append(self, change: Change) -> None:
         self._changes.append(change)

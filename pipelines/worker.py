@@ -39,8 +39,6 @@ from headrace.views import Partition
 log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
-ROOM_LOOK_S = 0.1
-"""How often an intake that waits for room on the disk looks whether it goes on."""
 ROOM_RETRY_S = 5.0
 """After this an agent that found no room when it was opened is tried again."""
 GONE_PAUSE_S = 0.5
@@ -76,7 +74,7 @@ class Worker:
         self._busy = busy
         self._state_dir = state_dir
         self._emitter = Emitter(broker.bootstrap, idempotent=broker.can_transactions)
-        self._flushers: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Future[None]] = set()
         self._opening = asyncio.Lock()
         self._memory = MemoryBudget(config.models_bytes_max)
         self._taken = AsyncExitStack()
@@ -174,6 +172,8 @@ class Worker:
             part.add_done_callback(self._part_failed)
         await self.streams.start()
         self._taken.push_async_callback(self.streams.stop)
+        for deployment in self.controls.registry.deleted():
+            await self._finish_delete(deployment)
         for deployment in list(self.controls.registry.live()):
             await self._follow_source(deployment)
         self.ready = True
@@ -186,7 +186,7 @@ class Worker:
 
     async def _close_shards(self) -> None:
         await self._close(self.shards.all())
-        await asyncio.gather(*self._flushers, return_exceptions=True)
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _close(self, shards: Collection[Shard]) -> None:
         for shard in shards:
@@ -195,7 +195,7 @@ class Worker:
             except UnavailableError as error:
                 self._end_without_flush(error)
             except StateError as error:  # a disk that cannot be trusted: the others go on
-                self._give_up(self._deployment(shard), error)
+                self._give_up(self._deployment(shard.origin.agent), error)
 
     def _end_without_flush(self, error: UnavailableError) -> None:
         """The broker was waited for until the stop gave up: nothing durable is lost by that."""
@@ -217,8 +217,8 @@ class Worker:
 
     async def _on_chunk(self, chunk: Chunk) -> None:
         for shard in self.shards.of_partition(Partition(chunk.topic, chunk.partition)):
-            if not await self._room(shard):
-                return
+            if not await shard.has_room(lambda: self.streams.flowing):
+                return  # the chunk is read again by whoever gets the partition
             try:
                 await shard.process(chunk)
             except UnavailableError as error:  # the broker was waited for, until the stop
@@ -226,17 +226,6 @@ class Worker:
             except StateError as error:  # this agent's rows are damaged; the others go on
                 await self._drop(shard, error)
         await self._memory.keep(self.shards.all())
-
-    async def _room(self, shard: Shard) -> bool:
-        """Wait until the shard may learn on: its last flush has succeeded.
-
-        False: partitions are being given back meanwhile. The chunk is then read again later.
-        """
-        while shard.waits_for:
-            if not self.streams.flowing:
-                return False
-            await asyncio.sleep(ROOM_LOOK_S)
-        return True
 
     async def _on_assigned(self, partitions: Collection[Partition]) -> None:
         async with self._opening:
@@ -261,8 +250,7 @@ class Worker:
 
     async def _on_accepted(self, accepted: control.Accepted) -> None:
         """A command came back from the control log: apply it to what this worker holds."""
-        deployment = self.controls.registry.last(accepted.agent)
-        assert deployment is not None
+        deployment = self._deployment(accepted.agent)
         if accepted.kind == "deploy":
             if deployment.epoch == accepted.epoch and not deployment.deleted:
                 await self._follow_source(deployment)
@@ -270,11 +258,19 @@ class Worker:
             # In turn with openings: a shard that is being opened now must not outlive its agent.
             async with self._opening:
                 owned = sorted(self.streams.assigned(deployment.source_topic))
-                await self.shards.delete(accepted, owned)
+                await self._patiently(lambda: self.shards.delete(accepted, owned))
             self.broken_agents.pop(accepted.agent, None)
             await self._unfollow_sources()
         else:
             await self.shards.apply(accepted)
+
+    async def _finish_delete(self, deployment: control.Deployment) -> None:
+        """Do what a crash may have left undone: the effects of a delete, and its directory."""
+        delete = deployment.commands[-1]
+        topic = deployment.source_topic
+        partitions = [Partition(topic, n) for n in range(self.topics.known_partition_count(topic))]
+        owed = [p for p in partitions if deployment.effect(delete.control_id, p) is None]
+        await self._patiently(lambda: self.shards.delete(delete, owed))
 
     async def _follow_source(self, deployment: control.Deployment) -> None:
         """Open the agent's shards, subscribing to its topic if nobody reads it yet."""
@@ -342,9 +338,8 @@ class Worker:
             self._give_up(deployment, error)
             return None
         every_s = spec_of(deployment).state.flush_ms / 1000
-        flusher = asyncio.create_task(shard.flush_by_timer(every_s))
-        flusher.add_done_callback(functools.partial(self._flusher_ended, shard))
-        self._flushers.add(flusher)
+        ended = functools.partial(self._flusher_ended, shard)
+        self._spawn(shard.flush_by_timer(every_s), ended)
         return shard
 
     def _give_up(self, deployment: control.Deployment, error: StateError) -> None:
@@ -359,30 +354,33 @@ class Worker:
         broken = self.broken_agents.get(deployment.agent)
         if isinstance(broken, DiskFullError) and not (self.stopping or self.failed.done()):
             del self.broken_agents[deployment.agent]
-            opening = asyncio.ensure_future(self._follow_source(deployment))
-            self._flushers.add(opening)
-            opening.add_done_callback(self._flushers.discard)
-            opening.add_done_callback(self._part_failed)
+            self._spawn(self._follow_source(deployment), self._part_failed)
 
     async def _drop(self, shard: Shard, error: StateError) -> None:
         """Close a shard whose state cannot be used any more, and give up its agent."""
         if self.shards.find(shard.origin.agent, shard.partition) is not shard:
             return  # closed meanwhile, and perhaps opened anew
         await self.shards.close([shard], flush=False)
-        self._give_up(self._deployment(shard), error)
+        self._give_up(self._deployment(shard.origin.agent), error)
 
-    def _deployment(self, shard: Shard) -> control.Deployment:
-        deployment = self.controls.registry.last(shard.origin.agent)
+    def _deployment(self, agent: str) -> control.Deployment:
+        deployment = self.controls.registry.last(agent)
         assert deployment is not None
         return deployment
 
+    def _spawn(
+        self, work: Coroutine[Any, Any, None], ended: Callable[[asyncio.Task[None]], None]
+    ) -> None:
+        """Let something go on by itself; the stop waits for it."""
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(ended)
+
     def _flusher_ended(self, shard: Shard, task: asyncio.Task[None]) -> None:
-        self._flushers.discard(task)
         error = None if task.cancelled() else task.exception()
         if isinstance(error, StateError):
-            dropping = asyncio.ensure_future(self._drop(shard, error))
-            self._flushers.add(dropping)
-            dropping.add_done_callback(self._flushers.discard)
+            self._spawn(self._drop(shard, error), self._part_failed)
         else:
             self._part_failed(task)
 

@@ -7,8 +7,8 @@ import asyncio
 import msgspec
 import pytest
 
-from headrace.pipelines import shard as of_shard
-from headrace.pipelines.shard import SLICE_BYTES_MAX
+from headrace.pipelines import slices as of_slices
+from headrace.pipelines.slices import SLICE_BYTES_MAX
 from headrace.state.memory import MemoryStore
 from tests.pipelines.test_shard import Event, Sink, chunk, event, open_shard
 
@@ -55,5 +55,5 @@ async def test_large_bad_events_do_not_stop_the_loop(monkeypatch: pytest.MonkeyP
         return taken
 
     assert await turns() >= 20
-    monkeypatch.setattr(of_shard, "SLICE_BYTES_MAX", 1 << 40)
+    monkeypatch.setattr(of_slices, "SLICE_BYTES_MAX", 1 << 40)
     assert await turns() < 10

@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from aiokafka import AIOKafkaProducer
 
 from headrace.errors import (
     ConflictError,
@@ -22,6 +23,7 @@ from headrace.errors import (
 from headrace.models.decisions import Origin
 from headrace.models.learner import Learner
 from headrace.models.spec import load_spec
+from headrace.pipelines import control
 from headrace.pipelines.broker import Broker, MemoryBroker
 from headrace.pipelines.feeds import Outgoing
 from headrace.serving.client import AsyncClient
@@ -241,6 +243,29 @@ async def test_delete_and_deploy_again_begins_a_new_epoch(start: Start) -> None:
         made = await decisions(client, "gone")
         assert {d["epoch"] for d in made} == {1, 2}
         assert len({d["id"] for d in made}) == 18
+
+
+async def test_a_delete_that_a_crash_cut_short_is_finished_by_the_next_start(
+    start: Start, broker: Broker, tmp_path: Path
+) -> None:
+    """Its effect is logged behind all that may have been decided, and its directory goes."""
+    async with start() as (service, client):
+        await client.deploy(spec("cut", "t-cut"))
+        await service.events.send_all(events("t-cut", range(9)))
+        shards = (await learned(client, "cut", 9)).shards
+        control_topic = service.worker.control_topic
+    left = list((tmp_path / "state").rglob("*@*"))
+    assert left
+    delete = control.Delete(id="cut short", agent="cut")
+    async with AIOKafkaProducer(bootstrap_servers=broker.bootstrap) as producer:
+        await producer.send_and_wait(control_topic, control.encode(delete), partition=0)
+    async with start() as (service, client):
+        assert await client.agents() == []
+        deployment = service.worker.controls.registry.last("cut")
+        assert deployment is not None
+        assert sum(deployment.positions("cut short").values()) == 9
+        assert len(deployment.positions("cut short")) == len(shards)
+        assert not any(path.exists() for path in left)
 
 
 async def test_a_dry_run_counts_and_shows_examples(start: Start) -> None:

@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-import msgspec
-
 from headrace.models.guard import Event, Guard, Refusal
 from headrace.models.learner import Learner, Outcome
 from headrace.pipelines import control
@@ -49,14 +47,6 @@ class HastyShards(WatchedShards):
 
     def durable_offset(self, partition: Partition) -> int | None:
         return self.next_offset(partition)
-
-
-class ForgetfulShards(WatchedShards):
-    """A shard that is opened hears of the commands that were there when it began, and no others."""
-
-    async def _catch_up_with_commands(self, shard: Shard, deployment: control.Deployment) -> None:
-        known = msgspec.structs.replace(deployment, commands=list(deployment.commands))
-        await super()._catch_up_with_commands(shard, known)
 
 
 class Trusting(PartitionOrder):
@@ -156,11 +146,6 @@ def without_gap_guard(parts: Parts) -> Parts:
 def without_durable_commits(parts: Parts) -> Parts:
     """The group is told of offsets that a crash would take back."""
     return replace(parts, shards=HastyShards)
-
-
-def without_late_commands(parts: Parts) -> Parts:
-    """A command that comes while a shard is opened is lost."""
-    return replace(parts, shards=ForgetfulShards)
 
 
 def without_effects_read_back(parts: Parts) -> Parts:

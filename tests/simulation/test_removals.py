@@ -27,7 +27,6 @@ def found(told: str, change: Change = lambda parts: parts) -> bool:
         (removals.without_gap_guard, "is missing"),
         (removals.without_durable_commits, "was committed, but"),
         (removals.without_effects_read_back, "says"),
-        (removals.without_late_commands, "has not caught up"),
     ],
 )
 def test_a_protection_of_the_order_is_missed(change: Change, told: str) -> None:
