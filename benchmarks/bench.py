@@ -23,9 +23,9 @@ from benchmarks.plainfaust import plain_faust
 from benchmarks.processes import OTHER, tie
 from benchmarks.profile import profile, profile_cold, profile_kafka
 from benchmarks.serving import predict, recommend
-from rich.console import Console
 
 from headrace import logs
+from headrace.cli.console import Console
 from headrace.clock import SystemClock
 from headrace.config import hash_seed
 from headrace.errors import HeadraceError

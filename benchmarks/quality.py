@@ -22,9 +22,9 @@ from typing import Any, NamedTuple
 import msgspec
 import numpy as np
 from benchmarks.gates import Gate, table, write
-from rich.console import Console
 from river import datasets, linear_model, metrics, optim, preprocessing, tree
 
+from headrace.cli.console import Console
 from headrace.clock import SystemClock
 from headrace.config import Config, hash_seed
 from headrace.demo.feeders import learned, rating_events, run_heaters

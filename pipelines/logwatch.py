@@ -183,7 +183,9 @@ class LogWatch:
         try:
             while missing and asyncio.get_running_loop().time() < deadline:
                 try:
-                    fetched = await consumer.getmany(*missing, timeout_ms=POLL_MS)
+                    # One record, of any partition that has come: a batch may hold thousands, and
+                    # to make them all of its bytes would stop the loop for tens of milliseconds.
+                    fetched = await consumer.getmany(*missing, timeout_ms=POLL_MS, max_records=1)
                 except OffsetOutOfRangeError as error:
                     missing -= error.args[0].keys()
                     continue

@@ -22,11 +22,17 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 from cramjam import DecompressionError
 
+from headrace.clock import give_way
+
 # What aiokafka and its decompressors raise on bytes that are not what they should be.
 _ERRORS = (
     *(KafkaError, DecompressionError, zlib.error, struct.error, EOFError, OSError, RuntimeError),
     *(ValueError, LookupError, OverflowError, AssertionError, NotImplementedError),
 )
+
+TURN_RECORDS = 256
+"""Records of a batch that are read in one go. It may hold many thousands, for which answers shall
+not wait."""
 
 
 class ReadableConsumer(AIOKafkaConsumer):  # type: ignore[misc]  # aiokafka has no types
@@ -96,7 +102,11 @@ class Batch:
 
     def __iter__(self) -> Iterator[Any]:
         try:
-            records = list(self._batch)
+            records = []
+            for record in self._batch:
+                records.append(record)
+                if len(records) % TURN_RECORDS == 0:
+                    give_way()
         except _ERRORS as error:
             return iter([Unread(self._batch, error)])
         return iter(records)

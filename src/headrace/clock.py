@@ -11,6 +11,8 @@ import time
 import uuid
 from typing import Protocol
 
+_GIVE_WAY_S = 0.000_05
+
 
 class Clock(Protocol):
     """Wall time and monotonic time, both in seconds."""
@@ -56,3 +58,12 @@ class ManualClock:
 def new_id() -> str:
     """A random identity for a request or a run: 32 hexadecimal digits."""
     return uuid.uuid4().hex
+
+
+def give_way() -> None:
+    """Let other threads run Python, in a thread that has much to do and is not in a hurry.
+
+    Without it each turn of a loop in another thread waits until Python itself asks this one, which
+    is `headrace.interpreter.SWITCH_S`. A sleep of no time at all would not let go for long enough.
+    """
+    time.sleep(_GIVE_WAY_S)
