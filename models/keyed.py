@@ -167,9 +167,9 @@ class Keyed:
         """The rows that changed since the last `flushed`."""
         return self.slots.changed()
 
-    def flushed(self) -> None:
-        """Those rows are durable now."""
-        self.slots.flushed()
+    def flushed(self) -> list[Any]:
+        """Those rows are durable now; returns what is spent, as `Slots.flushed` does."""
+        return self.slots.flushed()
 
     def sweep(self, rows: Iterable[tuple[bytes, bytes]], now: int) -> list[bytes]:
         """Rows of idle keys that may be deleted now."""

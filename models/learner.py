@@ -8,6 +8,7 @@ them. The service, the backtest and the tests run this one function.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 import msgspec
 
@@ -127,11 +128,14 @@ class Learner:
             yield COUNTERS_ROW, msgspec.msgpack.encode(self.counters)
             yield LOGTIME_ROW, self._time.dump()
 
-    def flushed(self) -> None:
-        """Those rows are durable: forget what was kept in case they would not be, cool down."""
-        self._engine.flushed()
+    def flushed(self) -> list[Any]:
+        """Those rows are durable: forget what was kept in case they would not be, cool down.
+
+        Returns what is spent. Nobody needs it, but to free it takes time: see `Slots.flushed`.
+        """
         self._metrics.flushed()
         self._stepped = False
+        return self._engine.flushed()
 
     def sweep(self, rows: Iterable[tuple[bytes, bytes]]) -> list[bytes]:
         """Which of these durable rows belong to keys idle for too long and may be deleted.

@@ -231,15 +231,23 @@ class Slots:
         if size:
             self._row_bytes = size / len(self._dirty)
 
-    def flushed(self) -> None:
-        """Those rows are durable: forget the journals, and cool down the longest unused keys."""
+    def flushed(self) -> list[Any]:
+        """Those rows are durable: forget the journals, and cool down the longest unused keys.
+
+        Returns what is spent: the caller lets go of it piece by piece, because to free what a
+        second has left behind takes milliseconds.
+        """
+        spent: list[Any] = []
         for slot in self._dirty.values():
+            spent.append(slot.journal)
             _settle(slot)
         if self.shared is not None and self.shared.dirty:
+            spent.append(self.shared.journal)
             _settle(self.shared)
         self._dirty.clear()
         while len(self._hot) > self._hot_max:
-            self._hot.popitem(last=False)
+            spent.append(self._hot.popitem(last=False))
+        return spent
 
     def cool(self, count: int) -> int:
         """Let go of the longest unused keys, `count` of them less those that changed; how many.

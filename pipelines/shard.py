@@ -38,10 +38,6 @@ from headrace.ports import Record
 from headrace.state.store import AppliedRecord, ShardMeta, Store
 from headrace.views import Partition, ShardView
 
-BUSY_YIELDS = 10
-"""Turns given to the event loop after each slice while requests are in flight: an RPC needs eight
-to ten turns of the loop from arrival to answer."""
-
 SWEEPS_PER_TTL = 8
 """Idle rows are looked for whenever log time has advanced by this part of `idle_ttl`."""
 
@@ -53,9 +49,6 @@ ROOM_RETRY_MAX_S = 5.0
 
 ROOM_LOOK_S = 0.1
 """How often an intake that waits for room on the disk looks whether it goes on."""
-
-FLUSH_SLICE_ROWS = 64
-"""Rows encoded between two yields to the event loop."""
 
 
 class Chunk(Protocol):
@@ -134,7 +127,6 @@ class Shard:
         self._store = store
         self._keeper = Keeper(store, self.origin)
         self._outlets = outlets
-        self._busy = busy
         self._changes: deque[Change] = deque()
         # A record that the log was seen to hold; the log watch moves it on.
         self.anchor = store.meta.applied if store.meta else None
@@ -321,7 +313,8 @@ class Shard:
             self.next_offset = records[upto - 1].offset + 1
             self._applied = records[upto - 1]
             done = upto
-            await self._yield()
+            await self._outlets.sink.flow()
+            await self._slices.turns()
         # Past the last record there may be transaction markers and compacted offsets.
         self.next_offset = chunk.next_offset
         await self._outlets.sink.send()
@@ -340,11 +333,6 @@ class Shard:
                 self.paused = change.kind == "pause"
             elif change.kind == "delete":
                 self._deleted = True
-
-    async def _yield(self) -> None:
-        await self._outlets.sink.flow()
-        for _ in range(BUSY_YIELDS if self._busy() else 1):
-            await asyncio.sleep(0)
 
     def _emit(self, records: Sequence[Record], outcome: Outcome) -> None:
         sink, decisions, to_quarantine = self._outlets
@@ -368,11 +356,7 @@ class Shard:
         if self.next_offset == self.durable_offset:
             return
         await self._outlets.sink.drain()
-        rows: list[tuple[bytes, bytes | None]] = []
-        for row in self.learner.changed():
-            rows.append(row)
-            if len(rows) % FLUSH_SLICE_ROWS == 0:
-                await asyncio.sleep(0)
+        rows = await self._slices.drawn(self.learner.changed())
         self._applied = applied(self._applied)
         meta = ShardMeta(
             next_offset=self.next_offset,
@@ -383,5 +367,6 @@ class Shard:
             applied=self._applied,
         )
         if await self._keeper.write(rows, meta):
-            self.learner.flushed()
+            spent = self.learner.flushed()
             self.durable_offset = meta.next_offset
+            await self._slices.let_go(spent)

@@ -1,10 +1,14 @@
-"""How many records are learned between two turns of the event loop."""
+"""How long one shard works between two turns of the event loop."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import asyncio
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeVar
 
 from headrace.ports import Record
+
+T = TypeVar("T")
 
 SLICE_S = 0.002
 """Learning between two yields to the event loop when nobody waits for an answer: a request that
@@ -23,11 +27,16 @@ by which the time of a record was measured. A bad one of 1 MB takes some 50 ms b
 FIRST_SLICE_RECORDS = 16
 """Records of the first slice, which measures what one costs."""
 
+BUSY_YIELDS = 10
+"""Turns given to the event loop after each slice while requests are in flight: an RPC needs eight
+to ten turns of the loop from arrival to answer."""
+
 
 class Slices:
-    """Cuts records into slices, by what those before have cost.
+    """Cuts work into slices, and gives the event loop its turns in between.
 
-    Order of calls: `end` says where the next slice ends, `took` what it cost.
+    Order of calls for records: `end` says where the next slice ends, by what those before have
+    cost; `took` tells what it cost; then `turns`.
 
     >>> from types import SimpleNamespace
     >>> slices = Slices(busy=lambda: False)
@@ -43,6 +52,32 @@ class Slices:
         self._busy = busy
         self._record_s = 0.0  # what one record costs, seconds; 0.0: not known yet
 
+    @property
+    def seconds(self) -> float:
+        """How long a slice may take now."""
+        return BUSY_SLICE_S if self._busy() else SLICE_S
+
+    async def turns(self) -> None:
+        """Give the event loop as many turns as are due between two slices."""
+        for _ in range(BUSY_YIELDS if self._busy() else 1):
+            await asyncio.sleep(0)
+
+    async def drawn(self, each: Iterator[T]) -> list[T]:
+        """All that the iterator gives, drawn in slices."""
+        clock = asyncio.get_running_loop().time
+        found: list[T] = []
+        until = clock() + self.seconds
+        for one in each:
+            found.append(one)
+            if clock() > until:
+                await self.turns()
+                until = clock() + self.seconds
+        return found
+
+    async def let_go(self, spent: list[Any]) -> None:
+        """Free what the list holds, in slices."""
+        await self.drawn(_emptied(spent))
+
     def end(self, records: Sequence[Record], start: int, before: int | None = None) -> int:
         """The index behind the slice that begins at `start`, which holds one record at least.
 
@@ -50,8 +85,7 @@ class Slices:
         """
         count = FIRST_SLICE_RECORDS
         if self._record_s:
-            slice_s = BUSY_SLICE_S if self._busy() else SLICE_S
-            count = min(max(int(slice_s / self._record_s), 1), SLICE_RECORDS_MAX)
+            count = min(max(int(self.seconds / self._record_s), 1), SLICE_RECORDS_MAX)
         end = min(start + count, len(records))
         size = 0
         for at in range(start, end):
@@ -68,3 +102,9 @@ class Slices:
         """So many records have taken so long."""
         cost = seconds / count
         self._record_s += (cost - self._record_s) / (4 if self._record_s else 1)
+
+
+def _emptied(spent: list[Any]) -> Iterator[None]:
+    while spent:
+        spent.pop()
+        yield

@@ -113,10 +113,10 @@ class Ranked:
         yield from self.slots.changed()
         yield from self.model.changed()
 
-    def flushed(self) -> None:
-        """Those rows are durable now."""
-        self.slots.flushed()
+    def flushed(self) -> list[Any]:
+        """Those rows are durable now; returns what is spent, as `Slots.flushed` does."""
         self.model.flushed()
+        return self.slots.flushed()
 
     def sweep(self, rows: Iterable[tuple[bytes, bytes]], now: int) -> list[bytes]:
         """Rows of idle users that may be deleted now; their factors go with the next flush."""
