@@ -21,6 +21,7 @@ from typing import Self
 
 import msgspec
 
+from headrace.clock import new_id
 from headrace.errors import CorruptStateError, ForeignStateError, LockedStateError
 from headrace.state.disk import explained, make_directory, sync_directory, write_durably
 
@@ -102,7 +103,8 @@ class StateDirectory:
         try:
             with explained(path):
                 _claim(path, identity)
-            shutil.rmtree(path / _TRASH, ignore_errors=True)  # what a crash left there
+                shutil.rmtree(path / _TRASH, ignore_errors=True)  # what a crash left there
+                make_directory(path / _TRASH)
         except BaseException:
             directory.close()
             raise
@@ -117,11 +119,12 @@ class StateDirectory:
         path = self._agent_path(agent)
         if not path.exists():
             return
-        trash = self.path / _TRASH
-        make_directory(trash)
-        path.rename(trash / path.name)
-        sync_directory(path.parent)
-        shutil.rmtree(trash)
+        # It was made at the start, because somebody may delete to make room on a full disk.
+        gone = self.path / _TRASH / new_id()
+        with explained(path):
+            path.rename(gone)
+            sync_directory(path.parent)
+        shutil.rmtree(gone, ignore_errors=True)  # what is left there goes with the next start
 
     def close(self) -> None:
         """Unlock it. A second call does nothing."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -165,7 +166,30 @@ def test_dropped_agent_is_gone_and_others_stay(tmp_path: Path) -> None:
         directory.drop_agent("agent")
         directory.drop_agent("never-there")
         assert [path.exists() for path in [*mine, other]] == [False, False, True]
-        assert not (tmp_path / "trash").exists()
+        assert not list((tmp_path / "trash").iterdir())
+
+
+def test_an_agent_is_dropped_where_nothing_can_be_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To make room is what somebody deletes for: it makes no directory, and what cannot be removed
+    now is removed at the next start, with the agent's name free again.
+    """
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with StateDirectory.open(tmp_path, MINE) as directory:
+        for _ in range(2):
+            path = directory.shard_path("agent", 1, "t", 0)
+            path.mkdir(parents=True)
+            with monkeypatch.context() as disk:
+                disk.setattr(Path, "mkdir", full)
+                disk.setattr(os, "rmdir", full)
+                directory.drop_agent("agent")
+            assert not path.exists()
+    with StateDirectory.open(tmp_path, MINE):
+        assert not list((tmp_path / "trash").iterdir())
 
 
 def test_trash_of_a_crash_is_taken_out(tmp_path: Path) -> None:
@@ -173,4 +197,4 @@ def test_trash_of_a_crash_is_taken_out(tmp_path: Path) -> None:
     with StateDirectory.open(tmp_path, MINE):
         (tmp_path / "trash" / "agent" / "1").mkdir(parents=True)
     with StateDirectory.open(tmp_path, MINE):
-        assert not (tmp_path / "trash").exists()
+        assert not list((tmp_path / "trash").iterdir())
