@@ -13,7 +13,7 @@ from typing import Protocol
 import msgspec
 
 from headrace import interpreter
-from headrace.errors import ForeignStateError, OverloadError
+from headrace.errors import ForeignStateError, OverloadError, SpecError, StateError
 from headrace.logs import fields
 from headrace.models.decisions import Origin
 from headrace.models.learner import Learner
@@ -23,7 +23,7 @@ from headrace.pipelines.logidentity import check_log
 from headrace.pipelines.reader import Logs
 from headrace.pipelines.shard import Change, Outlets, Shard, ShardStart, Sink
 from headrace.state.directory import StateDirectory
-from headrace.state.store import ShardStore, Store, StoreOptions
+from headrace.state.store import ShardMeta, ShardStore, Store, StoreOptions
 from headrace.views import Partition
 
 log = logging.getLogger(__name__)
@@ -65,6 +65,22 @@ def spec_of(deployment: control.Deployment) -> Spec:
 @functools.lru_cache(maxsize=SPECS_KEPT)
 def _read_spec(text: bytes) -> Spec:
     return load_spec(text)
+
+
+def _check_deployment(
+    deployment: control.Deployment, partition: Partition, meta: ShardMeta
+) -> None:
+    """Raises ForeignStateError unless the state is of this deployment: its effect was in the log
+    before anything became durable.
+    """
+    began = deployment.effect(deployment.commands[0].control_id, partition)
+    there = (meta.epoch, meta.spec_digest)
+    if began is None or there != (deployment.epoch, deployment.deploy.digest):
+        raise ForeignStateError(
+            f"the state of agent {deployment.agent!r} in {partition.topic}[{partition.partition}] "
+            "is not of this deployment: the control log was made anew. Delete the agent, which "
+            "removes that state, and deploy it again"
+        )
 
 
 class Shards:
@@ -121,7 +137,13 @@ class Shards:
         there = self.find(deployment.agent, partition)
         if there is not None:
             return there
-        spec = spec_of(deployment)
+        try:
+            spec = spec_of(deployment)
+        except SpecError as error:  # the log outlives the build that took the spec
+            raise StateError(
+                f"this build refuses the spec of agent {deployment.agent!r}: {error}. Delete "
+                "it, or start the build that deployed it"
+            ) from error
         path = self._site.directory.shard_path(deployment.agent, deployment.epoch, *partition)
         origin = Origin(
             agent=deployment.agent,
@@ -239,6 +261,7 @@ class Shards:
         meta = store.meta
         if meta is not None:
             log_span = await check_log(site.logs, site.cluster_id, partition, meta)
+            _check_deployment(deployment, partition, meta)
             next_offset, decided_below = meta.next_offset, log_span.end
         else:
             next_offset, decided_below = await self._deployed_at(deployment, spec, partition)

@@ -8,6 +8,10 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, ClassVar
 
+import pytest
+from msgspec import structs
+
+from headrace.errors import ForeignStateError, StateError
 from headrace.models.spec import load_spec
 from headrace.pipelines import control
 from headrace.pipelines.order import Chunk
@@ -202,5 +206,35 @@ def test_a_closed_shard_is_not_swept(tmp_path: Path) -> None:
         await place.shards.close([shard], flush=True)
         await shard.sweep()
         assert shard.durable_offset == shard.next_offset == 50
+
+    live(tmp_path, work)
+
+
+def test_a_state_that_another_control_log_began_is_refused(tmp_path: Path) -> None:
+    """Where the control log was made anew, the same epoch of the same name is another agent."""
+
+    async def work(place: Place) -> None:
+        await place.controls.start()
+        shard = await place.shards.open(place.deployment, WHERE)
+        await shard.process(place.chunk())
+        await place.shards.close([shard], flush=True)
+        again = await place.shards.open(place.deployment, WHERE)
+        await place.shards.close([again], flush=True)
+        place.deployment.effects.clear()
+        with pytest.raises(ForeignStateError, match="the control log was made anew"):
+            await place.shards.open(place.deployment, WHERE)
+
+    live(tmp_path, work)
+
+
+def test_a_spec_that_this_build_refuses_concerns_its_agent_alone(tmp_path: Path) -> None:
+    """The log may hold what another build took: that is no bug, which would end the process."""
+
+    async def work(place: Place) -> None:
+        await place.controls.start()
+        taken = place.deployment
+        taken.deploy = structs.replace(taken.deploy, spec={"agent": "a", "features": 7})
+        with pytest.raises(StateError, match="this build refuses the spec of agent 'a'"):
+            await place.shards.open(taken, WHERE)
 
     live(tmp_path, work)
