@@ -108,6 +108,19 @@ def decode(data: bytes) -> ControlRecord:
     return _decoder.decode(data)
 
 
+def is_ours(data: bytes) -> bool:
+    """Whether some Headrace may have written it: an object with a type, of whatever schema.
+
+    >>> is_ours(b'{"schema": 2, "type": "rollback"}'), is_ours(b'{"id": 7}'), is_ours(b"hello")
+    (True, False, False)
+    """
+    try:
+        found = msgspec.json.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return False
+    return isinstance(found, dict) and "type" in found
+
+
 class Accepted(msgspec.Struct, frozen=True, kw_only=True):
     """A command that changed something: `offset` is its place in the control log."""
 
@@ -206,13 +219,15 @@ class Registry:
         """What became of a command. Raises KeyError if it has not been read, or long ago."""
         return self._outcomes[control_id]
 
-    def apply(self, record: ControlRecord, offset: int) -> Accepted | None:
-        """Fold one record. Returns the command if it changed something, else None."""
+    def apply(self, record: ControlRecord | None, offset: int) -> Accepted | None:
+        """Fold one record (None: one of somebody else). Returns the command if it changed
+        something, else None.
+        """
         self.next_offset = offset + 1
         if isinstance(record, ShardEffect):
             self._effect(record)
             return None
-        if isinstance(record, Hello) or record.id in self._outcomes:
+        if record is None or isinstance(record, Hello) or record.id in self._outcomes:
             return None
         try:
             outcome = Outcome(self._command(record, offset))

@@ -11,13 +11,17 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
+from typing import Any
 
+import msgspec
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from headrace.errors import ForeignStateError, UnavailableError
+from headrace.logs import fields
 from headrace.pipelines import clients, control
 from headrace.pipelines.presence import patiently
+from headrace.pipelines.readable import Unread
 
 log = logging.getLogger(__name__)
 
@@ -154,12 +158,30 @@ class ControlLog:
                         f"but was read up to {self.registry.next_offset}: it was made anew. Start "
                         "the service with an empty --state-dir and deploy the agents again"
                     )
-                accepted = self.registry.apply(control.decode(record.value), record.offset)
+                accepted = self.registry.apply(self._decoded(record), record.offset)
                 if accepted is not None and announce:
                     self._accepted.put_nowait(accepted)
         if fetched:
             async with self._changed:
                 self._changed.notify_all()
+
+    def _decoded(self, record: Any) -> control.ControlRecord | None:
+        """None: somebody else wrote it, because it is no JSON or none of an object with a `type`.
+
+        Raises ForeignStateError for one that another Headrace may have written.
+        """
+        where = f"the record at offset {record.offset} of the control log {self._topic}"
+        if isinstance(record, Unread):
+            raise ForeignStateError(f"{where} stands for others: {record.unreadable}")
+        try:
+            return control.decode(record.value or b"")
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            if control.is_ours(record.value or b""):
+                raise ForeignStateError(
+                    f"{where} is not one of this build: {error}. Start the build that wrote it"
+                ) from error
+            log.warning("control.foreign", extra=fields(topic=self._topic, offset=record.offset))
+            return None
 
     async def _announce(self) -> None:
         # A task apart: applying a command appends effects and waits until they are read back,
