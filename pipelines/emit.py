@@ -70,6 +70,10 @@ class Emitter:
         """Batches that Kafka has not acknowledged yet."""
         return len(self._in_flight)
 
+    def waits(self) -> bool:
+        """Whether anything was handed over, or is about to be, and is not acknowledged."""
+        return bool(self._in_flight or self._full)
+
     async def start(self) -> None:
         self._given_up = asyncio.get_running_loop().create_future()
         self._producer = AIOKafkaProducer(**self._settings)

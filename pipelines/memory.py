@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from headrace.logs import fields
 from headrace.pipelines.shard import Shard
@@ -31,8 +31,10 @@ class MemoryBudget:
         self._cooling = asyncio.Lock()
         self.cooled = 0  # keys that had to go, since the start
 
-    async def keep(self, shards: Sequence[Shard]) -> None:
-        """Return when the models of these shards fit."""
+    async def keep(
+        self, shards: Sequence[Shard], flush: Callable[[Shard], Awaitable[None]] = Shard.flush
+    ) -> None:
+        """Return when the models of these shards fit. `flush`: of one that may fail by itself."""
         if used(shards) <= self._bytes_max:
             return
         async with self._cooling:
@@ -43,7 +45,7 @@ class MemoryBudget:
                     if used(shards) <= target:
                         return
                     if flushed:
-                        await shard.flush()
+                        await flush(shard)
                     await self._cool(shard, shards, target)
             if used(shards) > target:
                 log.warning("memory.full", extra=fields(bytes=used(shards), of=self._bytes_max))

@@ -15,6 +15,7 @@ from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 
 from headrace.errors import StateError, UnavailableError
 from headrace.pipelines.broker import Broker
+from headrace.views import Partition
 
 log = logging.getLogger(__name__)
 
@@ -89,6 +90,16 @@ class Topics:
             )
         if ours and self._broker.durable:
             await self._check_kept(topic)
+
+    async def match(self, source: Partition, topic: str) -> None:
+        """Make the topic, with as many partitions as the source's has, unless it is there.
+
+        Raises StateError if it has another number. Asks only if it is not known to match.
+        """
+        known = self._counts.get(topic, 0)
+        if known != self._counts.get(source.topic) or known <= source.partition:
+            partitions = max(await self.partition_count(source.topic), source.partition + 1)
+            await self.ensure(topic, partitions=partitions, ours=False)
 
     async def _create(self, topic: str, partitions: int) -> None:
         try:

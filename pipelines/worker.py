@@ -19,7 +19,7 @@ from headrace.config import Config, hash_seed
 from headrace.errors import DiskFullError, StateError, UnavailableError
 from headrace.logs import fields
 from headrace.models.codec import CODEC_VERSION
-from headrace.pipelines import control
+from headrace.pipelines import control, outlets
 from headrace.pipelines.broker import Broker
 from headrace.pipelines.controllog import ControlLog
 from headrace.pipelines.emit import Emitter
@@ -176,6 +176,8 @@ class Worker:
             await self._finish_delete(deployment)
         for deployment in list(self.controls.registry.live()):
             await self._follow_source(deployment)
+        waits = self._emitter.waits
+        self._run(outlets.keep(self.topics, self.controls.registry, self.quarantine_topic, waits))
         self.ready = True
 
     def _run(self, watch: Coroutine[Any, Any, None]) -> None:
@@ -219,13 +221,16 @@ class Worker:
         for shard in self.shards.of_partition(Partition(chunk.topic, chunk.partition)):
             if not await shard.has_room(lambda: self.streams.flowing):
                 return  # the chunk is read again by whoever gets the partition
-            try:
-                await shard.process(chunk)
-            except UnavailableError as error:  # the broker was waited for, until the stop
-                self._end_without_flush(error)
-            except StateError as error:  # this agent's rows are damaged; the others go on
-                await self._drop(shard, error)
-        await self._memory.keep(self.shards.all())
+            await self._guarded(shard, shard.process(chunk))
+        await self._memory.keep(self.shards.all(), lambda s: self._guarded(s, s.flush()))
+
+    async def _guarded(self, shard: Shard, work: Awaitable[None]) -> None:
+        try:
+            await work
+        except UnavailableError as error:  # the broker was waited for, until the stop
+            self._end_without_flush(error)
+        except StateError as error:  # this agent's rows are damaged; the others go on
+            await self._drop(shard, error)
 
     async def _on_assigned(self, partitions: Collection[Partition]) -> None:
         async with self._opening:
@@ -279,14 +284,6 @@ class Worker:
         if not partitions:
             log.warning("source.missing", extra=fields(agent=deployment.agent, topic=topic))
             return
-        emit_topic = deployment.deploy.emit_topic
-        try:
-            await self._patiently(
-                lambda: self.topics.ensure(emit_topic, partitions=partitions, ours=False)
-            )
-        except StateError as error:
-            self._give_up(deployment, error)
-            return
         if topic not in self.streams.topics:
             await self._subscribe(topic)
             return
@@ -332,7 +329,9 @@ class Worker:
         shard = self.shards.find(deployment.agent, partition)
         if shard is not None:
             return shard
+        emit_topic = deployment.deploy.emit_topic
         try:
+            await self._patiently(lambda: self.topics.match(partition, emit_topic))
             shard = await self._patiently(lambda: self.shards.open(deployment, partition))
         except StateError as error:
             self._give_up(deployment, error)
@@ -388,7 +387,8 @@ class Worker:
         if part.cancelled() or (error := part.exception()) is None:
             return
         if self.stopping and isinstance(error, UnavailableError):
-            self._end_without_flush(error)
+            if error.code == "broker_away":  # else a topic was just being joined or left
+                self._end_without_flush(error)
         else:
             self._fail(error)
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import msgspec
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
-from aiokafka.admin import RecordsToDelete
+from aiokafka.admin import NewPartitions, RecordsToDelete
 from aiokafka.errors import TopicAlreadyExistsError
 
 from headrace.config import Config
@@ -329,3 +329,27 @@ async def test_a_restart_with_its_own_broker_rebuilds_everything(tmp_path: Path)
         assert view.shards[0].learned == 30
         made = await decisions(client, "mine")
     assert [d["position"]["offset"] for d in made] == list(range(30))
+
+
+@pytest.mark.usefixtures("kafka")
+async def test_a_source_that_gains_partitions_ends_its_agent_alone(
+    start: Start, broker: Broker
+) -> None:
+    """Its decisions have no partition with that number: the agent fails, the others go on, and it
+    can be deleted.
+    """
+    await make_topic(broker, "t-grows")
+    async with start() as (service, client):
+        await client.deploy(spec("grown", "t-grows"))
+        await client.deploy(spec("beside", "t-beside"))
+        async with administering(broker) as admin:
+            await admin.create_partitions({"t-grows": NewPartitions(2)})
+        await send(broker, events("t-grows", range(40)))
+        await client.deploy(spec("rebalance", "t-rebalance"))
+        await service.events.send_all(events("t-beside", range(10)))
+        await learned(client, "beside", 10)
+        view = await client.agent("grown")
+        assert view.state == "failed"
+        assert "has 1 partitions and must have 2" in view.note
+        assert not service.failed.done()
+        assert (await client.delete("grown")).changed

@@ -118,6 +118,10 @@ class SimTopics:
         await self._broker.away(0.01)
         self._broker.partitions.setdefault(topic, partitions)
 
+    async def match(self, source: Partition, topic: str) -> None:
+        if topic not in self._broker.partitions:
+            await self.ensure(topic, partitions=self._broker.partitions[source.topic], ours=False)
+
     async def partition_count(self, topic: str) -> int:
         await self._broker.away(0.01)
         return self._broker.partitions.get(topic, 0)
