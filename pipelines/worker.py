@@ -76,7 +76,7 @@ class Worker:
         self._emitter = Emitter(broker.bootstrap, idempotent=broker.can_transactions)
         self._tasks: set[asyncio.Future[None]] = set()
         self._opening = asyncio.Lock()
-        self._memory = MemoryBudget(config.models_bytes_max)
+        self._memory = MemoryBudget(config.models_bytes_max, self._drop)
         self._taken = AsyncExitStack()
         self._not_flushed: UnavailableError | None = None
         self._giving_up: list[Callable[[], None]] = []
