@@ -17,8 +17,9 @@ from pathlib import Path
 from time import perf_counter
 from typing import NamedTuple
 
+import msgspec
 from benchmarks.endtoend import AGENT, ZIPF_KEYS, serving, zipf_run
-from benchmarks.gates import Gate, table, told, write
+from benchmarks.gates import OUT, Gate, table, told, write
 from benchmarks.latency import percentile
 from benchmarks.place import Place
 from benchmarks.processes import OTHER, Child, tie
@@ -84,6 +85,8 @@ async def soak(place: Place, seconds: float) -> list[Gate]:
                 samples.append(sample)
                 progress.update(task, completed=sample.at_s)
         view = await learned(client, AGENT, sending.result())
+    OUT.mkdir(parents=True, exist_ok=True)
+    (OUT / "soak-samples.json").write_bytes(msgspec.json.encode(samples))
     accepted = sum(shard.accepted for shard in view.shards)
     refused = sum(shard.quarantined for shard in view.shards)
     return [

@@ -21,7 +21,7 @@ ASK_S = 2.0
 ASK_AGAIN_S = 0.5
 """Between two questions to one that does not."""
 ANSWER_S = 3.0
-"""A broker that has not answered after this is away."""
+"""A broker that has not answered after this, twice, is away."""
 
 
 class Presence:
@@ -59,12 +59,22 @@ class Presence:
         """Ask for ever."""
         while True:
             await asyncio.sleep(ASK_S if self._answers.is_set() else ASK_AGAIN_S)
-            try:
-                await ask(self._broker.bootstrap, ANSWER_S)
-            except (OSError, KafkaError) as error:
-                self._silent(error)
-            else:
+            error = await self._error()
+            if error is not None and self._answers.is_set():
+                # Once more: it may be this process that stood still while the question was open.
+                error = await self._error()
+            if error is None:
                 self._heard()
+            else:
+                self._silent(error)
+
+    async def _error(self) -> Exception | None:
+        """Why the broker does not answer now; None: it does."""
+        try:
+            await ask(self._broker.bootstrap, ANSWER_S)
+        except (OSError, KafkaError) as error:
+            return error
+        return None
 
     def _silent(self, error: Exception) -> None:
         if self._broker.ended():
