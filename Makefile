@@ -25,7 +25,7 @@ help: ## these lines
 
 setup: .venv/.dev ## an environment in .venv with all that tests need, pinned by hash
 
-demo: .venv/.demo ## the main job: two agents on real events, live on the screen
+demo: .venv/.demo ## the main job: three agents on real events, live on the screen
 	$(V)/headrace demo
 
 up: .venv/.demo ## a service on an embedded broker, until Ctrl-C
