@@ -113,15 +113,19 @@ class StateDirectory:
         return self._agent_path(agent) / str(epoch) / f"{_escaped(topic)}@{partition}"
 
     def drop_agent(self, agent: str) -> None:
-        """Delete all shards of `agent`, which must be closed; after a crash all or none is left."""
+        """Delete all shards of `agent`, which must be closed; after a crash all or none is left.
+
+        Raises StateError if the disk does not let us.
+        """
         path = self._agent_path(agent)
         if not path.exists():
             return
         trash = self.path / _TRASH
-        make_directory(trash)
-        path.rename(trash / path.name)
-        sync_directory(path.parent)
-        shutil.rmtree(trash)
+        with explained(path):
+            make_directory(trash)
+            path.rename(trash / path.name)
+            sync_directory(path.parent)
+            shutil.rmtree(trash)
 
     def close(self) -> None:
         """Unlock it. A second call does nothing."""
