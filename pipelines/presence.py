@@ -21,7 +21,9 @@ ASK_S = 2.0
 ASK_AGAIN_S = 0.5
 """Between two questions to one that does not."""
 ANSWER_S = 3.0
-"""A broker that has not answered after this, twice, is away."""
+"""A broker that has not answered after this is away."""
+LATE_S = 0.1
+"""If the end of that wait comes so late, who waited was not running."""
 
 
 class Presence:
@@ -59,10 +61,11 @@ class Presence:
         """Ask for ever."""
         while True:
             await asyncio.sleep(ASK_S if self._answers.is_set() else ASK_AGAIN_S)
+            asked_at = asyncio.get_running_loop().time()
             error = await self._error()
-            if error is not None and self._answers.is_set():
-                # Once more: it may be this process that stood still while the question was open.
-                error = await self._error()
+            took_s = asyncio.get_running_loop().time() - asked_at
+            if error is not None and took_s > ANSWER_S + LATE_S:
+                error = await self._error()  # it was this process that stood still: ask again
             if error is None:
                 self._heard()
             else:
