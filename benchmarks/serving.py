@@ -107,7 +107,7 @@ async def recommend(place: Place) -> list[Gate]:
         await learned(client, "top10", len(ratings))
         asked = [Question(agent="top10", key=user) for user in users]
         async with asking(client, asked) as source:
-            # The better one: what others do to the machine only adds.
+            # The best one: what others do to the machine only adds.
             took = min([await burst(source, 1, RATE, RANK_SECONDS) for _ in range(RANK_BURSTS)])
     beside = f"{films:,} films, {RATE:g}/s; p99 {took.p99_ms:.2f} ms"
     also = (("p99_ms", took.p99_ms), ("films", float(films)))

@@ -66,7 +66,7 @@ class Sample(NamedTuple):
 
 
 async def soak(place: Place, seconds: float) -> list[Gate]:
-    """All of it; raises StateError if an event has no decision or was refused."""
+    """All of it. Decisions are counted in the run for the top rate only."""
     top = (await zipf_run(place, await place.kafka())).speed.per_s
     await place.clean()
     rate = top * SHARE

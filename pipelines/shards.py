@@ -196,7 +196,7 @@ class Shards:
         `owned`: the partitions of its topic that this worker holds. One whose shard is not open
         has an effect too, at the log's end, behind all that it may have decided.
         """
-        await self.apply(accepted)
+        await self.apply(accepted)  # a shard whose state cannot be used goes as the others do
         for partition in owned:
             if self.find(accepted.agent, partition) is None:
                 log_span = await self._site.logs.span(partition)
