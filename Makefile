@@ -25,7 +25,7 @@ help: ## these lines
 
 setup: .venv/.dev ## an environment in .venv with all that tests need, pinned by hash
 
-demo: .venv/.demo ## the main job: two agents on real events, live on the screen
+demo: .venv/.demo ## the main job: three agents on real events, live on the screen
 	$(V)/headrace demo
 
 up: .venv/.demo ## a service on an embedded broker, until Ctrl-C
@@ -52,7 +52,10 @@ quality: .venv/.dev ## the quality gates, through the whole service
 bench: .venv/.dev ## how quick it is, beside River alone, with what must be reached
 	$(V)/python -m benchmarks.bench
 
-lint: .venv/.dev ## style, format and who may import whom
+soak: .venv/.dev ## ten minutes at half the top rate: nothing may grow; SECONDS=n takes less
+	$(V)/python -m benchmarks.soak $(SECONDS)
+
+lint: .venv/.dev # a step of `make test`: style, format and who may import whom
 	$(V)/ruff check .
 	$(V)/ruff format --check .
 	$(V)/lint-imports --no-cache
@@ -95,4 +98,4 @@ endif
 	$(INSTALL) --no-deps --no-build-isolation --editable .
 	@touch .venv/.demo $@
 
-.PHONY: help setup demo up test test-kafka crash simulate hostile quality bench lint types regen clean
+.PHONY: help setup demo up test test-kafka crash simulate hostile quality bench soak lint types regen clean

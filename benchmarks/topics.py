@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
 
 import msgspec
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from benchmarks.workload import PARTITIONS, START_MS, Sent
 
 from headrace.errors import StateError
@@ -20,6 +21,8 @@ from headrace.pipelines.topics import Topics
 BATCH_BYTES = 256 << 10
 BATCHES_AHEAD = 32
 """Batches of events under way to the broker at a time."""
+TICK_S = 0.05
+"""Between two batches of a stream of events."""
 READ_WAIT_S = 20.0
 """How long decisions may be missing before they count as lost."""
 
@@ -67,8 +70,16 @@ class _Id(msgspec.Struct):
     id: str
 
 
-async def make_topic(broker: Broker, topic: str, partitions: int = PARTITIONS) -> None:
-    """A topic that keeps everything."""
+async def make_topic(
+    broker: Broker,
+    topic: str,
+    partitions: int = PARTITIONS,
+    settings: Mapping[str, str] | None = None,
+) -> None:
+    """A topic that keeps everything, unless Kafka's own `settings` say otherwise."""
+    if settings is not None:
+        await _make_with(broker, NewTopic(topic, partitions, 1, topic_configs=dict(settings)))
+        return
     topics = Topics(broker)
     await topics.start()
     try:
@@ -97,6 +108,41 @@ async def append(
         await sender.finish()
 
 
+async def stream(
+    broker: Broker, topic: str, events: Sequence[Sent], *, rate: float, seconds: float
+) -> int:
+    """Append events at a fixed rate, an open loop, round and round; returns how many it were.
+
+    What is late, because this process was, is made up for at once. Timestamps are as in `append`.
+    """
+    clock = asyncio.get_running_loop().time
+    sent, began = 0, clock()
+    async with _producer(broker) as producer:
+        sender = _Sender(producer, topic, PARTITIONS)
+        while sent < int(rate * seconds):
+            await asyncio.sleep(max(began + sent / rate + TICK_S - clock(), 0))
+            due = min(int((clock() - began) * rate), int(rate * seconds))
+            for number in range(sent, due):
+                key, value = events[number % len(events)]
+                await sender.append(key, value, START_MS + number)
+            sent = due
+            await sender.flush()
+        await sender.finish()
+    return sent
+
+
+async def _make_with(broker: Broker, topic: NewTopic) -> None:
+    admin = AIOKafkaAdminClient(bootstrap_servers=broker.bootstrap)
+    await admin.start()
+    try:
+        made = await admin.create_topics([topic])
+    finally:
+        await admin.close()
+    for name, code, text in made.topic_errors:
+        if code:
+            raise StateError(f"topic {name} was not made: {text or code}")
+
+
 class _Sender:
     """Fills a batch for each partition; hands over the full ones."""
 
@@ -117,10 +163,15 @@ class _Sender:
             batch = self._batches[partition] = self._producer.create_batch()
             batch.append(key=key, value=value, timestamp=timestamp)
 
-    async def finish(self) -> None:
+    async def flush(self) -> None:
+        """Hand over what was appended."""
         for partition, batch in enumerate(self._batches):
             if batch.record_count():
                 await self._send(partition)
+                self._batches[partition] = self._producer.create_batch()
+
+    async def finish(self) -> None:
+        await self.flush()
         await asyncio.gather(*self._waiting)
 
     async def _send(self, partition: int) -> None:

@@ -24,6 +24,9 @@ from headrace.views import MetricView
 Family = Literal["label", "probability", "number", "curve", "hits"]
 CURVES = ("ROCAUC", "AveragePrecision")
 HITS = "HitRate"
+PAIRS_MAX = 1_000
+"""Pairs of a truth and a guess that a metric counts; others are left out of it. Labels that are all
+different, as ids are, would make its row grow without end."""
 FRESH_MAX = 4_096  # kinds of events between two readings: many classes make many kinds
 ROW = b"s/metrics"
 
@@ -114,8 +117,11 @@ class _Tallies:
     def counts(self) -> tuple[Counts, Counts, Counts]:
         for (truth, *guesses), count in self._fresh.items():
             for counts, guess in zip(self._told, guesses, strict=True):
-                if guess is not None:
-                    counts[truth, guess] = counts.get((truth, guess), 0) + count
+                if guess is None:
+                    continue
+                pair = (truth, guess)
+                if pair in counts or len(counts) < PAIRS_MAX:
+                    counts[pair] = counts.get(pair, 0) + count
         self._fresh.clear()
         return self._told
 

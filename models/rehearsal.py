@@ -88,9 +88,19 @@ def _value(feature: Feature, number: int) -> float | str | bool:
         return number % 2 == 0
     if feature.type == "category":
         return "abc"[number % 3]
-    # From 0 to 1 where the range allows it: some models insist on counts, some overflow early.
-    low = max(feature.low, 0.0) if feature.high > 0.0 else feature.low
-    high = min(feature.high, low + 1.0)
+    return ordinary(feature.low, feature.high, number)
+
+
+def ordinary(low: float, high: float, number: int) -> float:
+    """A number as an ordinary event has it, between `low` and `high`; `number` chooses one of five.
+
+    From 0 to 1 where the range allows it: some models insist on counts, some overflow early.
+
+    >>> ordinary(-1e15, 1e15, 0), ordinary(10.0, 20.0, 1), ordinary(-9.0, -8.5, 2)
+    (0.5, 10.25, -8.625)
+    """
+    low = max(low, 0.0) if high > 0.0 else low
+    high = min(high, low + 1.0)
     return low + (high - low) * (0.5, 0.25, 0.75, 0.625, 0.375)[number % 5]
 
 

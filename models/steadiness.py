@@ -18,6 +18,7 @@ from headrace.models.decisions import Origin
 from headrace.models.event_file import Row
 from headrace.models.learner import Learner
 from headrace.models.memory_rows import MemoryRows
+from headrace.models.rehearsal import ordinary
 from headrace.models.spec import Spec
 from headrace.models.wants import Want, wants_of
 
@@ -73,9 +74,7 @@ def _value(want: Want, number: int, *, largest: bool) -> Any:
     if want.kind == "number":
         if largest:
             return max(want.low, want.high, key=abs)
-        # From 0 to 1 where the range allows it, as an ordinary event has it.
-        low = max(want.low, 0.0) if want.high > 0.0 else want.low
-        return low + (min(want.high, low + 1.0) - low) * (0.5, 0.25, 0.75, 0.625, 0.375)[number % 5]
+        return ordinary(want.low, want.high, number)
     if want.kind in ("boolean", "flag"):
         return number % 2 == 0
     if want.kind == "time":

@@ -71,10 +71,10 @@ class Commands:
             emit_topic=checked.emit_topic,
         )
         self._worker.controls.registry.check_deploy(record)
-        # Before the command is in the log: a topic that cannot be used is then the caller's to
-        # mend, and not a command that every worker fails to carry out.
         new = checked.source.topic not in self._worker.streams.topics
         with self._room_for(record, partitions):
+            # Before the command is in the log: a topic that cannot be used is then the caller's
+            # to mend, and not a command that every worker fails to carry out.
             await self._worker.topics.ensure(checked.emit_topic, partitions=partitions, ours=False)
             effect = await self._submit(record)
         if not effect.changed:

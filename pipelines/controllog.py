@@ -36,7 +36,7 @@ class ControlLog:
 
     Order of calls: `start` (returns when all that was in the log has been folded), then `append`
     and `wait_for` at will, then `stop`. `on_accepted` is awaited for each command that changes
-    something *after* start, in order; `on_effect` is called whenever an effect was read.
+    something *after* start, in order.
     """
 
     def __init__(self, bootstrap: str, topic: str, *, worker: str, on_accepted: OnAccepted) -> None:

@@ -24,6 +24,7 @@ from faust.transport.drivers import aiokafka as stock
 from faust.types import TP
 from mode.threads import WorkerThread
 
+from headrace.clock import give_way
 from headrace.errors import StateError
 from headrace.pipelines.order import Chunk
 from headrace.pipelines.readable import ReadableConsumer, Unread
@@ -191,6 +192,7 @@ class FetchThread(stock.AIOKafkaConsumerThread):
             connections_max_idle_ms=conf.consumer_connections_max_idle_ms,
         )
         consumer.make = _record
+        consumer.give_way = give_way
         return consumer
 
 

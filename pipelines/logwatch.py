@@ -183,8 +183,8 @@ class LogWatch:
         try:
             while missing and asyncio.get_running_loop().time() < deadline:
                 try:
-                    # One record, of any partition that has come: a batch may hold thousands, and
-                    # to make them all of its bytes would stop the loop for tens of milliseconds.
+                    # One record, of any partition that has come: its batch is read as a whole, and
+                    # to make thousands of records of it would stop the loop for much longer.
                     fetched = await consumer.getmany(*missing, timeout_ms=POLL_MS, max_records=1)
                 except OffsetOutOfRangeError as error:
                     missing -= error.args[0].keys()

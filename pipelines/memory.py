@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 
+from headrace.errors import StateError
 from headrace.logs import fields
 from headrace.pipelines.shard import Shard
 
@@ -13,6 +14,8 @@ log = logging.getLogger(__name__)
 
 COOLED_AT_ONCE = 200
 """Keys that are let go of between two turns of the event loop: about a millisecond."""
+
+Drop = Callable[[Shard, StateError], Awaitable[None]]
 
 ROOM = 0.9
 """To which part of the budget the models are brought down, so that it is not done at each chunk."""
@@ -23,18 +26,18 @@ class MemoryBudget:
 
     They are on disk and are read again when their keys come, so nothing changes but the time that
     this takes. Call `keep` after each chunk: who learns waits for it, which is what slows intake.
-    What changed since the last flush cannot go; then the shard is flushed first.
+    What changed since the last flush cannot go; then the shard is flushed first. One whose flush
+    fails is given to `drop`.
     """
 
-    def __init__(self, bytes_max: int) -> None:
+    def __init__(self, bytes_max: int, drop: Drop) -> None:
         self._bytes_max = bytes_max
+        self._drop = drop
         self._cooling = asyncio.Lock()
         self.cooled = 0  # keys that had to go, since the start
 
-    async def keep(
-        self, shards: Sequence[Shard], flush: Callable[[Shard], Awaitable[None]] = Shard.flush
-    ) -> None:
-        """Return when the models of these shards fit. `flush`: of one that may fail by itself."""
+    async def keep(self, shards: Sequence[Shard]) -> None:
+        """Return when the models of these shards fit."""
         if used(shards) <= self._bytes_max:
             return
         async with self._cooling:
@@ -45,7 +48,11 @@ class MemoryBudget:
                     if used(shards) <= target:
                         return
                     if flushed:
-                        await flush(shard)
+                        try:
+                            await shard.flush()
+                        except StateError as error:  # its disk fails; the others go on
+                            await self._drop(shard, error)
+                            continue
                     await self._cool(shard, shards, target)
             if used(shards) > target:
                 log.warning("memory.full", extra=fields(bytes=used(shards), of=self._bytes_max))

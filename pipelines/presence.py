@@ -22,6 +22,8 @@ ASK_AGAIN_S = 0.5
 """Between two questions to one that does not."""
 ANSWER_S = 3.0
 """A broker that has not answered after this is away."""
+LATE_S = 0.1
+"""If the end of that wait comes so late, who waited was not running."""
 
 
 class Presence:
@@ -59,12 +61,23 @@ class Presence:
         """Ask for ever."""
         while True:
             await asyncio.sleep(ASK_S if self._answers.is_set() else ASK_AGAIN_S)
-            try:
-                await ask(self._broker.bootstrap, ANSWER_S)
-            except (OSError, KafkaError) as error:
-                self._silent(error)
-            else:
+            asked_at = asyncio.get_running_loop().time()
+            error = await self._error()
+            took_s = asyncio.get_running_loop().time() - asked_at
+            if error is not None and took_s > ANSWER_S + LATE_S:
+                error = await self._error()  # it was this process that stood still: ask again
+            if error is None:
                 self._heard()
+            else:
+                self._silent(error)
+
+    async def _error(self) -> Exception | None:
+        """Why the broker does not answer now; None: it does."""
+        try:
+            await ask(self._broker.bootstrap, ANSWER_S)
+        except (OSError, KafkaError) as error:
+            return error
+        return None
 
     def _silent(self, error: Exception) -> None:
         if self._broker.ended():

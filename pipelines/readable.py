@@ -22,8 +22,6 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 from cramjam import DecompressionError
 
-from headrace.clock import give_way
-
 # What aiokafka and its decompressors raise on bytes that are not what they should be.
 _ERRORS = (
     *(KafkaError, DecompressionError, zlib.error, struct.error, EOFError, OSError, RuntimeError),
@@ -39,15 +37,17 @@ class ReadableConsumer(AIOKafkaConsumer):  # type: ignore[misc]  # aiokafka has 
     """aiokafka's consumer, but for unreadable batches.
 
     `make` turns what a batch holds into records and hands on an `Unread` as it is. Set it before
-    `start`; without it they are aiokafka's own.
+    `start`; without it they are aiokafka's own. `give_way` is called now and then while a large
+    batch is read: for a thread that is not in a hurry, never for the service's loop.
     """
 
     make: Callable[[TopicPartition, Any], Any] | None = None
+    give_way: Callable[[], None] | None = None
 
     async def start(self) -> None:
         await super().start()
         fetched = self._fetcher._records
-        self._fetcher._records = _Fetched(self.make)
+        self._fetcher._records = _Fetched(self.make, self.give_way)
         for tp, result in fetched.items():
             self._fetcher._records[tp] = result
 
@@ -55,44 +55,55 @@ class ReadableConsumer(AIOKafkaConsumer):  # type: ignore[misc]  # aiokafka has 
 class _Fetched(OrderedDict[Any, Any]):
     """aiokafka's table of what was fetched; what comes in is not unpacked yet."""
 
-    def __init__(self, make: Callable[[TopicPartition, Any], Any] | None) -> None:
+    def __init__(
+        self,
+        make: Callable[[TopicPartition, Any], Any] | None,
+        give_way: Callable[[], None] | None,
+    ) -> None:
         super().__init__()
         self._make = make
+        self._give_way = give_way
 
     def __setitem__(self, tp: Any, result: Any) -> None:
         records = getattr(result, "_partition_records", None)  # an error has none
         if records is not None:
-            readable(records, self._make)
+            readable(records, self._make, self._give_way)
         super().__setitem__(tp, result)
 
 
-def readable(records: Any, make: Callable[[TopicPartition, Any], Any] | None = None) -> None:
+def readable(
+    records: Any,
+    make: Callable[[TopicPartition, Any], Any] | None = None,
+    give_way: Callable[[], None] | None = None,
+) -> None:
     """Let aiokafka's records of one fetched partition, none of them taken yet, be readable."""
     original = records._consumer_record
 
     def as_aiokafka(tp: TopicPartition, record: Any) -> Any:
         return record.at(tp) if isinstance(record, Unread) else original(tp, record)
 
-    records._records = Batches(records._records)
+    records._records = Batches(records._records, give_way)
     records._consumer_record = make or as_aiokafka
 
 
 class Batches:
     """The batches of one fetched partition, each readable."""
 
-    def __init__(self, records: Any) -> None:
+    def __init__(self, records: Any, give_way: Callable[[], None] | None = None) -> None:
         self._records = records
+        self._give_way = give_way
         self.has_next = records.has_next
 
     def next_batch(self) -> Batch:
-        return Batch(self._records.next_batch())
+        return Batch(self._records.next_batch(), self._give_way)
 
 
 class Batch:
     """A batch that is read whole, or stands for itself as one record."""
 
-    def __init__(self, batch: Any) -> None:
+    def __init__(self, batch: Any, give_way: Callable[[], None] | None) -> None:
         self._batch = batch
+        self._give_way = give_way
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._batch, name)
@@ -105,8 +116,8 @@ class Batch:
             records = []
             for record in self._batch:
                 records.append(record)
-                if len(records) % TURN_RECORDS == 0:
-                    give_way()
+                if self._give_way is not None and len(records) % TURN_RECORDS == 0:
+                    self._give_way()
         except _ERRORS as error:
             return iter([Unread(self._batch, error)])
         return iter(records)

@@ -114,7 +114,9 @@ class Shards:
 
     def durable_offset(self, partition: Partition) -> int | None:
         """What may be committed: the least that is durable in every shard of the partition."""
-        return min((s.durable_offset for s in self.of_partition(partition)), default=None)
+        leaving = (s for s in self._leaving if s.partition == partition)
+        shards = (*self.of_partition(partition), *leaving)
+        return min((s.durable_offset for s in shards), default=None)
 
     def check_room(self, more: int) -> None:
         """Raise OverloadError `no_room` if so many more shards exceed the budget of open files."""
@@ -196,11 +198,19 @@ class Shards:
         if failures:
             raise failures[0]
 
-    async def apply(self, accepted: control.Accepted) -> None:
-        """Apply a pause, resume or delete to the shards of its agent that this worker holds."""
+    async def apply(self, accepted: control.Accepted) -> dict[Shard, StateError]:
+        """Apply a pause, resume or delete to the shards of its agent that this worker holds.
+
+        Returns those whose state cannot be used any more, and why.
+        """
+        failed: dict[Shard, StateError] = {}
         for shard in self.of_agent(accepted.agent):
             if shard.origin.epoch == accepted.epoch:
-                await self._apply(shard, accepted)
+                try:
+                    await self._apply(shard, accepted)
+                except StateError as error:
+                    failed[shard] = error
+        return failed
 
     async def delete(self, accepted: control.Accepted, owned: Iterable[Partition]) -> None:
         """Apply a delete: after the effect is in the log, the state goes.
@@ -208,7 +218,7 @@ class Shards:
         `owned`: the partitions of its topic that this worker holds. One whose shard is not open
         has an effect too, at the log's end, behind all that it may have decided.
         """
-        await self.apply(accepted)
+        await self.apply(accepted)  # a shard whose state cannot be used goes as the others do
         for partition in owned:
             if self.find(accepted.agent, partition) is None:
                 log_span = await self._site.logs.span(partition)
@@ -221,7 +231,17 @@ class Shards:
         ]
         await self.close(shards, flush=False)
         if not self.of_agent(accepted.agent):  # else a newer epoch has begun in this directory
-            self._site.directory.drop_agent(accepted.agent)
+            try:
+                self._site.directory.drop_agent(accepted.agent)
+            except StateError:  # nobody reads it any more; the next start tries again
+                log.exception("agent.not_removed", extra=fields(agent=accepted.agent))
+
+    async def finish_delete(self, deployment: control.Deployment, partitions: int) -> None:
+        """Do what a crash may have left undone: the effects of a delete, and its directory."""
+        delete, topic = deployment.commands[-1], deployment.source_topic
+        every = [Partition(topic, number) for number in range(partitions)]
+        owed = [p for p in every if deployment.effect(delete.control_id, p) is None]
+        await self.delete(delete, owed)
 
     async def _apply(self, shard: Shard, accepted: control.Accepted) -> None:
         async def effect(offset: int) -> int:

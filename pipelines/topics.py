@@ -42,6 +42,7 @@ class Topics:
             bootstrap_servers=broker.bootstrap, request_timeout_ms=int(ANSWER_S * 1000)
         )
         self._counts: dict[str, int] = {}
+        self._matching = asyncio.Lock()
 
     async def start(self) -> None:
         try:
@@ -96,10 +97,11 @@ class Topics:
 
         Raises StateError if it has another number. Asks only if it is not known to match.
         """
-        known = self._counts.get(topic, 0)
-        if known != self._counts.get(source.topic) or known <= source.partition:
-            partitions = max(await self.partition_count(source.topic), source.partition + 1)
-            await self.ensure(topic, partitions=partitions, ours=False)
+        async with self._matching:  # all shards of an agent are opened at once
+            known = self._counts.get(topic, 0)
+            if known != self._counts.get(source.topic) or known <= source.partition:
+                partitions = max(await self.partition_count(source.topic), source.partition + 1)
+                await self.ensure(topic, partitions=partitions, ours=False)
 
     async def _create(self, topic: str, partitions: int) -> None:
         try:

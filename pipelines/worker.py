@@ -76,7 +76,7 @@ class Worker:
         self._emitter = Emitter(broker.bootstrap, idempotent=broker.can_transactions)
         self._tasks: set[asyncio.Future[None]] = set()
         self._opening = asyncio.Lock()
-        self._memory = MemoryBudget(config.models_bytes_max)
+        self._memory = MemoryBudget(config.models_bytes_max, self._drop)
         self._taken = AsyncExitStack()
         self._not_flushed: UnavailableError | None = None
         self._giving_up: list[Callable[[], None]] = []
@@ -148,12 +148,9 @@ class Worker:
         self._taken.push_async_callback(self.controls.stop)
         self._giving_up.append(self.controls.give_up)
         self._taken.push_async_callback(self._close_shards)
+        cluster = ClusterId(cluster_id, self.topics.cluster_id)
         self.logwatch = LogWatch(
-            self.broker.bootstrap,
-            site.logs,
-            self.shards.all,
-            self._drop,
-            ClusterId(cluster_id, self.topics.cluster_id),
+            self.broker.bootstrap, site.logs, self.shards.all, self._drop, cluster
         )
         await self.logwatch.start()
         self._taken.push_async_callback(self.logwatch.stop)
@@ -172,8 +169,12 @@ class Worker:
             part.add_done_callback(self._part_failed)
         await self.streams.start()
         self._taken.push_async_callback(self.streams.stop)
-        for deployment in self.controls.registry.deleted():
-            await self._finish_delete(deployment)
+        for deleted in self.controls.registry.deleted():
+            count = self.topics.known_partition_count(deleted.source_topic)
+            async with self._opening:  # nobody opens a new life of it meanwhile
+                if self.controls.registry.last(deleted.agent) is deleted:
+                    finish = functools.partial(self.shards.finish_delete, deleted, count)
+                    await self._patiently(finish)
         for deployment in list(self.controls.registry.live()):
             await self._follow_source(deployment)
         waits = self._emitter.waits
@@ -203,8 +204,9 @@ class Worker:
         """The broker was waited for until the stop gave up: nothing durable is lost by that."""
         if not self.stopping:
             raise error
-        log.warning("worker.not_flushed", extra=fields(error=str(error)))
-        self._not_flushed = error
+        if error.code == "broker_away":  # others only say that a stop came in between
+            log.warning("worker.not_flushed", extra=fields(error=str(error)))
+            self._not_flushed = error
 
     def check_ready(self) -> None:
         """Raises UnavailableError `not_ready`, or `stopping` when infrastructure has failed."""
@@ -221,16 +223,13 @@ class Worker:
         for shard in self.shards.of_partition(Partition(chunk.topic, chunk.partition)):
             if not await shard.has_room(lambda: self.streams.flowing):
                 return  # the chunk is read again by whoever gets the partition
-            await self._guarded(shard, shard.process(chunk))
-        await self._memory.keep(self.shards.all(), lambda s: self._guarded(s, s.flush()))
-
-    async def _guarded(self, shard: Shard, work: Awaitable[None]) -> None:
-        try:
-            await work
-        except UnavailableError as error:  # the broker was waited for, until the stop
-            self._end_without_flush(error)
-        except StateError as error:  # this agent's rows are damaged; the others go on
-            await self._drop(shard, error)
+            try:
+                await shard.process(chunk)
+            except UnavailableError as error:  # the broker was waited for, until the stop
+                self._end_without_flush(error)
+            except StateError as error:  # this agent's rows are damaged; the others go on
+                await self._drop(shard, error)
+        await self._memory.keep(self.shards.all())
 
     async def _on_assigned(self, partitions: Collection[Partition]) -> None:
         async with self._opening:
@@ -244,8 +243,7 @@ class Worker:
             )
 
     async def _on_revoked(self, partitions: Collection[Partition]) -> None:
-        gone = [s for p in partitions for s in self.shards.of_partition(p)]
-        await self._close(gone)
+        await self._close([s for p in partitions for s in self.shards.of_partition(p)])
 
     async def _on_gone(self, partition: Partition) -> None:
         """The log lacks what is to be read: give up whom that concerns; the others go on."""
@@ -267,15 +265,8 @@ class Worker:
             self.broken_agents.pop(accepted.agent, None)
             await self._unfollow_sources()
         else:
-            await self.shards.apply(accepted)
-
-    async def _finish_delete(self, deployment: control.Deployment) -> None:
-        """Do what a crash may have left undone: the effects of a delete, and its directory."""
-        delete = deployment.commands[-1]
-        topic = deployment.source_topic
-        partitions = [Partition(topic, n) for n in range(self.topics.known_partition_count(topic))]
-        owed = [p for p in partitions if deployment.effect(delete.control_id, p) is None]
-        await self._patiently(lambda: self.shards.delete(delete, owed))
+            for shard, error in (await self.shards.apply(accepted)).items():
+                await self._drop(shard, error)
 
     async def _follow_source(self, deployment: control.Deployment) -> None:
         """Open the agent's shards, subscribing to its topic if nobody reads it yet."""
@@ -290,8 +281,12 @@ class Worker:
         async with self._opening:
             for partition in sorted(self.streams.assigned(topic)):
                 shard = await self._open(deployment, partition)
-                if shard is not None:
+                if shard is None:
+                    continue
+                if partition in self.streams.assigned(topic):
                     await self.streams.rewind(partition, shard.next_offset)
+                else:  # a rebalance has taken it away meanwhile, and did not see this shard
+                    await self._close([shard])
 
     async def _subscribe(self, topic: str) -> None:
         """Read one more topic, which opens shards through `_on_assigned`."""
@@ -344,14 +339,16 @@ class Worker:
     def _give_up(self, deployment: control.Deployment, error: StateError) -> None:
         """This agent cannot run; the others go on, and whoever asks for it is told why."""
         log.error("agent.broken", extra=fields(agent=deployment.agent, error=str(error)))
-        self.broken_agents[deployment.agent] = error
+        # Without its traceback, which would keep all that the shard held in memory.
+        self.broken_agents[deployment.agent] = error.with_traceback(None)
         if isinstance(error, DiskFullError):
             asyncio.get_running_loop().call_later(ROOM_RETRY_S, self._open_again, deployment)
 
     def _open_again(self, deployment: control.Deployment) -> None:
-        """Try an agent again that found no room on the disk."""
+        """Try an agent again that found no room on the disk, unless it has begun another life."""
         broken = self.broken_agents.get(deployment.agent)
-        if isinstance(broken, DiskFullError) and not (self.stopping or self.failed.done()):
+        live = self._deployment(deployment.agent) is deployment
+        if live and isinstance(broken, DiskFullError) and not (self.stopping or self.failed.done()):
             del self.broken_agents[deployment.agent]
             self._spawn(self._follow_source(deployment), self._part_failed)
 
@@ -387,8 +384,7 @@ class Worker:
         if part.cancelled() or (error := part.exception()) is None:
             return
         if self.stopping and isinstance(error, UnavailableError):
-            if error.code == "broker_away":  # else a topic was just being joined or left
-                self._end_without_flush(error)
+            self._end_without_flush(error)
         else:
             self._fail(error)
 

@@ -115,7 +115,10 @@ class StateDirectory:
         return self._agent_path(agent) / str(epoch) / f"{_escaped(topic)}@{partition}"
 
     def drop_agent(self, agent: str) -> None:
-        """Delete all shards of `agent`, which must be closed; after a crash all or none is left."""
+        """Delete all shards of `agent`, which must be closed; after a crash all or none is left.
+
+        Raises StateError if the disk does not let us.
+        """
         path = self._agent_path(agent)
         if not path.exists():
             return

@@ -145,6 +145,23 @@ def test_the_examples_of_help_fit_the_example() -> None:
     assert (event.y, event.x["hour"]) == (False, 14.0)
 
 
+def test_a_spec_is_checked_on_the_features_that_it_declares(alone: Run, spec: Path) -> None:
+    """A model may name features; what is good but odd is noted before a deploy."""
+    spec.write_text(
+        "{agent: a, source: {topic: t, key: $.id}, label: {field: $.y}, features: {\n"
+        "  wind: {type: number}, mode: {type: category, encode: onehot}},\n"
+        " model: [{compose.TransformerUnion: [\n"
+        "  [{compose.Select: [wind]}, preprocessing.StandardScaler],\n"
+        "  [{compose.Discard: [wind]}, preprocessing.StandardScaler]]},\n"
+        "  linear_model.LinearRegression]}"
+    )
+    result = alone("spec", str(spec))
+    assert result.stdout.startswith("good: a can be deployed\n"), result.stderr
+    assert "note: " in result.stdout
+    assert "makes 0 of `mode`" in result.stdout
+    assert len(alone.json("spec", str(spec))["notes"]) == 1
+
+
 def test_a_bad_spec_is_told_offline(alone: Run, spec: Path) -> None:
     """All violations at once, exit 2, as the service would."""
     spec.write_text(SPEC.replace("key:", "kee:").replace("hash", "hush"))

@@ -1,4 +1,4 @@
-"""Agents of four kinds, each as YAML and as what that YAML means."""
+"""Agents of six kinds, each as YAML and as what that YAML means."""
 
 from __future__ import annotations
 

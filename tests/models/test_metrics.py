@@ -14,7 +14,7 @@ from river import metrics as river_metrics
 
 from headrace.models.curves import WINDOW, ScoreWindow, average_precision, roc_auc
 from headrace.models.memory_rows import MemoryRows
-from headrace.models.metrics import Guess, Prequential, families, merge_views, works_with
+from headrace.models.metrics import PAIRS_MAX, Guess, Prequential, families, merge_views, works_with
 from headrace.views import MetricView
 
 PAIRS = st.lists(st.tuples(st.booleans(), st.integers(0, 6)), min_size=1, max_size=60)
@@ -179,3 +179,19 @@ def test_merged_metrics_are_weighted_by_events() -> None:
     (view,) = merge_views(shards())
     assert (view.value, view.events, view.baseline) == (3.25, 400, 2.0)
     assert merge_views([]) == []
+
+
+def test_labels_that_are_all_different_do_not_grow_the_row() -> None:
+    """A metric counts so many pairs at most; those it knows go on being counted."""
+    judge = Prequential(["Accuracy"], "multiclass")
+    for number in range(3 * PAIRS_MAX):
+        judge.update(f"id-{number}", Guess("a", None, None, "a", "a"))
+    (_, full), *_ = judge.changed()
+    for number in range(PAIRS_MAX, 5 * PAIRS_MAX):
+        judge.update(f"id-{number}", Guess("a", None, None, "a", "a"))
+    (_, later), *_ = judge.changed()
+    assert abs(len(later) - len(full)) < 100
+    again = moved(judge, ["Accuracy"], "multiclass")
+    judge.update("id-0", Guess("id-0", None, None, "a", "a"))
+    again.update("id-0", Guess("id-0", None, None, "a", "a"))
+    assert [data for _, data in judge.changed()] == [data for _, data in again.changed()]

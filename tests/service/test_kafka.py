@@ -1,6 +1,6 @@
-"""What only Kafka does to a log: transactions, compaction, retention, deletion, time, codecs.
+"""What Kafka does to a log: transactions, compaction, retention, deletion, time, codecs.
 
-Run by `make test-kafka`; on the embedded broker, which does none of it, these tests are skipped.
+Run by `make test-kafka`; the embedded broker lacks most of it, so there these tests are skipped.
 """
 
 from __future__ import annotations

@@ -44,4 +44,6 @@ def _table(outcomes: list[Outcome]) -> Table:
 
 
 if __name__ == "__main__":
+    if not all(seed.isdecimal() for seed in sys.argv[1:]):
+        sys.exit(f"a seed is a whole number, not {' '.join(sys.argv[1:])}: make simulate SEED=7")
     sys.exit(main([int(seed) for seed in sys.argv[1:]] or list(range(WORLDS))))

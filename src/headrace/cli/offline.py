@@ -86,13 +86,24 @@ def spec(
     assert file is not None
     checked = load_spec(file.read_bytes())
     with waiting("holding the model to its laws"):
-        from headrace.models.checks import require_lawful
+        from headrace.models.rehearsal import require_deployable
+        from headrace.models.spec.notes import notes
 
-        require_lawful(checked.build_model(""))
+        require_deployable(checked)
+    noted = list(notes(checked))
     if json:
-        as_json({"digest": checked.digest, "kind": checked.kind, "spec": checked.to_dict()})
+        as_json(
+            {
+                "digest": checked.digest,
+                "kind": checked.kind,
+                "spec": checked.to_dict(),
+                "notes": noted,
+            }
+        )
     else:
         _good(checked)
+        for note in noted:
+            say(f"  note: {escape(note)}")
 
 
 def _good(checked: Spec) -> None:
@@ -121,8 +132,14 @@ def _good(checked: Spec) -> None:
 
 
 def _model(written: Any) -> str:
-    steps = written if isinstance(written, list) else [written]
-    return " | ".join(step if isinstance(step, str) else ", ".join(step) for step in steps)
+    """The steps in their order; a list among them is a pipeline within the pipeline.
+
+    >>> _model([["A", {"B": {"x": 1}}], "C"])
+    'A | B | C'
+    """
+    if isinstance(written, list):
+        return " | ".join(_model(step) for step in written)
+    return written if isinstance(written, str) else ", ".join(written)
 
 
 def _report(report: Report) -> None:
