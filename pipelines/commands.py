@@ -187,7 +187,7 @@ class Commands:
             raise OverloadError("overloaded", text, retry_s=WAITING_RETRY_S)
         if not isinstance(command, control.Deploy):
             controls.registry.get(command.agent)  # raises before anything is appended
-            broken = self._worker.broken_agents.get(command.agent)
+            broken = self._worker.holdings.broken.get(command.agent)
             if broken is not None and not isinstance(command, control.Delete):
                 raise StateError(str(broken))
         await controls.append_in_time(command)
@@ -224,7 +224,7 @@ class Commands:
                 raise NotFoundError(
                     "unknown_agent", f"agent {deployment.agent!r} was deleted meanwhile"
                 )
-            await asyncio.wait_for(self._worker.all_open(), seconds)
+            await asyncio.wait_for(self._worker.holdings.all_open(), seconds)
         except TimeoutError:
             raise UnavailableError(
                 "control_timeout",

@@ -81,7 +81,7 @@ class LiveShards:
     def _shard(self, agent: str, key: str) -> Shard:
         self._worker.check_ready()
         deployment = self._worker.controls.registry.get(agent)
-        broken = self._worker.broken_agents.get(agent)
+        broken = self._worker.holdings.broken.get(agent)
         if broken is not None:
             raise StateError(str(broken))
         topic = deployment.source_topic
@@ -102,7 +102,7 @@ class LiveShards:
             if s.origin.epoch == deployment.epoch
         ]
         state, note = "running", ""
-        broken = self._worker.broken_agents.get(deployment.agent)
+        broken = self._worker.holdings.broken.get(deployment.agent)
         if broken is not None:
             state, note = "failed", str(broken)
         elif deployment.paused:

@@ -24,6 +24,7 @@ from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 from headrace.errors import ForeignStateError, UnavailableError
 from headrace.pipelines import clients
 from headrace.pipelines.applied import is_that
+from headrace.pipelines.holdings import Drop
 from headrace.pipelines.logidentity import check_log
 from headrace.pipelines.reader import Logs, LogSpan
 from headrace.pipelines.shard import Shard
@@ -38,8 +39,6 @@ LOOK_S = 5.0
 ANSWER_S = 3.0
 """How long one look waits for the anchors; those that do not come are looked for next time."""
 POLL_MS = 60
-
-Drop = Callable[[Shard, ForeignStateError], Awaitable[None]]
 
 
 class ClusterId(NamedTuple):

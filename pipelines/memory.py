@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 
 from headrace.errors import StateError
 from headrace.logs import fields
+from headrace.pipelines.holdings import Drop
 from headrace.pipelines.shard import Shard
 
 log = logging.getLogger(__name__)
 
 COOLED_AT_ONCE = 200
 """Keys that are let go of between two turns of the event loop: about a millisecond."""
-
-Drop = Callable[[Shard, StateError], Awaitable[None]]
 
 ROOM = 0.9
 """To which part of the budget the models are brought down, so that it is not done at each chunk."""

@@ -52,7 +52,12 @@ ROOM_LOOK_S = 0.1
 
 
 class Chunk(Protocol):
-    """Records of one partition in offset order; the next chunk begins at `next_offset`."""
+    """Records of one partition in offset order: all that there are from `begins` on; the next chunk
+    begins at `next_offset`.
+    """
+
+    @property
+    def begins(self) -> int: ...
 
     @property
     def records(self) -> Sequence[Record]: ...
@@ -199,14 +204,16 @@ class Shard:
             self._take_changes(self.next_offset)
 
     async def process(self, chunk: Chunk) -> None:
-        """Learn from a chunk and emit its decisions. Records that were learned are skipped.
+        """Learn from a chunk and emit its decisions. Records that were learned are skipped; so is a
+        chunk before which some are missing: it was on its way when the shard was opened, and is
+        read again.
 
         What it raises is a failure of the infrastructure, or a bug. The live models may then be
         ahead of `next_offset`, so this shard is never flushed again.
         """
         async with self._turn:
             over = self._closing.is_set() or self._deleted
-            if over or chunk.next_offset <= self.next_offset:
+            if over or not chunk.begins <= self.next_offset < chunk.next_offset:
                 return
             try:
                 await self._process(chunk)

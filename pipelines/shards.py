@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import logging
 from collections.abc import Callable, Iterable
@@ -183,20 +182,15 @@ class Shards:
     def _open_store(self, path: Path) -> Store:
         return ShardStore.open(path, create=True, options=self._site.stores)
 
-    async def close(self, shards: Iterable[Shard], *, flush: bool) -> None:
-        """Close all of them, also when one fails; then raise the first failure."""
-        failures: list[BaseException] = []
-        for shard in shards:
-            if self.find(shard.origin.agent, shard.partition) is shard:
-                del self._open[shard.origin.agent, shard.partition]
-            self._leaving.append(shard)
-            try:
-                closing = asyncio.gather(shard.close(flush=flush), return_exceptions=True)
-                failures += [outcome for outcome in await closing if outcome is not None]
-            finally:
-                self._leaving.remove(shard)
-        if failures:
-            raise failures[0]
+    async def close(self, shard: Shard, *, flush: bool) -> None:
+        """Close it, and know of it no more, also when its last flush fails. Raises why."""
+        if self.find(shard.origin.agent, shard.partition) is shard:
+            del self._open[shard.origin.agent, shard.partition]
+        self._leaving.append(shard)
+        try:
+            await shard.close(flush=flush)
+        finally:
+            self._leaving.remove(shard)
 
     async def apply(self, accepted: control.Accepted) -> dict[Shard, StateError]:
         """Apply a pause, resume or delete to the shards of its agent that this worker holds.
@@ -218,7 +212,13 @@ class Shards:
         `owned`: the partitions of its topic that this worker holds. One whose shard is not open
         has an effect too, at the log's end, behind all that it may have decided.
         """
-        await self.apply(accepted)  # a shard whose state cannot be used goes as the others do
+        for shard, error in (await self.apply(accepted)).items():  # it goes as the others do
+            log.warning(
+                "shard.unusable",
+                extra=fields(
+                    agent=accepted.agent, partition=shard.partition.partition, error=str(error)
+                ),
+            )
         for partition in owned:
             if self.find(accepted.agent, partition) is None:
                 log_span = await self._site.logs.span(partition)
@@ -229,7 +229,8 @@ class Shards:
             for shard in (*self.of_agent(accepted.agent), *self._leaving)
             if (shard.origin.agent, shard.origin.epoch) == (accepted.agent, accepted.epoch)
         ]
-        await self.close(shards, flush=False)
+        for shard in shards:
+            await self.close(shard, flush=False)
         if not self.of_agent(accepted.agent):  # else a newer epoch has begun in this directory
             try:
                 self._site.directory.drop_agent(accepted.agent)

@@ -16,19 +16,20 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from headrace.config import Config, hash_seed
-from headrace.errors import DiskFullError, StateError, UnavailableError
+from headrace.errors import StateError, UnavailableError
 from headrace.logs import fields
 from headrace.models.codec import CODEC_VERSION
 from headrace.pipelines import control, outlets
 from headrace.pipelines.broker import Broker
 from headrace.pipelines.controllog import ControlLog
 from headrace.pipelines.emit import Emitter
+from headrace.pipelines.holdings import Holdings
 from headrace.pipelines.logwatch import ClusterId, LogWatch
 from headrace.pipelines.memory import MemoryBudget
 from headrace.pipelines.presence import Presence, patiently
 from headrace.pipelines.reader import KafkaLogs
 from headrace.pipelines.shard import Shard
-from headrace.pipelines.shards import Shards, Site, spec_of
+from headrace.pipelines.shards import Shards, Site
 from headrace.pipelines.streams import Streams
 from headrace.pipelines.topics import Topics
 from headrace.pipelines.transport import Chunk
@@ -39,8 +40,6 @@ from headrace.views import Partition
 log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
-ROOM_RETRY_S = 5.0
-"""After this an agent that found no room when it was opened is tried again."""
 GONE_PAUSE_S = 0.5
 """Before a log that lacked a position is read again: what it has may not be known at once."""
 STOP_DRAIN_S = 5.0
@@ -69,14 +68,11 @@ class Worker:
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.ready = False
         self.stopping = False
-        self.broken_agents: dict[str, StateError] = {}  # live agents that cannot run, and why
         self._worker_id = worker_id
         self._busy = busy
         self._state_dir = state_dir
         self._emitter = Emitter(broker.bootstrap, idempotent=broker.can_transactions)
         self._tasks: set[asyncio.Future[None]] = set()
-        self._opening = asyncio.Lock()
-        self._memory = MemoryBudget(config.models_bytes_max, self._drop)
         self._taken = AsyncExitStack()
         self._not_flushed: UnavailableError | None = None
         self._giving_up: list[Callable[[], None]] = []
@@ -144,13 +140,14 @@ class Worker:
             descriptors_max=self.config.descriptors_max,
         )
         self.shards = Shards(site, self.controls)
+        self._hold()
         await self.controls.start()
         self._taken.push_async_callback(self.controls.stop)
         self._giving_up.append(self.controls.give_up)
         self._taken.push_async_callback(self._close_shards)
         cluster = ClusterId(cluster_id, self.topics.cluster_id)
         self.logwatch = LogWatch(
-            self.broker.bootstrap, site.logs, self.shards.all, self._drop, cluster
+            self.broker.bootstrap, site.logs, self.shards.all, self.holdings.drop, cluster
         )
         await self.logwatch.start()
         self._taken.push_async_callback(self.logwatch.stop)
@@ -171,7 +168,7 @@ class Worker:
         self._taken.push_async_callback(self.streams.stop)
         for deleted in self.controls.registry.deleted():
             count = self.topics.known_partition_count(deleted.source_topic)
-            async with self._opening:  # nobody opens a new life of it meanwhile
+            async with self.holdings.opening:  # nobody opens a new life of it meanwhile
                 if self.controls.registry.last(deleted.agent) is deleted:
                     finish = functools.partial(self.shards.finish_delete, deleted, count)
                     await self._patiently(finish)
@@ -181,6 +178,17 @@ class Worker:
         self._run(outlets.keep(self.topics, self.controls.registry, self.quarantine_topic, waits))
         self.ready = True
 
+    def _hold(self) -> None:
+        self.holdings = Holdings(
+            self.shards,
+            self.controls.registry,
+            self.topics,
+            over=lambda: self.stopping or self.failed.done(),
+            spawn=self._spawn,
+            again=self._follow_source,
+        )
+        self._memory = MemoryBudget(self.config.models_bytes_max, self.holdings.drop)
+
     def _run(self, watch: Coroutine[Any, Any, None]) -> None:
         """Run something that must not end, until the stop."""
         task = asyncio.create_task(watch)
@@ -188,17 +196,15 @@ class Worker:
         self._taken.callback(task.cancel)
 
     async def _close_shards(self) -> None:
-        await self._close(self.shards.all())
+        async with self.holdings.opening:
+            await self._close(self.shards.all())
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _close(self, shards: Collection[Shard]) -> None:
-        for shard in shards:
-            try:
-                await self.shards.close([shard], flush=not self.failed.done())
-            except UnavailableError as error:
-                self._end_without_flush(error)
-            except StateError as error:  # a disk that cannot be trusted: the others go on
-                self._give_up(self._deployment(shard.origin.agent), error)
+        try:
+            await self.holdings.close(shards, flush=not self.failed.done())
+        except UnavailableError as error:
+            self._end_without_flush(error)
 
     def _end_without_flush(self, error: UnavailableError) -> None:
         """The broker was waited for until the stop gave up: nothing durable is lost by that."""
@@ -228,14 +234,14 @@ class Worker:
             except UnavailableError as error:  # the broker was waited for, until the stop
                 self._end_without_flush(error)
             except StateError as error:  # this agent's rows are damaged; the others go on
-                await self._drop(shard, error)
+                await self.holdings.drop(shard, error)
         await self._memory.keep(self.shards.all())
 
     async def _on_assigned(self, partitions: Collection[Partition]) -> None:
-        async with self._opening:
+        async with self.holdings.opening:
             await asyncio.gather(
                 *(
-                    self._open(deployment, partition)
+                    self.holdings.open(deployment, partition)
                     for deployment in self.controls.registry.live()
                     for partition in sorted(partitions)
                     if partition.topic == deployment.source_topic
@@ -253,20 +259,21 @@ class Worker:
 
     async def _on_accepted(self, accepted: control.Accepted) -> None:
         """A command came back from the control log: apply it to what this worker holds."""
-        deployment = self._deployment(accepted.agent)
+        deployment = self.controls.registry.last(accepted.agent)
+        assert deployment is not None
         if accepted.kind == "deploy":
             if deployment.epoch == accepted.epoch and not deployment.deleted:
                 await self._follow_source(deployment)
         elif accepted.kind == "delete":
             # In turn with openings: a shard that is being opened now must not outlive its agent.
-            async with self._opening:
+            async with self.holdings.opening:
                 owned = sorted(self.streams.assigned(deployment.source_topic))
                 await self._patiently(lambda: self.shards.delete(accepted, owned))
-            self.broken_agents.pop(accepted.agent, None)
+            self.holdings.broken.pop(accepted.agent, None)
             await self._unfollow_sources()
         else:
             for shard, error in (await self.shards.apply(accepted)).items():
-                await self._drop(shard, error)
+                await self.holdings.drop(shard, error)
 
     async def _follow_source(self, deployment: control.Deployment) -> None:
         """Open the agent's shards, subscribing to its topic if nobody reads it yet."""
@@ -278,9 +285,9 @@ class Worker:
         if topic not in self.streams.topics:
             await self._subscribe(topic)
             return
-        async with self._opening:
+        async with self.holdings.opening:
             for partition in sorted(self.streams.assigned(topic)):
-                shard = await self._open(deployment, partition)
+                shard = await self.holdings.open(deployment, partition)
                 if shard is None:
                     continue
                 if partition in self.streams.assigned(topic):
@@ -301,84 +308,17 @@ class Worker:
     async def _patiently(self, work: Callable[[], Awaitable[_T]]) -> _T:
         return await patiently(work, lambda: self.stopping)
 
-    async def all_open(self) -> None:
-        """Return when no shard is being opened: a new source topic makes all of them open anew."""
-        async with self._opening:
-            return
-
     async def _unfollow_sources(self) -> None:
         wanted = {deployment.source_topic for deployment in self.controls.registry.live()}
         for topic in [topic for topic in self.streams.topics if topic not in wanted]:
             await self.streams.unsubscribe(topic)
 
-    async def _open(self, deployment: control.Deployment, partition: Partition) -> Shard | None:
-        """The shard, opened if need be; None if the agent is gone or its state cannot be used.
-
-        The caller holds `_opening`, so that an agent is not deleted meanwhile.
-        """
-        newest = self.controls.registry.last(deployment.agent)
-        if deployment.deleted or newest is not deployment:
-            return None
-        if deployment.agent in self.broken_agents:
-            return None  # what is not to be trusted is not opened again by a rebalance
-        shard = self.shards.find(deployment.agent, partition)
-        if shard is not None:
-            return shard
-        emit_topic = deployment.deploy.emit_topic
-        try:
-            await self._patiently(lambda: self.topics.match(partition, emit_topic))
-            shard = await self._patiently(lambda: self.shards.open(deployment, partition))
-        except StateError as error:
-            self._give_up(deployment, error)
-            return None
-        every_s = spec_of(deployment).state.flush_ms / 1000
-        ended = functools.partial(self._flusher_ended, shard)
-        self._spawn(shard.flush_by_timer(every_s), ended)
-        return shard
-
-    def _give_up(self, deployment: control.Deployment, error: StateError) -> None:
-        """This agent cannot run; the others go on, and whoever asks for it is told why."""
-        log.error("agent.broken", extra=fields(agent=deployment.agent, error=str(error)))
-        # Without its traceback, which would keep all that the shard held in memory.
-        self.broken_agents[deployment.agent] = error.with_traceback(None)
-        if isinstance(error, DiskFullError):
-            asyncio.get_running_loop().call_later(ROOM_RETRY_S, self._open_again, deployment)
-
-    def _open_again(self, deployment: control.Deployment) -> None:
-        """Try an agent again that found no room on the disk, unless it has begun another life."""
-        broken = self.broken_agents.get(deployment.agent)
-        live = self._deployment(deployment.agent) is deployment
-        if live and isinstance(broken, DiskFullError) and not (self.stopping or self.failed.done()):
-            del self.broken_agents[deployment.agent]
-            self._spawn(self._follow_source(deployment), self._part_failed)
-
-    async def _drop(self, shard: Shard, error: StateError) -> None:
-        """Close a shard whose state cannot be used any more, and give up its agent."""
-        if self.shards.find(shard.origin.agent, shard.partition) is not shard:
-            return  # closed meanwhile, and perhaps opened anew
-        await self.shards.close([shard], flush=False)
-        self._give_up(self._deployment(shard.origin.agent), error)
-
-    def _deployment(self, agent: str) -> control.Deployment:
-        deployment = self.controls.registry.last(agent)
-        assert deployment is not None
-        return deployment
-
-    def _spawn(
-        self, work: Coroutine[Any, Any, None], ended: Callable[[asyncio.Task[None]], None]
-    ) -> None:
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Let something go on by itself; the stop waits for it."""
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-        task.add_done_callback(ended)
-
-    def _flusher_ended(self, shard: Shard, task: asyncio.Task[None]) -> None:
-        error = None if task.cancelled() else task.exception()
-        if isinstance(error, StateError):
-            self._spawn(self._drop(shard, error), self._part_failed)
-        else:
-            self._part_failed(task)
+        task.add_done_callback(self._part_failed)
 
     def _part_failed(self, part: asyncio.Future[None]) -> None:
         if part.cancelled() or (error := part.exception()) is None:

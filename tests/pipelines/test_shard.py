@@ -43,10 +43,11 @@ class Event(NamedTuple):
 
 
 class Chunk(NamedTuple):
-    """Records of the log, and where the next chunk begins."""
+    """Records of the log, where the next chunk begins, and where this one does."""
 
     records: Sequence[Record]
     next_offset: int
+    begins: int = 0
 
 
 class Sink:
@@ -152,6 +153,18 @@ async def test_records_that_were_learned_are_skipped() -> None:
     assert shard.learner.accepted == 9
     offsets = [decode_decision(value).offset for value in sink.of(DECISIONS)]
     assert offsets == list(range(9))
+
+
+async def test_a_chunk_before_which_records_are_missing_waits_until_they_have_come() -> None:
+    """A shard that is opened while a later chunk is on its way does not begin with that."""
+    sink, store = Sink(), MemoryStore()
+    shard = open_shard(sink, store)
+    late = Chunk([event(n) for n in range(5, 10)], next_offset=10, begins=5)
+    await shard.process(late)
+    assert (shard.next_offset, sink.appended) == (0, [])
+    await shard.process(chunk(*(event(n) for n in range(5))))
+    await shard.process(late)
+    assert (shard.next_offset, len(sink.appended)) == (10, 10)
 
 
 async def test_a_restart_at_any_flush_gives_the_same_rows_and_decisions() -> None:

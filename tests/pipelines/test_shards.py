@@ -150,7 +150,7 @@ def test_a_delete_waits_for_shards_that_a_rebalance_closes(tmp_path: Path) -> No
         shard = await place.shards.open(place.deployment, WHERE)
         await shard.process(place.chunk())
         path = place.directory.shard_path("a", 1, *WHERE)
-        closing = asyncio.create_task(place.shards.close([shard], flush=True))
+        closing = asyncio.create_task(place.shards.close(shard, flush=True))
         place.command(control.Delete(id="x", agent="a"))
         await place.deleted.wait()
         await closing
@@ -203,7 +203,7 @@ def test_a_closed_shard_is_not_swept(tmp_path: Path) -> None:
         await place.controls.start()
         shard = await place.shards.open(place.deployment, WHERE)
         await shard.process(place.chunk())
-        await place.shards.close([shard], flush=True)
+        await place.shards.close(shard, flush=True)
         await shard.sweep()
         assert shard.durable_offset == shard.next_offset == 50
 
@@ -217,9 +217,9 @@ def test_a_state_that_another_control_log_began_is_refused(tmp_path: Path) -> No
         await place.controls.start()
         shard = await place.shards.open(place.deployment, WHERE)
         await shard.process(place.chunk())
-        await place.shards.close([shard], flush=True)
+        await place.shards.close(shard, flush=True)
         again = await place.shards.open(place.deployment, WHERE)
-        await place.shards.close([again], flush=True)
+        await place.shards.close(again, flush=True)
         place.deployment.effects.clear()
         with pytest.raises(ForeignStateError, match="the control log was made anew"):
             await place.shards.open(place.deployment, WHERE)

@@ -96,7 +96,7 @@ async def test_an_agent_that_finds_no_room_begins_when_there_is(
             disk.fill()
             deploying = asyncio.ensure_future(client.deploy(spec("later", "t-later")))
             async with asyncio.timeout(5):
-                while "later" not in service.worker.broken_agents:  # noqa: ASYNC110
+                while "later" not in service.worker.holdings.broken:  # noqa: ASYNC110
                     await asyncio.sleep(0.02)
             assert (await client.agent("later")).state == "failed"
             disk.empty()

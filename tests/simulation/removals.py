@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from msgspec import structs
+
 from headrace.models.guard import Event, Guard, Refusal
 from headrace.models.learner import Learner, Outcome
 from headrace.pipelines import control
@@ -15,8 +17,11 @@ from headrace.pipelines.shard import Chunk as ShardChunk
 from headrace.pipelines.shard import Shard
 from headrace.ports import Record
 from headrace.views import Partition
+from tests.fold import oracles
+from tests.fold.events import log
 from tests.simulation.controls import SimControlLog
 from tests.simulation.parts import Parts
+from tests.simulation.plan import TOPIC, Command, Plan
 from tests.simulation.sink import SimSink
 from tests.simulation.worker import WatchedShards, WatchedStore
 
@@ -83,6 +88,14 @@ class Unskipping(Shard):
         await super()._process(chunk)
 
 
+class Hasty(Shard):
+    """Takes a chunk before which records are missing for one that follows."""
+
+    async def process(self, chunk: ShardChunk) -> None:
+        assert isinstance(chunk, Chunk)
+        await super().process(structs.replace(chunk, begins=0))
+
+
 class Undying(Shard):
     """Goes on behind its delete until somebody closes it."""
 
@@ -126,6 +139,36 @@ class HalfLearner(Learner):
             elif record.key in self._good:
                 super().step([self._good[record.key]], learning=learning)
         return outcome
+
+
+def crashes_among_pauses(plan: Plan) -> Plan:
+    """A worker that crashes four times while its agent, flushed at once, is paused and resumed
+    every 0.4 s, and events come all the time.
+    """
+    agent = oracles.fraud(agent="fraud-0", topic=TOPIC, state="flush_ms: 50, flush_keys: 1")
+    pauses: list[Command] = [
+        (0.5 + 0.4 * number, "resume" if number % 2 else "pause", "fraud-0") for number in range(16)
+    ]
+    return replace(
+        plan,
+        agents={"fraud-0": agent},
+        commands=((0.0, "deploy", "fraud-0"), *pauses),
+        faults=(("crash", 150.0), ("crash", 250.0), ("crash", 200.0), ("crash", 300.0)),
+    )
+
+
+def deploys_among_events(plan: Plan) -> Plan:
+    """Twelve agents that are deployed one after the other while an event comes every 20 ms."""
+    names = [f"fraud-{number}" for number in range(12)]
+    state = "flush_ms: 300, flush_keys: 99"
+    rows = enumerate(log(plan.seed, 300, bad_share=0.0))
+    return replace(
+        plan,
+        agents={name: oracles.fraud(agent=name, topic=TOPIC, state=state) for name in names},
+        records=(tuple((0.02 * number, row) for number, row in rows),),
+        commands=tuple((1.0 + 0.4 * n, "deploy", name) for n, name in enumerate(names)),
+        faults=(),
+    )
 
 
 def without_acknowledgements(parts: Parts) -> Parts:

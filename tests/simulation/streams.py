@@ -242,6 +242,8 @@ class SimStreams:
                     self._behind[partition] = wanted
                     self._seek(partition, wanted)
                     return
+            # The driver starts a task here: a shard may be opened between the look and the use.
+            await (self._broker.away(0.05) if self._chance.random() < 0.1 else asyncio.sleep(0))
             await self._on_chunk(chunk)
 
     def _task(self, work: Awaitable[None]) -> asyncio.Task[None]:

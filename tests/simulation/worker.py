@@ -181,6 +181,7 @@ class SimWorker(Worker):
         )
         shards = self.shards = parts.shards(site, self.controls, process)
         shards.whole = self._sim.whole
+        self._hold()
         await self.controls.start()
         self._taken.push_async_callback(self.controls.stop)
         self._taken.push_async_callback(self._close_shards)

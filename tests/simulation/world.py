@@ -35,6 +35,7 @@ LOOK_S = 0.2
 
 STORES = StoreOptions()
 Change = Callable[[Parts], Parts]
+Shape = Callable[[Plan], Plan]
 
 
 @dataclass
@@ -47,12 +48,16 @@ class Outcome:
     digest: str = ""
 
 
-def run(seed: int, change: Change = lambda parts: parts) -> Outcome:
-    """Live through the world of a seed. `change` may take a protection away."""
+def run(
+    seed: int, change: Change = lambda parts: parts, shape: Shape = lambda plan: plan
+) -> Outcome:
+    """Live through the world of a seed. `change` may take a protection away, and `shape` make
+    that happen against which it stands.
+    """
     memory = Path("/dev/shm")
     directory = Path(tempfile.mkdtemp(dir=memory if memory.is_dir() else None))
     loop = VirtualLoop(random.Random(seed + 1))
-    world = _World(draw(seed), directory / "state", change)
+    world = _World(shape(draw(seed)), directory / "state", change)
     outcome = Outcome(seed)
     loop.set_exception_handler(lambda _, context: world.note(context))
     try:
@@ -191,8 +196,8 @@ class _World:
         await worker.stop()
         if fault is not None:
             self.broker.counts["clean stops"] += 1
-        if worker.broken_agents:
-            raise Violation(f"agents gave up: {worker.broken_agents}")
+        if worker.holdings.broken:
+            raise Violation(f"agents gave up: {worker.holdings.broken}")
 
     async def _retire(self, worker: SimWorker) -> None:
         """Retention: now and then the log loses what every shard has on disk."""
@@ -209,7 +214,7 @@ class _World:
 
     def _caught_up(self, worker: SimWorker) -> bool:
         """Every command has taken effect, and every record has been handled, everywhere."""
-        if worker.broken_agents:
+        if worker.holdings.broken:
             return True
         registry = worker.controls.registry
         if registry.next_offset < self.broker.logs[CONTROL].end:

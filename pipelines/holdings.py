@@ -1,0 +1,141 @@
+"""What this worker holds: the shards that it has opened, and the agents that it has given up.
+
+An agent is given up as a whole: where one of its shards cannot be used, the others are closed too,
+it is told as `failed` with the reason, and the other agents go on. What is not to be trusted is not
+opened again by a rebalance; only an agent that found no room on the disk is tried again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Collection, Coroutine
+from typing import Any
+
+from aiokafka.errors import KafkaError
+
+from headrace.errors import DiskFullError, StateError, UnavailableError
+from headrace.logs import fields
+from headrace.pipelines import control
+from headrace.pipelines.presence import patiently
+from headrace.pipelines.shard import Shard
+from headrace.pipelines.shards import Shards, spec_of
+from headrace.pipelines.topics import Topics
+from headrace.views import Partition
+
+log = logging.getLogger(__name__)
+
+Drop = Callable[[Shard, StateError], Awaitable[None]]
+"""`Holdings.drop`, for whoever finds that a shard cannot be used any more."""
+
+ROOM_RETRY_S = 5.0
+"""After this an agent that found no room when it was opened is tried again."""
+
+
+class Holdings:
+    """Opens shards and gives agents up. Whoever opens or deletes holds `opening`, so that an agent
+    is not deleted while a shard of it is being opened.
+
+    `over()`: the worker is stopping; nothing is opened any more. `spawn` lets work go on by itself
+    and tells of its failure; `again(deployment)` has an agent's shards opened once more.
+    """
+
+    def __init__(
+        self,
+        shards: Shards,
+        registry: control.Registry,
+        topics: Topics,
+        *,
+        over: Callable[[], bool],
+        spawn: Callable[[Coroutine[Any, Any, None]], None],
+        again: Callable[[control.Deployment], Coroutine[Any, Any, None]],
+    ) -> None:
+        self.opening = asyncio.Lock()
+        self.broken: dict[str, StateError] = {}  # live agents that cannot run, and why
+        self._shards = shards
+        self._registry = registry
+        self._topics = topics
+        self._over = over
+        self._spawn = spawn
+        self._again = again
+
+    async def all_open(self) -> None:
+        """Return when no shard is being opened: a new source topic makes all of them open anew."""
+        async with self.opening:
+            return
+
+    async def open(self, deployment: control.Deployment, partition: Partition) -> Shard | None:
+        """The shard, opened if need be; None if the agent is gone or has been given up.
+
+        The caller holds `opening`.
+        """
+        newest = self._registry.last(deployment.agent)
+        if deployment.deleted or newest is not deployment or self._over():
+            return None
+        if deployment.agent in self.broken:
+            return None
+        shard = self._shards.find(deployment.agent, partition)
+        if shard is not None:
+            return shard
+        try:
+            await patiently(
+                lambda: self._topics.match(partition, deployment.deploy.emit_topic), self._over
+            )
+            shard = await patiently(lambda: self._shards.open(deployment, partition), self._over)
+        except StateError as error:
+            await self._give_up(deployment, error)
+            return None
+        if deployment.agent in self.broken:  # one of its other shards failed meanwhile
+            await self.close([shard], flush=True)
+            return None
+        self._spawn(self._flush(shard, spec_of(deployment).state.flush_ms / 1000))
+        return shard
+
+    async def drop(self, shard: Shard, error: StateError) -> None:
+        """Close a shard whose state cannot be used any more, and give up its agent."""
+        if self._shards.find(shard.origin.agent, shard.partition) is not shard:
+            return  # closed meanwhile, and perhaps opened anew
+        await self._shards.close(shard, flush=False)
+        await self._give_up(self._deployment(shard), error)
+
+    async def close(self, shards: Collection[Shard], *, flush: bool) -> None:
+        """Close all of them, also when one fails. Raises the first failure that is not the agent's
+        own: a disk that cannot be trusted.
+        """
+        failures: list[Exception] = []
+        for shard in shards:
+            try:
+                await self._shards.close(shard, flush=flush)
+            except StateError as error:
+                await self._give_up(self._deployment(shard), error)
+            except (KafkaError, UnavailableError) as error:
+                failures.append(error)
+        if failures:
+            raise failures[0]
+
+    async def _flush(self, shard: Shard, every_s: float) -> None:
+        try:
+            await shard.flush_by_timer(every_s)
+        except StateError as error:
+            await self.drop(shard, error)
+
+    async def _give_up(self, deployment: control.Deployment, error: StateError) -> None:
+        log.error("agent.broken", extra=fields(agent=deployment.agent, error=str(error)))
+        # Without its traceback, which would keep all that the shard held in memory.
+        self.broken[deployment.agent] = error.with_traceback(None)
+        if isinstance(error, DiskFullError):
+            asyncio.get_running_loop().call_later(ROOM_RETRY_S, self._try_again, deployment)
+        await self.close(self._shards.of_agent(deployment.agent), flush=True)
+
+    def _try_again(self, deployment: control.Deployment) -> None:
+        """Unless it has begun another life, or broken in another way."""
+        live = self._registry.last(deployment.agent) is deployment
+        found_no_room = isinstance(self.broken.get(deployment.agent), DiskFullError)
+        if live and found_no_room and not self._over():
+            del self.broken[deployment.agent]
+            self._spawn(self._again(deployment))
+
+    def _deployment(self, shard: Shard) -> control.Deployment:
+        deployment = self._registry.last(shard.origin.agent)
+        assert deployment is not None
+        return deployment
