@@ -105,15 +105,9 @@ class Watch:
         # Asked after the worker: events that come in between make the lag longer, never shorter.
         behind = await self._length() - sum(shard.next_offset for shard in view.shards)
         answer_ms, unanswered = await self._ask()
-        own = Path(f"/proc/{self._process.pid}")
-        status = dict(
-            line.split(":", 1) for line in (own / "status").read_text(encoding="utf-8").splitlines()
-        )
         sample = Sample(
             at_s,
-            int(status["VmRSS"].split()[0]) / 1024,
-            sum(1 for _ in (own / "fd").iterdir()),
-            int(status["Threads"]),
+            *taken(self._process.pid),
             behind / self._rate,
             tuple(answer_ms),
             unanswered,
@@ -132,6 +126,21 @@ class Watch:
                 continue
             answer_ms.append((perf_counter() - began) * 1e3)
         return answer_ms, QUESTIONS - len(answer_ms)
+
+
+def taken(pid: int) -> tuple[float, int, int]:
+    """What a process has: MB of memory, open files, threads. Linux only.
+
+    Raises StateError if it has ended, also while nobody has asked for its exit code yet.
+    """
+    own = Path(f"/proc/{pid}")
+    try:
+        lines = (own / "status").read_text(encoding="utf-8").splitlines()
+        status = dict(line.split(":", 1) for line in lines)
+        files = sum(1 for _ in (own / "fd").iterdir())
+        return int(status["VmRSS"].split()[0]) / 1024, files, int(status["Threads"])
+    except (OSError, KeyError):
+        raise StateError(f"the worker, process {pid}, has ended") from None
 
 
 async def _watched(place: Place, watch: Watch, sending: asyncio.Task[int], seconds: float) -> None:

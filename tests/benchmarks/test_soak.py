@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import random
+import subprocess
+import sys
 
 import pytest
 from benchmarks.gates import Gate
 from benchmarks.growth import LAG_MAX_S, Counts, Sample, counted, judged
-from benchmarks.soak import main
+from benchmarks.soak import main, taken
 from benchmarks.topics import append, lengths, make_topic
 from benchmarks.workload import events_for
 
+from headrace.errors import StateError
 from headrace.pipelines.broker import Broker
 
 FLAT = [
@@ -117,6 +121,22 @@ def test_too_short_a_soak_is_refused(seconds: str, capsys: pytest.CaptureFixture
     """A series of a few samples says nothing of growth."""
     assert main([seconds]) == 2
     assert "SECONDS" in capsys.readouterr().err
+
+
+def test_a_process_is_read_from_outside() -> None:
+    """Memory, files and threads while it lives; an error when it has ended, waited for or not."""
+    memory_mb, files, threads = taken(os.getpid())
+    assert memory_mb > 1
+    assert files >= 3
+    assert threads >= 1
+    ended = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    ended.kill()
+    os.waitid(os.P_PID, ended.pid, os.WEXITED | os.WNOWAIT)
+    with pytest.raises(StateError, match="has ended"):
+        taken(ended.pid)
+    ended.communicate()
+    with pytest.raises(StateError, match="has ended"):
+        taken(ended.pid)
 
 
 async def test_a_topic_tells_how_much_was_appended(kafka: Broker) -> None:
