@@ -75,7 +75,7 @@ def memory_max(seconds: float) -> float:
     >>> memory_max(400), memory_max(4000), memory_max(20)
     (0.05, 0.005, 0.3)
     """
-    return min(TOOTH_S / seconds, TABLES_MAX)
+    return round(min(TOOTH_S / seconds, TABLES_MAX), 3)
 
 
 def _memory(samples: Sequence[Sample], kept: Sequence[Sample]) -> list[Gate]:
