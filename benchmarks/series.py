@@ -28,6 +28,16 @@ def change(at: Sequence[float], values: Sequence[float]) -> float:
     return float(median(slopes) * (at[-1] - at[0]))
 
 
+def higher(values: Sequence[float]) -> float:
+    """By how much the highest of the second half is above the highest of the first.
+
+    >>> higher([5, 9, 6, 8]), higher([5, 9, 6, 12])
+    (-1, 3)
+    """
+    half = len(values) // 2
+    return max(values[half:]) - max(values[:half])
+
+
 def sparkline(values: Sequence[float], width: int = SPARKS) -> str:
     """The values as a line of bars between the least and the greatest; each the mean of its part.
 

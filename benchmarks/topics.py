@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
 
@@ -203,6 +203,26 @@ async def decided(
                 ids.update(decode(record.value).id for record in batch)
             if patience.is_over(records):
                 raise StateError(f"{topic} holds {records:,} decisions of {expected:,}")
+
+
+@asynccontextmanager
+async def lengths(broker: Broker) -> AsyncIterator[Callable[[str], Awaitable[int]]]:
+    """Tells how many records were ever appended to a topic, those that are gone again included.
+
+    The broker is asked, so it is true also while a worker does not know how far it is behind. On
+    Apache Kafka: the embedded broker leaves out the last batch of each partition.
+    """
+    consumer = AIOKafkaConsumer(bootstrap_servers=broker.bootstrap)
+
+    async def length(topic: str) -> int:
+        wanted = [TopicPartition(topic, number) for number in range(PARTITIONS)]
+        return sum((await consumer.end_offsets(wanted)).values())
+
+    await consumer.start()
+    try:
+        yield length
+    finally:
+        await consumer.stop()
 
 
 class Patience:

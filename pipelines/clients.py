@@ -5,7 +5,6 @@ broker that is away, and an end that is bounded.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import math
 from typing import Any
@@ -61,11 +60,10 @@ async def stop(client: AIOKafkaConsumer | AIOKafkaProducer) -> None:
         stopping.cancel()
         if isinstance(client, AIOKafkaProducer):
             await _abandon(client)
-    # A client that was cancelled in the middle of a request ends by raising that cancellation.
-    with contextlib.suppress(asyncio.CancelledError):
         await asyncio.wait({stopping}, timeout=1.0)
-        if stopping.done() and not stopping.cancelled() and stopping.exception() is not None:
-            log.warning("client.stop_failed", extra=fields(error=repr(stopping.exception())))
+    # A client that was cancelled in the middle of a request ends by raising that cancellation.
+    if stopping.done() and not stopping.cancelled() and stopping.exception() is not None:
+        log.warning("client.stop_failed", extra=fields(error=repr(stopping.exception())))
 
 
 async def _abandon(producer: AIOKafkaProducer) -> None:

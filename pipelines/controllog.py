@@ -55,6 +55,7 @@ class ControlLog:
         self._accepted: asyncio.Queue[control.Accepted] = asyncio.Queue()
         self._tasks: list[asyncio.Task[None]] = []
         self._over = False
+        self._stopped = False
 
     @property
     def waiting(self) -> int:
@@ -69,6 +70,9 @@ class ControlLog:
             raise
 
     async def stop(self) -> None:
+        """Follow the log no more. Who still waits for one of its records is told so."""
+        self._stopped = True
+        await self._wake()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -129,8 +133,8 @@ class ControlLog:
         Raises UnavailableError `stopping` if the log is not followed any more.
         """
         async with self._changed:
-            await self._changed.wait_for(lambda: self.failed.done() or condition())
-        if self.failed.done():
+            await self._changed.wait_for(lambda: self._is_over() or condition())
+        if self._is_over():
             raise UnavailableError("stopping", "the control log is not followed any more")
 
     async def _send(self, record: control.ControlRecord) -> int:
@@ -188,6 +192,9 @@ class ControlLog:
         # which the follower above must go on doing meanwhile.
         while True:
             await self._on_accepted(await self._accepted.get())
+
+    def _is_over(self) -> bool:
+        return self._stopped or self.failed.done()
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         if task.cancelled() or (error := task.exception()) is None or self.failed.done():

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Collection, Coroutine
-from typing import Any
+from typing import Any, Protocol
 
 from aiokafka.errors import KafkaError
 
@@ -32,12 +32,19 @@ ROOM_RETRY_S = 5.0
 """After this an agent that found no room when it was opened is tried again."""
 
 
+class Host(Protocol):
+    """The worker, as far as its holdings need it."""
+
+    def over(self) -> bool: ...  # it is going down: nothing is opened any more
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None: ...  # and tell of its failure
+
+    async def follow_source(self, deployment: control.Deployment) -> None: ...
+
+
 class Holdings:
     """Opens shards and gives agents up. Whoever opens or deletes holds `opening`, so that an agent
     is not deleted while a shard of it is being opened.
-
-    `over()`: the worker is stopping; nothing is opened any more. `spawn` lets work go on by itself
-    and tells of its failure; `again(deployment)` has an agent's shards opened once more.
     """
 
     def __init__(
@@ -45,19 +52,14 @@ class Holdings:
         shards: Shards,
         registry: control.Registry,
         topics: Topics,
-        *,
-        over: Callable[[], bool],
-        spawn: Callable[[Coroutine[Any, Any, None]], None],
-        again: Callable[[control.Deployment], Coroutine[Any, Any, None]],
+        host: Host,
     ) -> None:
         self.opening = asyncio.Lock()
         self.broken: dict[str, StateError] = {}  # live agents that cannot run, and why
         self._shards = shards
         self._registry = registry
         self._topics = topics
-        self._over = over
-        self._spawn = spawn
-        self._again = again
+        self._host = host
 
     async def all_open(self) -> None:
         """Return when no shard is being opened: a new source topic makes all of them open anew."""
@@ -70,7 +72,7 @@ class Holdings:
         The caller holds `opening`.
         """
         newest = self._registry.last(deployment.agent)
-        if deployment.deleted or newest is not deployment or self._over():
+        if deployment.deleted or newest is not deployment or self._host.over():
             return None
         if deployment.agent in self.broken:
             return None
@@ -79,16 +81,18 @@ class Holdings:
             return shard
         try:
             await patiently(
-                lambda: self._topics.match(partition, deployment.deploy.emit_topic), self._over
+                lambda: self._topics.match(partition, deployment.deploy.emit_topic), self._host.over
             )
-            shard = await patiently(lambda: self._shards.open(deployment, partition), self._over)
+            shard = await patiently(
+                lambda: self._shards.open(deployment, partition), self._host.over
+            )
         except StateError as error:
             await self._give_up(deployment, error)
             return None
         if deployment.agent in self.broken:  # one of its other shards failed meanwhile
             await self.close([shard], flush=True)
             return None
-        self._spawn(self._flush(shard, spec_of(deployment).state.flush_ms / 1000))
+        self._host.spawn(self._flush(shard, spec_of(deployment).state.flush_ms / 1000))
         return shard
 
     async def drop(self, shard: Shard, error: StateError) -> None:
@@ -131,9 +135,9 @@ class Holdings:
         """Unless it has begun another life, or broken in another way."""
         live = self._registry.last(deployment.agent) is deployment
         found_no_room = isinstance(self.broken.get(deployment.agent), DiskFullError)
-        if live and found_no_room and not self._over():
+        if live and found_no_room and not self._host.over():
             del self.broken[deployment.agent]
-            self._spawn(self._again(deployment))
+            self._host.spawn(self._host.follow_source(deployment))
 
     def _deployment(self, shard: Shard) -> control.Deployment:
         deployment = self._registry.last(shard.origin.agent)

@@ -231,11 +231,14 @@ class Shards:
         ]
         for shard in shards:
             await self.close(shard, flush=False)
-        if not self.of_agent(accepted.agent):  # else a newer epoch has begun in this directory
-            try:
-                self._site.directory.drop_agent(accepted.agent)
-            except StateError:  # nobody reads it any more; the next start tries again
-                log.exception("agent.not_removed", extra=fields(agent=accepted.agent))
+        self.drop_lives(accepted.agent, through=accepted.epoch)
+
+    def drop_lives(self, agent: str, *, through: int) -> None:
+        """Delete the state of an agent's lives up to that epoch: nobody reads it any more."""
+        try:
+            self._site.directory.drop_agent(agent, through=through)
+        except StateError:  # the next start tries again
+            log.exception("agent.not_removed", extra=fields(agent=agent))
 
     async def finish_delete(self, deployment: control.Deployment, partitions: int) -> None:
         """Do what a crash may have left undone: the effects of a delete, and its directory."""

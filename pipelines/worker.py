@@ -166,6 +166,11 @@ class Worker:
             part.add_done_callback(self._part_failed)
         await self.streams.start()
         self._taken.push_async_callback(self.streams.stop)
+        await self._resume()
+        self.ready = True
+
+    async def _resume(self) -> None:
+        """Finish the deletes that a crash cut short, and go on with the agents that live."""
         for deleted in self.controls.registry.deleted():
             count = self.topics.known_partition_count(deleted.source_topic)
             async with self.holdings.opening:  # nobody opens a new life of it meanwhile
@@ -173,20 +178,13 @@ class Worker:
                     finish = functools.partial(self.shards.finish_delete, deleted, count)
                     await self._patiently(finish)
         for deployment in list(self.controls.registry.live()):
-            await self._follow_source(deployment)
+            self.shards.drop_lives(deployment.agent, through=deployment.epoch - 1)
+            await self.follow_source(deployment)
         waits = self._emitter.waits
         self._run(outlets.keep(self.topics, self.controls.registry, self.quarantine_topic, waits))
-        self.ready = True
 
     def _hold(self) -> None:
-        self.holdings = Holdings(
-            self.shards,
-            self.controls.registry,
-            self.topics,
-            over=lambda: self.stopping or self.failed.done(),
-            spawn=self._spawn,
-            again=self._follow_source,
-        )
+        self.holdings = Holdings(self.shards, self.controls.registry, self.topics, self)
         self._memory = MemoryBudget(self.config.models_bytes_max, self.holdings.drop)
 
     def _run(self, watch: Coroutine[Any, Any, None]) -> None:
@@ -263,7 +261,7 @@ class Worker:
         assert deployment is not None
         if accepted.kind == "deploy":
             if deployment.epoch == accepted.epoch and not deployment.deleted:
-                await self._follow_source(deployment)
+                await self.follow_source(deployment)
         elif accepted.kind == "delete":
             # In turn with openings: a shard that is being opened now must not outlive its agent.
             async with self.holdings.opening:
@@ -275,7 +273,7 @@ class Worker:
             for shard, error in (await self.shards.apply(accepted)).items():
                 await self.holdings.drop(shard, error)
 
-    async def _follow_source(self, deployment: control.Deployment) -> None:
+    async def follow_source(self, deployment: control.Deployment) -> None:
         """Open the agent's shards, subscribing to its topic if nobody reads it yet."""
         topic = deployment.source_topic
         partitions = await self._patiently(lambda: self.topics.partition_count(topic))
@@ -313,7 +311,11 @@ class Worker:
         for topic in [topic for topic in self.streams.topics if topic not in wanted]:
             await self.streams.unsubscribe(topic)
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+    def over(self) -> bool:
+        """Whether it is going down."""
+        return self.stopping or self.failed.done()
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Let something go on by itself; the stop waits for it."""
         task = asyncio.create_task(work)
         self._tasks.add(task)

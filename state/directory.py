@@ -114,20 +114,21 @@ class StateDirectory:
         """Where that shard lies, or would lie. No two shards share a path, on any file system."""
         return self._agent_path(agent) / str(epoch) / f"{_escaped(topic)}@{partition}"
 
-    def drop_agent(self, agent: str) -> None:
-        """Delete all shards of `agent`, which must be closed; after a crash all or none is left.
+    def drop_agent(self, agent: str, *, through: int) -> None:
+        """Delete all shards of `agent`, which must be closed, of its epochs up to `through`; of
+        each epoch all or none is left after a crash.
 
         Raises StateError if the disk does not let us.
         """
         path = self._agent_path(agent)
-        if not path.exists():
-            return
-        # It was made at the start, because somebody may delete to make room on a full disk.
-        gone = self.path / _TRASH / new_id()
-        with explained(path):
-            path.rename(gone)
-            sync_directory(path.parent)
-        shutil.rmtree(gone, ignore_errors=True)  # what is left there goes with the next start
+        epochs = [e for e in path.iterdir() if e.name.isdigit()] if path.exists() else []
+        for epoch in (e for e in epochs if int(e.name) <= through):
+            # It was made at the start, because somebody may delete to make room on a full disk.
+            gone = self.path / _TRASH / new_id()
+            with explained(path):
+                epoch.rename(gone)
+                sync_directory(path)
+            shutil.rmtree(gone, ignore_errors=True)  # what is left there goes with the next start
 
     def close(self) -> None:
         """Unlock it. A second call does nothing."""

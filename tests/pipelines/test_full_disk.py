@@ -14,7 +14,7 @@ from headrace.pipelines.shard import Outlets, Shard, ShardStart
 from headrace.state.memory import MemoryStore
 from headrace.state.store import ShardStore
 from headrace.views import Question
-from tests.pipelines.test_shard import DECISIONS, QUARANTINE, SPEC, Event, Sink, chunk, event, rows
+from tests.pipelines.small_shard import DECISIONS, QUARANTINE, SPEC, Event, Sink, chunk, event, rows
 from tests.small_disk import SmallDisk
 
 KEYS = 1500

@@ -11,7 +11,7 @@ from headrace.errors import StateError
 from headrace.pipelines.memory import MemoryBudget, used
 from headrace.pipelines.shard import Shard
 from headrace.state.memory import MemoryStore
-from tests.pipelines.test_shard import Sink, chunk, event, open_shard, rows
+from tests.pipelines.small_shard import Sink, chunk, event, open_shard, rows
 
 
 async def nobody(shard: Shard, error: StateError) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from headrace.models.decisions import decode_decision
 from headrace.state.memory import MemoryStore
-from tests.pipelines.test_shard import DECISIONS, Sink, as_logged, chunk, event, open_shard
+from tests.pipelines.small_shard import DECISIONS, Sink, as_logged, chunk, event, open_shard
 
 
 @pytest.mark.parametrize("decided_below", [0, 4])

@@ -10,7 +10,7 @@ import pytest
 from headrace.pipelines import slices as of_slices
 from headrace.pipelines.slices import SLICE_BYTES_MAX
 from headrace.state.memory import MemoryStore
-from tests.pipelines.test_shard import Event, Sink, chunk, event, open_shard
+from tests.pipelines.small_shard import Event, Sink, chunk, event, open_shard
 
 
 class Counting(Sink):

@@ -30,7 +30,7 @@ from headrace.serving.client import AsyncClient
 from headrace.state.memory import MemoryStore
 from headrace.state.store import ShardMeta
 from headrace.views import AgentView
-from tests.pipelines.test_shard import Event
+from tests.pipelines.small_shard import Event
 from tests.service.conftest import Start, make_topic
 
 KEYS = ("ada", "bob", "eve")

@@ -15,6 +15,7 @@ from tests.fold.events import Row
 from tests.simulation.loop import VirtualLoop
 
 CLUSTER = "in-process"
+QUARANTINE = Partition("sim.quarantine", 0)
 
 
 @dataclass
@@ -57,7 +58,7 @@ class SimBroker:
 
     def __init__(self) -> None:
         self.logs: dict[Partition, Log] = defaultdict(Log)
-        self.partitions: dict[str, int] = {}
+        self.partitions: dict[str, int] = {QUARANTINE.topic: 1}
         self.committed: dict[Partition, int] = {}
         # Agent, epoch, topic, partition: deleted, and nothing that it had decided may be missing.
         self.whole: set[tuple[str, int, str, int]] = set()
@@ -124,4 +125,7 @@ class SimTopics:
 
     async def partition_count(self, topic: str) -> int:
         await self._broker.away(0.01)
+        return self._broker.partitions.get(topic, 0)
+
+    def known_partition_count(self, topic: str) -> int:
         return self._broker.partitions.get(topic, 0)

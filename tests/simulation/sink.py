@@ -53,6 +53,9 @@ class SimSink:
         self._open = {}
         await self.flow()
 
+    def waits(self) -> bool:
+        return any(self._ways.values())
+
     async def drain(self) -> None:
         await self.send()
         waiting = [batch.acknowledged for way in self._ways.values() for batch in way]

@@ -11,12 +11,10 @@ from tests.fold import compare
 from tests.fold.control import Life, Where, lives
 from tests.fold.fold import Folded, fold
 from tests.fold.oracle import Oracle
-from tests.simulation.broker import SimBroker
+from tests.simulation.broker import QUARANTINE, SimBroker
 from tests.simulation.controls import CONTROL
 from tests.simulation.plan import Plan
 from tests.simulation.worker import IDENTITY
-
-QUARANTINE = Partition("sim.quarantine", 0)
 
 
 def differences(plan: Plan, broker: SimBroker, state_dir: Path) -> list[str]:
@@ -30,9 +28,11 @@ def differences(plan: Plan, broker: SimBroker, state_dir: Path) -> list[str]:
             for where in life.partitions():
                 folded = _folded(broker, oracle, life, where)
                 told = _topics(broker, life, where, folded)
+                path = directory.shard_path(life.agent, life.epoch, *where)
                 if not life.deleted:
-                    path = directory.shard_path(life.agent, life.epoch, *where)
                     told += _rows(path, folded)
+                elif path.exists():
+                    told.append("it was deleted, and its state is still there")
                 found += [f"{life.agent}, epoch {life.epoch}, {where}: {text}" for text in told]
                 _count(broker, folded)
     return found

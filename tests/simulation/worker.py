@@ -123,6 +123,11 @@ class WatchedShards(Shards):
             durable.append(0 if meta is None else meta.next_offset)
         return min(durable, default=0)
 
+    def removed(self, deployment: control.Deployment) -> bool:
+        """Whether nothing is left of a deleted agent on disk."""
+        path = self._site.directory.shard_path(deployment.agent, deployment.epoch, "", 0)
+        return not path.parent.exists()
+
     def check_commit(self, partition: Partition, offset: int) -> None:
         """The law of commits: never ahead of what is on disk in every shard of the partition."""
         for shard in self.of_partition(partition):
@@ -192,6 +197,5 @@ class SimWorker(Worker):
             part.add_done_callback(self._part_failed)
         await self.streams.start()
         self._taken.push_async_callback(self.streams.stop)
-        for deployment in list(self.controls.registry.live()):
-            await self._follow_source(deployment)
+        await self._resume()
         self.ready = True

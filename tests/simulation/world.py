@@ -219,6 +219,9 @@ class _World:
         registry = worker.controls.registry
         if registry.next_offset < self.broker.logs[CONTROL].end:
             return False
+        removed = worker.shards.removed  # type: ignore[attr-defined]
+        if not all(removed(deployment) for deployment in registry.deleted()):
+            return False
         for deployment in registry.live():
             for number in range(len(self.plan.records)):
                 partition = Partition(TOPIC, number)

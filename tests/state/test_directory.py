@@ -157,15 +157,15 @@ def test_shard_paths_are_safe_and_distinct(shards: set[tuple[str, int]], agent: 
 
 
 def test_dropped_agent_is_gone_and_others_stay(tmp_path: Path) -> None:
-    """Dropping an agent deletes its shards of all epochs and no others; absent ones are fine."""
+    """Dropping an agent deletes its shards up to an epoch and no others; absent ones are fine."""
     with StateDirectory.open(tmp_path, MINE) as directory:
-        mine = [directory.shard_path("agent", epoch, "t", 0) for epoch in (1, 2)]
+        mine = [directory.shard_path("agent", epoch, "t", 0) for epoch in (1, 2, 10)]
         other = directory.shard_path("agent-2", 1, "t", 0)
         for path in [*mine, other]:
             ShardStore.open(path, create=True).close()
-        directory.drop_agent("agent")
-        directory.drop_agent("never-there")
-        assert [path.exists() for path in [*mine, other]] == [False, False, True]
+        directory.drop_agent("agent", through=2)
+        directory.drop_agent("never-there", through=2)
+        assert [path.exists() for path in [*mine, other]] == [False, False, True, True]
         assert not list((tmp_path / "trash").iterdir())
 
 
@@ -186,7 +186,7 @@ def test_an_agent_is_dropped_where_nothing_can_be_made(
             with monkeypatch.context() as disk:
                 disk.setattr(Path, "mkdir", full)
                 disk.setattr(os, "rmdir", full)
-                directory.drop_agent("agent")
+                directory.drop_agent("agent", through=1)
             assert not path.exists()
     with StateDirectory.open(tmp_path, MINE):
         assert not list((tmp_path / "trash").iterdir())
