@@ -15,6 +15,7 @@ import msgspec
 
 from headrace.clock import new_id
 from headrace.errors import (
+    DiskFullError,
     NotFoundError,
     OverloadError,
     RequestError,
@@ -215,11 +216,17 @@ class Commands:
                 deployment.deleted and deployment.commands[-1].control_id != control_id
             )
 
+        def broken() -> StateError | None:
+            why = self._worker.holdings.broken.get(deployment.agent)
+            return None if isinstance(why, DiskFullError) else why  # that is tried again
+
         try:
             await asyncio.wait_for(
-                controls.wait_for(lambda: done() or overtaken()),
+                controls.wait_for(lambda: done() or overtaken() or broken() is not None),
                 seconds,
             )
+            if not done() and not overtaken() and (why := broken()) is not None:
+                raise StateError(str(why))
             if not done():
                 raise NotFoundError(
                     "unknown_agent", f"agent {deployment.agent!r} was deleted meanwhile"

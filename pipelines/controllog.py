@@ -72,7 +72,7 @@ class ControlLog:
     async def stop(self) -> None:
         """Follow the log no more. Who still waits for one of its records is told so."""
         self._stopped = True
-        await self._wake()
+        await self.wake()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -166,8 +166,7 @@ class ControlLog:
                 if accepted is not None and announce:
                     self._accepted.put_nowait(accepted)
         if fetched:
-            async with self._changed:
-                self._changed.notify_all()
+            await self.wake()
 
     def _decoded(self, record: Any) -> control.ControlRecord | None:
         """None: somebody else wrote it, because it is no JSON or none of an object with a `type`.
@@ -200,8 +199,9 @@ class ControlLog:
         if task.cancelled() or (error := task.exception()) is None or self.failed.done():
             return
         self.failed.set_exception(error)
-        self._waking = asyncio.ensure_future(self._wake())
+        self._waking = asyncio.ensure_future(self.wake())
 
-    async def _wake(self) -> None:
+    async def wake(self) -> None:
+        """Let those in `wait_for` look again."""
         async with self._changed:
             self._changed.notify_all()

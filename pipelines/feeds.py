@@ -159,6 +159,13 @@ class Decisions:
         self._worker.presence.check()
         topic = self._worker.controls.registry.get(agent).deploy.emit_topic
         partitions = await self._worker.topics.partition_count(topic)
+        if not partitions:
+            raise RequestError(
+                "topic_missing",
+                f"topic {topic!r} does not exist: somebody has deleted it; it is made again with "
+                "the next decision",
+                topic=topic,
+            )
         where = [Partition(topic, number) for number in range(partitions)]
         async with aclosing(self._read(where, from_start=from_start, follow=follow)) as records:
             async for record in records:

@@ -41,6 +41,8 @@ class Host(Protocol):
 
     async def follow_source(self, deployment: control.Deployment) -> None: ...
 
+    async def tell_waiting(self) -> None: ...  # those who wait for a command look again
+
 
 class Holdings:
     """Opens shards and gives agents up. Whoever opens or deletes holds `opening`, so that an agent
@@ -129,6 +131,7 @@ class Holdings:
         self.broken[deployment.agent] = error.with_traceback(None)
         if isinstance(error, DiskFullError):
             asyncio.get_running_loop().call_later(ROOM_RETRY_S, self._try_again, deployment)
+        await self._host.tell_waiting()
         await self.close(self._shards.of_agent(deployment.agent), flush=True)
 
     def _try_again(self, deployment: control.Deployment) -> None:

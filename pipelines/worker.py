@@ -315,6 +315,10 @@ class Worker:
         """Whether it is going down."""
         return self.stopping or self.failed.done()
 
+    async def tell_waiting(self) -> None:
+        """Let those who wait for a command see what has become of it."""
+        await self.controls.wake()
+
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Let something go on by itself; the stop waits for it."""
         task = asyncio.create_task(work)

@@ -62,11 +62,12 @@ class Interceptor(grpc.aio.ServerInterceptor):
 
     @property
     def is_asked(self) -> bool:
-        """Whether calls are in flight, or were a moment ago: the next one may be on its way.
+        """Whether questions are in flight, or were a moment ago: the next one may be on its way.
 
-        A call needs several turns of the event loop before it can be seen here.
+        A call needs several turns of the event loop before it can be seen here. A two-way stream
+        asks with each message; while it is silent nobody waits.
         """
-        return bool(self._asking) or self._clock.monotonic() - self._asked_at < LINGER_S
+        return bool(self._unary) or self._clock.monotonic() - self._asked_at < LINGER_S
 
     async def intercept_service(
         self,
@@ -125,7 +126,7 @@ class Interceptor(grpc.aio.ServerInterceptor):
                 if shed:
                     raise shed
                 if handler.request_streaming:
-                    answers = handler.stream_stream(_all_parsed(handler, raws), context)
+                    answers = handler.stream_stream(self._all(handler, raws), context)
                 else:
                     answers = handler.unary_stream(await self._one(handler, raws), context)
                 async with aclosing(answers) as messages:
@@ -145,6 +146,12 @@ class Interceptor(grpc.aio.ServerInterceptor):
             raise UnavailableError("deadline", text) from None
         except StopAsyncIteration:
             raise RequestError("invalid_request", "the call has no message") from None
+
+    async def _all(self, handler: Handler, raws: AsyncIterator[bytes]) -> AsyncIterator[Any]:
+        """The messages of a two-way stream, for as long as the client keeps it open."""
+        async for raw in raws:
+            self._asked_at = self._clock.monotonic()
+            yield _parsed(handler, raw)
 
     async def _write(self, context: Context, data: bytes) -> None:
         """Write one message; flow control makes this wait for a client that does not read."""
@@ -204,8 +211,3 @@ def _parsed(handler: Handler, raw: bytes) -> Any:
     except DecodeError as error:
         text = f"the request is no such message: {error}"
         raise RequestError("invalid_request", text) from error
-
-
-async def _all_parsed(handler: Handler, raws: AsyncIterator[bytes]) -> AsyncIterator[Any]:
-    async for raw in raws:
-        yield _parsed(handler, raw)

@@ -122,6 +122,7 @@ class ShardStore:
         self._scans: WeakSet[_Scan] = WeakSet()
         self._open = True
         self._failed = False  # RocksDB refuses all writes after one that failed
+        self._waits_to_reopen = False  # it was closed, and there was no room to open it anew
         try:
             self._meta = self._read_meta()
         except StateError:
@@ -156,7 +157,7 @@ class ShardStore:
 
     def get(self, row: bytes) -> bytes | None:
         """The bytes of `row`, or None. Raises CorruptStateError."""
-        assert self._open
+        self._check_open()
         with _Explained(self.path, row):
             value = self._database.get(_ROW + row)
         return None if value is None else self._opened(row, value)
@@ -166,7 +167,7 @@ class ShardStore:
 
         It shows the store as it was when `scan` was called, whatever is written meanwhile.
         """
-        assert self._open
+        self._check_open()
         scan = _Scan(self._database.iter(), prefix, self._opened, self.path)
         self._scans.add(scan)
         return scan
@@ -200,16 +201,20 @@ class ShardStore:
         """Make the store writable again after a DiskFullError; it holds what it held before.
 
         The database is opened anew, because RocksDB stays in its error. It is closed only when
-        there is room for that, so that reads go on. Scans end: begin them anew.
+        there is room for that, so that reads go on; should somebody take that room in between,
+        they raise DiskFullError, too. Scans end: begin them anew.
         Raises DiskFullError as long as there is no room.
         """
         assert self._open
         logged = sum(file.stat().st_size for file in self.path.glob("*.log"))
         check_room(self.path, logged + REOPEN_BYTES)
         former = self._meta
-        self._close()
+        if not self._waits_to_reopen:
+            self._close()
+        self._waits_to_reopen = True
         with _Explained(self.path):
             self._database = rocksdict.Rdict(str(self.path), self._options.rocksdb())
+        self._waits_to_reopen = False
         self._meta = self._read_meta()
         if self._meta != former:
             raise _corrupt(self.path, None, "after a write that failed it is not what it was")
@@ -221,7 +226,7 @@ class ShardStore:
         Hard links where the file system is the same, so it costs no space at first. `open` reads
         it. Raises StateError.
         """
-        assert self._open
+        self._check_open()
         if path.exists():
             raise StateError(f"cannot put a checkpoint at {path}: it exists")
         make_directory(path.parent)
@@ -231,7 +236,7 @@ class ShardStore:
 
     def size_bytes(self) -> int:
         """About how many bytes the shard takes: its tables and what is not in a table yet."""
-        assert self._open
+        self._check_open()
         sizes = ("rocksdb.total-sst-files-size", "rocksdb.cur-size-all-mem-tables")
         return sum(self._database.property_int_value(name) or 0 for name in sizes)
 
@@ -240,7 +245,13 @@ class ShardStore:
         if not self._open:
             return
         self._open = False
-        self._close()
+        if not self._waits_to_reopen:
+            self._close()
+
+    def _check_open(self) -> None:
+        assert self._open
+        if self._waits_to_reopen:
+            raise DiskFullError(f"shard {self.path} cannot be opened again. {MAKE_ROOM}")
 
     def _close(self) -> None:
         for scan in list(self._scans):

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 
 import msgspec
 import pytest
 from aiokafka import AIOKafkaProducer
 
-from headrace.errors import ForeignStateError, StateError
+from headrace.errors import ForeignStateError, RequestError, StateError
 from headrace.pipelines.broker import Broker
 from headrace.pipelines.feeds import Outgoing
-from tests.service.conftest import Start
+from tests.service.conftest import Start, administering
 from tests.service.test_service import events, learned, spec
 
 DEEP = b"[" * 100_000
@@ -85,3 +86,29 @@ async def test_a_stop_while_a_topic_is_being_joined_or_left_is_in_order(start: S
         await client.delete("second")
         (shard,) = service.worker.shards.of_agent("joined")
     assert shard.durable_offset == 10
+
+
+async def test_a_deploy_whose_shards_cannot_be_opened_says_why_at_once(
+    start: Start, tmp_path: Path
+) -> None:
+    """Nobody waits out the time that a command may take for what has failed already."""
+    async with start(control_timeout_s=60.0) as (_, client):
+        (tmp_path / "state" / "shards").mkdir(exist_ok=True)
+        (tmp_path / "state" / "shards" / "narrow").write_text("somebody's notes")
+        async with asyncio.timeout(20):
+            with pytest.raises(StateError, match="cannot be written: File exists"):
+                await client.deploy(spec("narrow", "t-narrow"))
+        assert (await client.agent("narrow")).state == "failed"
+
+
+async def test_a_watch_of_decisions_whose_topic_was_deleted_says_so(
+    start: Start, broker: Broker
+) -> None:
+    """The topic is named; a watch that begins when it has been made again works."""
+    async with start() as (_, client):
+        await client.deploy(spec("gone", "t-gone"))
+        async with administering(broker) as admin:
+            await admin.delete_topics(["decisions.gone"])
+        with pytest.raises(RequestError, match=r"topic 'decisions\.gone' does not exist"):
+            async with asyncio.timeout(20):
+                await anext(client.watch_decisions("gone"))

@@ -275,6 +275,31 @@ async def test_a_worker_stays_attentive_for_a_moment(world: World) -> None:
     assert seen == [False, True, True, False]
 
 
+async def test_a_silent_stream_asks_for_no_attention(world: World) -> None:
+    """A two-way stream that is kept open asks with its messages, not by being open."""
+    clock = ManualClock()
+    server = Server(world.backend, Listen(port=0), clock=clock)
+    going = asyncio.Event()
+
+    async def questions() -> AsyncIterator[Question]:
+        yield Question(agent="card-fraud", key="4711")
+        await going.wait()
+        yield Question(agent="card-fraud", key="4711")
+
+    async with AsyncClient(f"127.0.0.1:{await server.start()}") as client:
+        rows = client.predict_stream(questions())
+        await anext(rows)
+        seen = [server.is_asked]
+        clock.advance(1.1)
+        seen.append(server.is_asked)
+        going.set()
+        await anext(rows)
+        seen.append(server.is_asked)
+        assert server.in_flight == 1
+    await server.stop()
+    assert seen == [True, False, True]
+
+
 async def test_a_client_that_leaves_in_mid_stream_is_no_bug(
     world: World, client: AsyncClient, caplog: pytest.LogCaptureFixture
 ) -> None:

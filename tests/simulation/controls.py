@@ -61,6 +61,9 @@ class SimControlLog:
         await self._broker.away(0.02)
         return offset
 
+    async def wake(self) -> None:
+        """Nobody waits for a command here."""
+
     async def _until(self, condition: Callable[[], bool]) -> None:
         if not condition():
             done: asyncio.Future[None] = asyncio.get_running_loop().create_future()

@@ -59,6 +59,32 @@ def test_a_full_disk_keeps_what_is_durable_and_takes_more_when_there_is_room(
     store.close()
 
 
+def test_room_that_somebody_takes_while_the_database_is_opened_anew_is_waited_for(
+    disk: SmallDisk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Reads say that there is no room, as the next try does; then everything is there again."""
+    store = ShardStore.open(disk.path / "shard", create=True)
+    last = filled(store, disk)
+    disk.empty()
+    close = store._close
+
+    def close_and_fill() -> None:
+        close()
+        disk.fill()
+
+    monkeypatch.setattr(store, "_close", close_and_fill)
+    for _ in range(2):
+        with pytest.raises(DiskFullError):
+            store.recover()
+        with pytest.raises(DiskFullError, match="Make room on that disk"):
+            store.get(b"k/ada")
+    disk.empty()
+    store.recover()
+    assert (store.meta, store.get(b"k/ada")) == (meta(last), b"weights")
+    monkeypatch.undo()
+    store.close()
+
+
 def test_a_store_without_room_can_be_closed(disk: SmallDisk) -> None:
     """A stop while the disk is full loses nothing that was durable and leaves no lock."""
     store = ShardStore.open(disk.path / "shard", create=True)
