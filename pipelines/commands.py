@@ -218,7 +218,8 @@ class Commands:
 
         def broken() -> StateError | None:
             why = self._worker.holdings.broken.get(deployment.agent)
-            return None if isinstance(why, DiskFullError) else why  # that is tried again
+            # A delete concerns it all the same, and an agent without room is tried again.
+            return None if deployment.deleted or isinstance(why, DiskFullError) else why
 
         try:
             await asyncio.wait_for(
