@@ -19,6 +19,8 @@ log = logging.getLogger(__name__)
 
 STOP_WAIT_S = 2.0
 """How long a client may take to stop; with the broker away it would try for ever."""
+CANCEL_WAIT_S = 1.0
+"""How long one that was cancelled may take to end."""
 ABANDON_PAUSE_S = 0.1
 
 
@@ -60,7 +62,7 @@ async def stop(client: AIOKafkaConsumer | AIOKafkaProducer) -> None:
         stopping.cancel()
         if isinstance(client, AIOKafkaProducer):
             await _abandon(client)
-        await asyncio.wait({stopping}, timeout=1.0)
+        await asyncio.wait({stopping}, timeout=CANCEL_WAIT_S)
     # A client that was cancelled in the middle of a request ends by raising that cancellation.
     if stopping.done() and not stopping.cancelled() and stopping.exception() is not None:
         log.warning("client.stop_failed", extra=fields(error=repr(stopping.exception())))

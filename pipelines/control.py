@@ -104,7 +104,7 @@ def encode(record: ControlRecord) -> bytes:
 
 
 def decode(data: bytes) -> ControlRecord:
-    """The record, or msgspec.ValidationError (DecodeError): the log is ours, so that is a fault."""
+    """The record. Raises msgspec.DecodeError for what this build does not write."""
     return _decoder.decode(data)
 
 

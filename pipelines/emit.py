@@ -136,12 +136,23 @@ class Emitter:
         """Let the producer take a batch; it waits for the partition's last one to be on its way."""
         while True:
             try:
-                send = self._producer.send_batch(batch, to.topic, partition=to.partition)
-                return await self._unless_given_up(send)
+                return await self._unless_given_up(self._sent(to, batch))
             except KafkaError as error:
                 # Raised before the batch was taken, after the request timeout: it is ours still.
                 if not clients.waiting_cures(error):
                     raise
+
+    async def _sent(self, to: Partition, batch: BatchBuilder) -> asyncio.Future[object]:
+        if to.partition not in await self._producer.partitions_for(to.topic):
+            raise UnavailableError(
+                "stopping",
+                f"topic {to.topic} has no partition {to.partition} any more: somebody has made it "
+                "anew with fewer. Delete it and start again: it is then made as it must be",
+            )
+        acknowledged: asyncio.Future[object] = await self._producer.send_batch(
+            batch, to.topic, partition=to.partition
+        )
+        return acknowledged
 
     async def _unless_given_up(
         self, work: Coroutine[Any, Any, asyncio.Future[object]]

@@ -102,18 +102,18 @@ class Holdings:
         if self._shards.find(shard.origin.agent, shard.partition) is not shard:
             return  # closed meanwhile, and perhaps opened anew
         await self._shards.close(shard, flush=False)
-        await self._give_up(self._deployment(shard), error)
+        await self._give_up_of(shard, error)
 
     async def close(self, shards: Collection[Shard], *, flush: bool) -> None:
-        """Close all of them, also when one fails. Raises the first failure that is not the agent's
-        own: a disk that cannot be trusted.
+        """Close all of them, also when one fails. A disk that fails is its agent's own trouble, and
+        that is given up; of other failures, which are the broker's, the first is raised.
         """
         failures: list[Exception] = []
         for shard in shards:
             try:
                 await self._shards.close(shard, flush=flush)
             except StateError as error:
-                await self._give_up(self._deployment(shard), error)
+                await self._give_up_of(shard, error)
             except (KafkaError, UnavailableError) as error:
                 failures.append(error)
         if failures:
@@ -127,22 +127,27 @@ class Holdings:
 
     async def _give_up(self, deployment: control.Deployment, error: StateError) -> None:
         log.error("agent.broken", extra=fields(agent=deployment.agent, error=str(error)))
-        # Without its traceback, which would keep all that the shard held in memory.
-        self.broken[deployment.agent] = error.with_traceback(None)
-        if isinstance(error, DiskFullError):
-            asyncio.get_running_loop().call_later(ROOM_RETRY_S, self._try_again, deployment)
+        known = self.broken.get(deployment.agent)
+        # Several shards may fail: want of room is what the agent is tried again after, so it hides
+        # no other reason.
+        if known is None or not isinstance(error, DiskFullError):
+            # Without its traceback, which would keep all that the shard held in memory.
+            self.broken[deployment.agent] = error.with_traceback(None)
+            if isinstance(error, DiskFullError):
+                asyncio.get_running_loop().call_later(ROOM_RETRY_S, self._try_again, deployment)
         await self._host.tell_waiting()
         await self.close(self._shards.of_agent(deployment.agent), flush=True)
 
     def _try_again(self, deployment: control.Deployment) -> None:
         """Unless it has begun another life, or broken in another way."""
-        live = self._registry.last(deployment.agent) is deployment
+        live = self._registry.last(deployment.agent) is deployment and not deployment.deleted
         found_no_room = isinstance(self.broken.get(deployment.agent), DiskFullError)
         if live and found_no_room and not self._host.over():
             del self.broken[deployment.agent]
             self._host.spawn(self._host.follow_source(deployment))
 
-    def _deployment(self, shard: Shard) -> control.Deployment:
+    async def _give_up_of(self, shard: Shard, error: StateError) -> None:
+        """Give up the shard's agent, unless that has begun another life since."""
         deployment = self._registry.last(shard.origin.agent)
-        assert deployment is not None
-        return deployment
+        if deployment is not None and deployment.epoch == shard.origin.epoch:
+            await self._give_up(deployment, error)

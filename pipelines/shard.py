@@ -154,8 +154,10 @@ class Shard:
         return self._keeper.waits_for
 
     async def has_room(self, waiting: Callable[[], bool]) -> bool:
-        """Wait until the shard may learn on. False: it may not, and `waiting` has ended."""
-        while self.waits_for:
+        """Wait until the shard may learn on. False: it may not, and `waiting` has ended. One that
+        was closed keeps nobody.
+        """
+        while self.waits_for and not self._closing.is_set():
             if not waiting():
                 return False
             await asyncio.sleep(ROOM_LOOK_S)
@@ -198,7 +200,8 @@ class Shard:
                 raise StateError(
                     f"{kind} of {self.origin.agent!r} counts from offset {counted} on, but this "
                     f"worker has learned up to {self.next_offset}: another one held the shard. "
-                    "Delete this worker's state directory and start it again"
+                    f"Stop the worker, remove shards/{self.origin.agent} from its state directory "
+                    "and start it again: the agent is learned anew from its log"
                 )
             self._append(Change(counted, kind, control_offset))
             self._take_changes(self.next_offset)

@@ -212,13 +212,8 @@ class Shards:
         `owned`: the partitions of its topic that this worker holds. One whose shard is not open
         has an effect too, at the log's end, behind all that it may have decided.
         """
-        for shard, error in (await self.apply(accepted)).items():  # it goes as the others do
-            log.warning(
-                "shard.unusable",
-                extra=fields(
-                    agent=accepted.agent, partition=shard.partition.partition, error=str(error)
-                ),
-            )
+        for shard, error in (await self.apply(accepted)).items():
+            _log_unusable(shard, error)
         for partition in owned:
             if self.find(accepted.agent, partition) is None:
                 log_span = await self._site.logs.span(partition)
@@ -230,7 +225,10 @@ class Shards:
             if (shard.origin.agent, shard.origin.epoch) == (accepted.agent, accepted.epoch)
         ]
         for shard in shards:
-            await self.close(shard, flush=False)
+            try:
+                await self.close(shard, flush=False)
+            except StateError as error:
+                _log_unusable(shard, error)
         self.drop_lives(accepted.agent, through=accepted.epoch)
 
     def drop_lives(self, agent: str, *, through: int) -> None:
@@ -347,3 +345,11 @@ class Shards:
             shard.schedule(changes)
             for command in unapplied:
                 await self._apply(shard, command)
+
+
+def _log_unusable(shard: Shard, error: StateError) -> None:
+    """Of a shard that is deleted: it goes as the others do."""
+    at = shard.origin
+    log.warning(
+        "shard.unusable", extra=fields(agent=at.agent, partition=at.partition, error=str(error))
+    )

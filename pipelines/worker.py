@@ -277,6 +277,8 @@ class Worker:
         """Open the agent's shards, subscribing to its topic if nobody reads it yet."""
         topic = deployment.source_topic
         partitions = await self._patiently(lambda: self.topics.partition_count(topic))
+        if deployment.deleted or self.controls.registry.last(deployment.agent) is not deployment:
+            return  # meanwhile; nobody is to read its topic for it
         if not partitions:
             log.warning("source.missing", extra=fields(agent=deployment.agent, topic=topic))
             return

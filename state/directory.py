@@ -121,7 +121,8 @@ class StateDirectory:
         Raises StateError if the disk does not let us.
         """
         path = self._agent_path(agent)
-        epochs = [e for e in path.iterdir() if e.name.isdigit()] if path.exists() else []
+        with explained(path):
+            epochs = [e for e in path.iterdir() if e.name.isdigit()] if path.exists() else []
         for epoch in (e for e in epochs if int(e.name) <= through):
             # It was made at the start, because somebody may delete to make room on a full disk.
             gone = self.path / _TRASH / new_id()

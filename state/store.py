@@ -138,13 +138,13 @@ class ShardStore:
         CorruptStateError if its files or its meta are damaged, ForeignStateError if its layout is
         of another Headrace.
         """
-        fresh = not (path / "CURRENT").exists()
-        # A directory with tables or a write-ahead log had a CURRENT. RocksDB would start anew.
-        if fresh and any(file.suffix in (".sst", ".log") for file in path.glob("*")):
-            raise CorruptStateError(f"shard {path}: its file CURRENT is missing. {_REMEDY}")
-        if fresh and not create:
-            raise StateError(f"no shard at {path}")
         with explained(path):
+            fresh = not (path / "CURRENT").exists()
+            # A directory with tables or a write-ahead log had a CURRENT. RocksDB would start anew.
+            if fresh and any(file.suffix in (".sst", ".log") for file in path.glob("*")):
+                raise CorruptStateError(f"shard {path}: its file CURRENT is missing. {_REMEDY}")
+            if fresh and not create:
+                raise StateError(f"no shard at {path}")
             make_directory(path)
             store = cls(path, options or StoreOptions())
             sync_directory(path)
@@ -206,7 +206,8 @@ class ShardStore:
         Raises DiskFullError as long as there is no room.
         """
         assert self._open
-        logged = sum(file.stat().st_size for file in self.path.glob("*.log"))
+        with explained(self.path):
+            logged = sum(file.stat().st_size for file in self.path.glob("*.log"))
         check_room(self.path, logged + REOPEN_BYTES)
         former = self._meta
         if not self._waits_to_reopen:
@@ -259,6 +260,8 @@ class ShardStore:
         try:
             with _Explained(self.path):
                 self._database.close()
+        except DiskFullError:
+            pass  # it would put what it has in memory into a table; its synced log has all of that
         except StateError:
             # RocksDB says once more that a write has failed; it is closed all the same.
             if not self._failed:
@@ -354,7 +357,7 @@ class _Explained:
             raise StateError(f"shard {self._path}: {text}. {_DISTRUST}") from error
         if "Corruption" in text or "Invalid argument" in text:
             raise _corrupt(self._path, self._row, text) from error
-        raise StateError(f"shard {self._path}: {text}") from error
+        raise StateError(f"shard {self._path}: {text}. {_DISTRUST}") from error
 
 
 _FULL = ("No space left on device", "Disk quota exceeded")

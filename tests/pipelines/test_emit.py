@@ -109,6 +109,16 @@ async def test_a_stop_waits_for_a_silent_broker_for_a_bounded_time(
             await asyncio.wait_for(emitter.stop(), 2 * clients.STOP_WAIT_S)
 
 
+async def test_a_topic_made_anew_with_fewer_partitions_is_told(
+    broker: Broker, to: Partition
+) -> None:
+    """It is no bug of ours, and the text says what to do."""
+    async with emitting(broker) as emitter:
+        emitter.append(Partition(to.topic, 1), None, b"0")
+        with pytest.raises(UnavailableError, match="has no partition 1 any more"):
+            await emitter.drain()
+
+
 def test_which_errors_waiting_cures() -> None:
     """No connection and no answer in time: wait. A message that is too large stays too large."""
     assert clients.waiting_cures(NodeNotReadyError())

@@ -3,129 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import random
-from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any, ClassVar
 
 import pytest
 from msgspec import structs
 
 from headrace.errors import ForeignStateError, StateError
-from headrace.models.spec import load_spec
 from headrace.pipelines import control
-from headrace.pipelines.order import Chunk
-from headrace.pipelines.shards import Shards, Site
-from headrace.state.directory import StateDirectory
-from headrace.state.store import StoreOptions
-from headrace.views import Partition
-from tests.fold.events import log
-from tests.fold.oracle import Origin
-from tests.fold.oracles import visits
-from tests.simulation.broker import CLUSTER, SimBroker, SimLogs
-from tests.simulation.controls import CONTROL, SimControlLog
-from tests.simulation.loop import Process, VirtualLoop
-from tests.simulation.sink import SimSink
-from tests.simulation.worker import IDENTITY
-
-WHERE = Partition("events", 0)
-ORIGIN = Origin("a", 1, 1, *WHERE)
-
-
-class Crowded(SimControlLog):
-    """Somebody else is always a little quicker: `ahead` comes before the effect of its command."""
-
-    ahead: ClassVar[dict[str, control.ControlRecord]] = {"p": control.Resume(id="r", agent="a")}
-
-    async def append(self, record: control.ControlRecord) -> int:
-        if isinstance(record, control.ShardEffect) and record.control_id in self.ahead:
-            self._log.append(None, control.encode(self.ahead[record.control_id]))
-        return await super().append(record)
-
-
-class HeldSink(SimSink):
-    """Nothing reaches a log before it is `released`."""
-
-    def __init__(self, broker: SimBroker, process: Process, chance: random.Random) -> None:
-        super().__init__(broker, process, chance)
-        self.released = asyncio.Event()
-        self.released.set()
-
-    async def _deliver(self, to: Partition, way: Any) -> None:
-        await self.released.wait()
-        await super()._deliver(to, way)
-
-
-class Place:
-    """Shards over logs in memory, with one agent deployed and fifty records in its topic."""
-
-    def __init__(self, tmp_path: Path) -> None:
-        self.broker = SimBroker()
-        for row in log(1, 50):
-            self.broker.logs[WHERE].append(row.key, row.value, row.timestamp)
-        process = Process("w")
-        self.owned: list[Partition] = []  # what a delete is told that the worker holds
-        self.deleted = asyncio.Event()
-        self.directory = StateDirectory.open(tmp_path / "state", IDENTITY)
-        self.controls = Crowded(self.broker, process, self._accept)
-        self.sink = HeldSink(self.broker, process, random.Random(1))
-        site = Site(
-            descriptors_max=10_000,
-            worker="w",
-            logs=SimLogs(self.broker),
-            cluster_id=CLUSTER,
-            quarantine_topic="sim.quarantine",
-            directory=self.directory,
-            stores=StoreOptions(),
-            sink=self.sink,
-            busy=lambda: False,
-        )
-        self.shards = Shards(site, self.controls)
-        spec = load_spec(visits(agent="a", topic="events").spec)
-        self.command(
-            control.Deploy(
-                id="d", agent="a", spec=spec.to_dict(), digest=spec.digest, emit_topic="decided"
-            )
-        )
-
-    def command(self, record: control.ControlRecord) -> None:
-        """Somebody else appends to the control log."""
-        self.broker.logs[CONTROL].append(None, control.encode(record))
-
-    @property
-    def deployment(self) -> control.Deployment:
-        return self.controls.registry.get("a")
-
-    def chunk(self) -> Chunk:
-        """All records."""
-        rows = self.broker.logs[WHERE].rows()
-        return Chunk("events", 0, rows, len(rows))
-
-    async def _accept(self, accepted: control.Accepted) -> None:
-        if accepted.kind == "delete":
-            await self.shards.delete(accepted, self.owned)
-            self.deleted.set()
-        elif accepted.kind != "deploy":
-            await self.shards.apply(accepted)
-
-
-def live(tmp_path: Path, work: Callable[[Place], Awaitable[None]]) -> None:
-    """Run it in virtual time, the control log followed meanwhile."""
-
-    async def whole() -> None:
-        place = Place(tmp_path)
-        try:
-            await work(place)
-        finally:
-            await place.controls.stop()
-
-    loop = VirtualLoop(random.Random(7))
-    asyncio.set_event_loop(loop)
-    try:
-        loop.run_until_complete(whole())
-    finally:
-        asyncio.set_event_loop(None)
-        loop.close()
+from tests.pipelines.small_place import ORIGIN, WHERE, Place, live
 
 
 def test_a_command_that_comes_while_a_shard_is_opened_takes_effect(tmp_path: Path) -> None:

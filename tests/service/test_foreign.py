@@ -91,7 +91,9 @@ async def test_a_stop_while_a_topic_is_being_joined_or_left_is_in_order(start: S
 async def test_a_deploy_whose_shards_cannot_be_opened_says_why_at_once(
     start: Start, tmp_path: Path
 ) -> None:
-    """Nobody waits out the time that a command may take for what has failed already."""
+    """Nobody waits out the time that a command may take for what has failed already. The service
+    goes on, starts again, and the agent can be deleted.
+    """
     async with start(control_timeout_s=60.0) as (_, client):
         (tmp_path / "state" / "shards").mkdir(exist_ok=True)
         (tmp_path / "state" / "shards" / "narrow").write_text("somebody's notes")
@@ -99,6 +101,11 @@ async def test_a_deploy_whose_shards_cannot_be_opened_says_why_at_once(
             with pytest.raises(StateError, match="cannot be written: File exists"):
                 await client.deploy(spec("narrow", "t-narrow"))
         assert (await client.agent("narrow")).state == "failed"
+    async with start() as (service, client):
+        assert (await client.agent("narrow")).state == "failed"
+        assert (await client.delete("narrow")).changed
+        assert await client.agents() == []
+        assert not service.failed.done()
 
 
 async def test_a_watch_of_decisions_whose_topic_was_deleted_says_so(

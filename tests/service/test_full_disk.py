@@ -81,6 +81,31 @@ async def test_a_full_disk_stops_learning_and_committing_and_nothing_else(
     assert [d["score"] for d in made] == river_scores(sent)
 
 
+async def test_an_agent_is_deleted_to_make_room(disk: SmallDisk, broker: Broker) -> None:
+    """It is what somebody would do; the other agent of the topic goes on when there is room."""
+    sent = events("t-two", range(3000))
+    config = Config(app="two", grpc_port=0, metrics_port=None, state_dir=disk.path / "state")
+    service = Service(config, broker=broker)
+    await service.start()
+    try:
+        async with AsyncClient(service.grpc_address) as client:
+            for agent in ("goes", "stays"):
+                await client.deploy(spec(agent, "t-two", state={"flush_ms": 100}))
+            await service.events.send_all(sent[:1000])
+            await learned(client, "stays", 1000)
+            disk.fill()
+            await service.events.send_all(sent[1000:2000])
+            for agent in ("goes", "stays"):
+                await noted(client, agent, "No space left on device")
+            assert (await client.delete("goes")).changed
+            disk.empty()
+            await service.events.send_all(sent[2000:])
+            await learned(client, "stays", 3000)
+            assert not service.failed.done()
+    finally:
+        await service.stop()
+
+
 async def test_an_agent_that_finds_no_room_begins_when_there_is(
     disk: SmallDisk, broker: Broker
 ) -> None:

@@ -96,6 +96,19 @@ def test_a_store_without_room_can_be_closed(disk: SmallDisk) -> None:
     store.close()
 
 
+def test_a_sound_store_can_be_closed_on_a_full_disk(disk: SmallDisk) -> None:
+    """RocksDB would make a table of what it has in memory; its log holds all of that."""
+    store = ShardStore.open(disk.path / "shard", create=True)
+    rows = {b"k/%d" % n: b"weights %d" % n for n in range(1000)}
+    store.write(rows.items(), meta(1000))
+    disk.fill()
+    store.close()
+    disk.empty()
+    store = ShardStore.open(disk.path / "shard", create=False)
+    assert (store.meta, dict(store.scan(b"k/"))) == (meta(1000), rows)
+    store.close()
+
+
 def test_a_shard_cannot_be_made_on_a_full_disk(disk: SmallDisk) -> None:
     """It says that there is no room, and can be made when there is."""
     disk.fill()
