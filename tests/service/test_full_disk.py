@@ -97,9 +97,10 @@ async def test_an_agent_is_deleted_to_make_room(disk: SmallDisk, broker: Broker)
             await service.events.send_all(sent[1000:2000])
             for agent in ("goes", "stays"):
                 await noted(client, agent, "No space left on device")
+            await service.events.send_all(sent[2000:])
+            await asyncio.sleep(1.0)  # they have been fetched, and wait for the first of the two
             assert (await client.delete("goes")).changed
             disk.empty()
-            await service.events.send_all(sent[2000:])
             await learned(client, "stays", 3000)
             assert not service.failed.done()
     finally:
