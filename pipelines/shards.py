@@ -32,7 +32,7 @@ SPECS_KEPT = 1_000
 """Specs kept in read form; reading one builds its model, which takes milliseconds."""
 
 
-class ControlLog(Protocol):
+class Commands(Protocol):
     """What the shards ask of the control log; see `pipelines.controllog.ControlLog`."""
 
     @property
@@ -45,7 +45,6 @@ class Site(msgspec.Struct, frozen=True, kw_only=True):
     """Where this worker runs: what every one of its shards needs to know."""
 
     descriptors_max: int
-
     worker: str
     logs: Logs
     cluster_id: str
@@ -85,7 +84,7 @@ def _check_deployment(
 class Shards:
     """All open shards, by agent and partition. Implements `ports.ReadingPositions`."""
 
-    def __init__(self, site: Site, controls: ControlLog) -> None:
+    def __init__(self, site: Site, controls: Commands) -> None:
         self._site = site
         self._controls = controls
         self._open: dict[tuple[str, Partition], Shard] = {}

@@ -68,6 +68,12 @@ class Worker:
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.ready = False
         self.stopping = False
+        self.controls: ControlLog  # these are made by `start`
+        self.shards: Shards
+        self.holdings: Holdings
+        self.logwatch: LogWatch
+        self.streams: Streams
+        self._memory: MemoryBudget
         self._worker_id = worker_id
         self._busy = busy
         self._state_dir = state_dir
@@ -139,8 +145,7 @@ class Worker:
             busy=self._busy,
             descriptors_max=self.config.descriptors_max,
         )
-        self.shards = Shards(site, self.controls)
-        self._hold()
+        self._hold(Shards(site, self.controls))
         await self.controls.start()
         self._taken.push_async_callback(self.controls.stop)
         self._giving_up.append(self.controls.give_up)
@@ -183,7 +188,9 @@ class Worker:
         waits = self._emitter.waits
         self._run(outlets.keep(self.topics, self.controls.registry, self.quarantine_topic, waits))
 
-    def _hold(self) -> None:
+    def _hold(self, shards: Shards) -> None:
+        """Take these shards, with what decides which are opened, given up, kept in memory."""
+        self.shards = shards
         self.holdings = Holdings(self.shards, self.controls.registry, self.topics, self)
         self._memory = MemoryBudget(self.config.models_bytes_max, self.holdings.drop)
 

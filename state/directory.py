@@ -158,7 +158,7 @@ def _refuse_others_directory(path: Path) -> None:
         return
     if not path.is_dir():
         raise ForeignStateError(f"{path} is a file: name a directory with --state-dir")
-    names = {entry.name for entry in path.iterdir()}
+    names = {entry.name for entry in path.iterdir()} - {"lost+found"}  # of a volume's own
     if names and not names & {_LOCK, _IDENTITY}:
         raise ForeignStateError(
             f"{path} is not empty and holds no Headrace state: name another --state-dir"

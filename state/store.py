@@ -57,7 +57,8 @@ class AppliedRecord(msgspec.Struct, frozen=True, kw_only=True):
 class ShardMeta(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Where a shard stands: every record below `next_offset` is in the rows beside it.
 
-    `control_offset`: the control log's offset up to which control records are applied.
+    `control_offset`: of the control log; the shard knows the commands up to there, some of which
+    may count from a later offset only.
     `applied` is None as long as no record was applied.
     """
 

@@ -14,7 +14,7 @@ from headrace.models.learner import Learner, Outcome
 from headrace.pipelines import control
 from headrace.pipelines.order import Chunk, PartitionOrder
 from headrace.pipelines.shard import Chunk as ShardChunk
-from headrace.pipelines.shard import Shard
+from headrace.pipelines.shard import Shard, ShardStart
 from headrace.ports import Record
 from headrace.views import Partition
 from tests.fold import oracles
@@ -52,6 +52,13 @@ class HastyShards(WatchedShards):
 
     def durable_offset(self, partition: Partition) -> int | None:
         return self.next_offset(partition)
+
+
+class ForgetfulShards(WatchedShards):
+    """Does not know what may have been decided before the last crash."""
+
+    async def _shard_start(self, *args: Any) -> ShardStart:
+        return (await super()._shard_start(*args))._replace(decided_below=0)
 
 
 class Trusting(PartitionOrder):
@@ -194,3 +201,8 @@ def without_durable_commits(parts: Parts) -> Parts:
 def without_effects_read_back(parts: Parts) -> Parts:
     """A command is in force before the log says where."""
     return replace(parts, controls=HastyControls)
+
+
+def without_decided_below(parts: Parts) -> Parts:
+    """A command may count from before what is decided already, which then comes out otherwise."""
+    return replace(parts, shards=ForgetfulShards)

@@ -184,9 +184,9 @@ class SimWorker(Worker):
             busy=lambda: parts.chance.random() < 0.2,
             descriptors_max=self.config.descriptors_max,
         )
-        shards = self.shards = parts.shards(site, self.controls, process)
+        shards = parts.shards(site, self.controls, process)
         shards.whole = self._sim.whole
-        self._hold()
+        self._hold(shards)
         await self.controls.start()
         self._taken.push_async_callback(self.controls.stop)
         self._taken.push_async_callback(self._close_shards)

@@ -1,0 +1,19 @@
+"""A stop in order: all is flushed, whatever was just going on."""
+
+from __future__ import annotations
+
+from tests.service.conftest import Start
+from tests.service.test_service import events, learned, spec
+
+
+async def test_a_stop_while_a_topic_is_being_joined_or_left_is_in_order(start: Start) -> None:
+    """Right after a deploy or a delete was answered: all is flushed, so nothing is amiss."""
+    async with start() as (_, client):
+        await client.deploy(spec("joined", "t-joined"))
+    async with start() as (service, client):
+        await client.deploy(spec("second", "t-second"))
+        await service.events.send_all(events("t-joined", range(10)))
+        await learned(client, "joined", 10)
+        await client.delete("second")
+        (shard,) = service.worker.shards.of_agent("joined")
+    assert shard.durable_offset == 10
