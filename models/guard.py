@@ -16,7 +16,7 @@ import msgspec
 from headrace.errors import EventError, RequestError, Violation
 from headrace.models.depth import deeper_than
 from headrace.models.features import EXTREME, Assembly, X
-from headrace.models.paths import MISSING, lookup
+from headrace.models.paths import MISSING, format_path, lookup
 from headrace.models.spec import Spec
 from headrace.models.spec.field_reader import did_you_mean
 from headrace.models.typed_reader import TypedReader
@@ -112,6 +112,7 @@ class Guard:
         self._label = wants["label"].kind if "label" in wants else None
         time_at = self._end + ("label" in wants)
         self._time = wants.get("time")
+        self._setpoint = wants.get("setpoint")
         self._time_at = time_at
         others = tuple(wants)[time_at + ("time" in wants) :]
         self._others = tuple((role, len(wants) - len(others) + i) for i, role in enumerate(others))
@@ -154,8 +155,9 @@ class Guard:
             return Refusal(record.offset, error.code, error.text, error.path)
         return event
 
-    def question(self, features: Mapping[str, Any]) -> X:
-        """The `x` of a request's features, by the rules for events.
+    def question(self, features: Mapping[str, Any], setpoint: float | None = None) -> X:
+        """The `x` of a request's features, by the rules for events; the set-point must be there
+        where events bring one.
 
         Raises RequestError with every violation; its code is the first one's: unknown_feature,
         missing_feature, wrong_type, not_finite, out_of_range, too_long or bad_utf8.
@@ -175,6 +177,10 @@ class Guard:
                     raise want.fail("missing_feature", "is missing")
             except EventError as error:
                 found.append((error.code, Violation(f"features.{name}", error.text)))
+        if setpoint is None and self._setpoint is not None:
+            where = format_path(self._setpoint.path)
+            text = f"the set-point is missing: give it as `setpoint` (events have it at {where})"
+            found.append(("missing_feature", Violation("setpoint", text)))
         if found:
             text = "; ".join(violation.text for _, violation in found)
             raise RequestError(found[0][0], text, violations=[v for _, v in found])

@@ -209,7 +209,7 @@ class Learner:
 
         Raises RequestError for features that the spec does not declare or that are not sound.
         """
-        x = self._guard.question(question.features)
+        x = self._guard.question(question.features, question.setpoint)
         return answer(self._engine, question, x, self._read_at(next_offset))
 
     def describe(self, key: str, next_offset: int) -> KeyView:

@@ -92,8 +92,20 @@ class LiveShards:
             if shard is not None and shard.origin.epoch == deployment.epoch:
                 return shard
         raise UnavailableError(
-            "not_ready", f"this worker does not hold the shard of key {key!r} of agent {agent!r}"
+            "not_ready",
+            f"this worker does not hold the shard of key {key!r} of agent {agent!r}: ask again in "
+            "a moment if it is starting, else another worker",
         )
+
+    def _without_shards(self, topic: str) -> tuple[str, str]:
+        """State and note of an agent of which nothing is open here."""
+        streams = self._worker.streams
+        if not self._worker.topics.known_partition_count(topic):
+            return "starting", f"there is no topic {topic!r}"
+        if streams.flowing and topic in streams.topics and not streams.assigned(topic):
+            app = self._worker.config.app
+            return "elsewhere", f"other workers of {app!r} hold all partitions of {topic!r}"
+        return "starting", "its shards are being opened"
 
     def _view(self, deployment: control.Deployment) -> AgentView:
         shards = [
@@ -108,15 +120,17 @@ class LiveShards:
         elif deployment.paused:
             state = "paused"
         elif not shards:
-            topic = deployment.source_topic
-            there = self._worker.topics.known_partition_count(topic)
-            state = "starting"
-            note = "its shards are being opened" if there else f"there is no topic {topic!r}"
+            state, note = self._without_shards(deployment.source_topic)
         elif all(s.learner.learned == 0 for s in shards):
             accepted = sum(s.learner.accepted for s in shards)
             label = shards[0].learner.spec.label
-            if accepted and label is not None and not label.later:
+            if accepted and label is not None:
                 note = f"none of {accepted} events had a label at {label.path}"
+                if label.later:
+                    note = (
+                        f"{accepted} events wait for a label: one {label.after_ms / 1000:g} s or "
+                        "more after them, by the timestamps of Kafka's records"
+                    )
         waits_for = next((s.waits_for for s in shards if s.waits_for), "")
         if waits_for:
             note = f"nothing is learned or made durable until there is room: {waits_for}"

@@ -134,7 +134,7 @@ class AgentView(msgspec.Struct, frozen=True, kw_only=True):
     spec_version: int
     epoch: int
     digest: str
-    state: str  # "starting" | "running" | "paused" | "failed"
+    state: str  # "starting" | "running" | "paused" | "failed" | "elsewhere"
     spec: dict[str, Any]
     shards: tuple[ShardView, ...]
     metrics: tuple[MetricView, ...]

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from headrace.errors import RequestError
 from headrace.models.guard import Event, Guard
 from headrace.models.spec import load_spec
 from tests.models.guarding import (
@@ -131,6 +132,14 @@ def test_adjust_and_later_label() -> None:
     got = event({"id": "a", "T": 20, "q": 50, "want": 40}, b"a", Guard(ADJUST))
     assert (got.x, got.y, got.setpoint) == ({"T": 20.0, "q": 50.0}, 20.0, 40.0)
     assert refused({"id": "a", "T": 20, "q": 50}, b"a", Guard(ADJUST)) == ("missing", "$.want")
+
+
+def test_a_question_without_its_setpoint() -> None:
+    """Nothing could be adjusted to it: the answer would be the safe value, as if models failed."""
+    guard = Guard(ADJUST)
+    assert guard.question({"T": 20.0, "q": 50.0}, 40.0) == {"T": 20.0, "q": 50.0}
+    with pytest.raises(RequestError, match=r"give it as `setpoint` \(events have it at \$\.want\)"):
+        guard.question({"T": 20.0, "q": 50.0})
 
 
 def test_ranker() -> None:
