@@ -18,11 +18,13 @@ class AgentState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     AGENT_STATE_RUNNING: _ClassVar[AgentState]
     AGENT_STATE_PAUSED: _ClassVar[AgentState]
     AGENT_STATE_FAILED: _ClassVar[AgentState]
+    AGENT_STATE_ELSEWHERE: _ClassVar[AgentState]
 AGENT_STATE_UNSPECIFIED: AgentState
 AGENT_STATE_STARTING: AgentState
 AGENT_STATE_RUNNING: AgentState
 AGENT_STATE_PAUSED: AgentState
 AGENT_STATE_FAILED: AgentState
+AGENT_STATE_ELSEWHERE: AgentState
 
 class Metric(_message.Message):
     __slots__ = ("name", "value", "baseline", "baseline_name", "bigger_is_better", "events")

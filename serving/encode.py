@@ -29,6 +29,7 @@ STATES = {
     "running": agent_pb2.AGENT_STATE_RUNNING,
     "paused": agent_pb2.AGENT_STATE_PAUSED,
     "failed": agent_pb2.AGENT_STATE_FAILED,
+    "elsewhere": agent_pb2.AGENT_STATE_ELSEWHERE,
 }
 
 
