@@ -241,6 +241,9 @@ _SETTINGS = {
     "log.retention.ms": -1,
     # One worker need not wait for others to join, nor long for one that was killed.
     "group.initial.rebalance.delay.ms": 0,
+    # Nor long for the controller to believe that the broker of a former process is gone.
+    "broker.session.timeout.ms": 3_000,
+    "broker.heartbeat.interval.ms": 500,
     "group.min.session.timeout.ms": 500,
     # A heap of 512 MB; the default buffer takes a quarter of it.
     "log.cleaner.dedupe.buffer.size": 16 << 20,
