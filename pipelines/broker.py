@@ -208,7 +208,8 @@ async def wait_for_answer(
         if not said and loop.time() > deadline - wait_s + QUIET_S:
             said = True
             log.warning(
-                "broker.waited_for", extra=fields(at=bootstrap, reason=reason, waiting_up_to_s=wait_s)
+                "broker.waited_for",
+                extra=fields(at=bootstrap, reason=reason, waiting_up_to_s=wait_s),
             )
         await asyncio.sleep(RETRY_PAUSE_S)
 
