@@ -60,7 +60,7 @@ class Emitter:
         self._producer: AIOKafkaProducer
         self._open: dict[Partition, BatchBuilder] = {}
         self._full: list[tuple[Partition, BatchBuilder]] = []
-        self._in_flight: set[asyncio.Future[object]] = set()
+        self._in_flight: dict[asyncio.Future[object], Partition] = {}
         self._handover = asyncio.Lock()
         self._failure: BaseException | None = None
         self._given_up: asyncio.Future[None]
@@ -70,9 +70,9 @@ class Emitter:
         """Batches that Kafka has not acknowledged yet."""
         return len(self._in_flight)
 
-    def waits(self) -> bool:
-        """Whether anything was handed over, or is about to be, and is not acknowledged."""
-        return bool(self._in_flight or self._full)
+    def waits(self) -> set[Partition]:
+        """To whom something was handed over, or is about to be, that is not acknowledged."""
+        return {*self._in_flight.values(), *(to for to, _ in self._full)}
 
     async def start(self) -> None:
         self._given_up = asyncio.get_running_loop().create_future()
@@ -130,7 +130,7 @@ class Emitter:
                 batch.close()
                 future = await self._taken(to, batch)
                 self._full.pop(0)
-                self._in_flight.add(future)
+                self._in_flight[future] = to
 
     async def _taken(self, to: Partition, batch: BatchBuilder) -> asyncio.Future[object]:
         """Let the producer take a batch; it waits for the partition's last one to be on its way."""
@@ -172,9 +172,9 @@ class Emitter:
             either: set[asyncio.Future[Any]] = {*pending, self._given_up}
             done, _ = await asyncio.wait(either, return_when=first)
             finished = pending & done
-            self._in_flight -= finished
             pending -= finished
             for future in finished:
+                self._in_flight.pop(future, None)
                 # Kept, not only raised: another shard's drain must fail too, although this
                 # future is no longer in flight when it looks.
                 self._failure = self._failure or future.exception()

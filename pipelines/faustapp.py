@@ -8,6 +8,7 @@ from typing import Any
 
 import faust
 from faust.tables.manager import TableManager
+from faust.tables.recovery import Recovery
 from faust.types import Message
 from yarl import URL
 
@@ -103,9 +104,29 @@ class FaustApp(faust.App):
 class NoTables(TableManager):
     """Faust's own waits a second at its start for tables to be declared: there are none."""
 
+    @property
+    def recovery(self) -> Recovery:
+        if self._recovery is None:
+            self._recovery = PatientRecovery(self.app, self, beacon=self.beacon, loop=self.loop)
+        return self._recovery
+
     async def on_start(self) -> None:
         await self._update_channels()
         await self.recovery.start()
+
+
+class PatientRecovery(Recovery):
+    """Lets partitions flow after a rebalance, however long the broker is away meanwhile.
+
+    Faust's own takes the end of its patience for the end of the app, and serves no rebalance more.
+    """
+
+    async def _wait(
+        self,
+        coro: Any,
+        timeout: Any = None,  # noqa: ASYNC109 - Faust's signature
+    ) -> None:
+        await super()._wait(coro)
 
 
 class ChunkSchema(faust.Schema[Any, Any]):

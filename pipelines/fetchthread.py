@@ -16,6 +16,7 @@ import msgspec
 from aiokafka.errors import (
     CorruptRecordException,
     KafkaError,
+    KafkaTimeoutError,
     NoOffsetForPartitionError,
     OffsetOutOfRangeError,
 )
@@ -33,6 +34,8 @@ log = logging.getLogger(__name__)
 
 FETCH_BYTES_MAX = 16 << 20
 """Of one answer of a broker, all partitions together."""
+ANSWER_WAIT_S = 10.0
+"""How long the broker may take to say what the group has committed, or where logs begin and end."""
 COMMIT_WAIT_S = 3.0
 """How long a commit is waited for."""
 PARTITION_BYTES_MAX = 1 << 20
@@ -85,18 +88,19 @@ class FetchThread(stock.AIOKafkaConsumerThread):
         await self.call_thread(self._seek_to, offsets)
 
     async def committed(self, tps: Iterable[TP]) -> dict[TP, int | None]:
-        """What the group has committed; None where it has not."""
+        """What the group has committed; None where it has not, nothing if the broker is away: it
+        is a hint.
+        """
         found: dict[TP, int | None] = await self.call_thread(self._committed, list(tps))
         return found
 
     async def spans(self, tps: Iterable[TP]) -> dict[TP, tuple[int, int]]:
-        """Where the logs begin and end."""
+        """Where the logs begin and end. Raises KafkaError if the broker does not say in time."""
         wanted = [TopicPartition(*tp) for tp in tps]
-        if not wanted:
-            return {}
-        begins = await self.call_thread(self._ensure_consumer().beginning_offsets, wanted)
-        ends = await self.call_thread(self._ensure_consumer().end_offsets, wanted)
-        return {TP(*tp): (begins[tp], ends[tp]) for tp in wanted}
+        found: dict[TP, tuple[int, int]] = {}
+        if wanted:
+            found = await self.call_thread(self._spans, wanted)
+        return found
 
     async def _seek_to(self, offsets: Mapping[TP, int]) -> None:
         consumer = self._ensure_consumer()
@@ -107,7 +111,22 @@ class FetchThread(stock.AIOKafkaConsumerThread):
 
     async def _committed(self, tps: list[TP]) -> dict[TP, int | None]:
         consumer = self._ensure_consumer()
-        return {tp: await consumer.committed(TopicPartition(*tp)) for tp in tps}
+        try:
+            async with asyncio.timeout(ANSWER_WAIT_S):
+                return {tp: await consumer.committed(TopicPartition(*tp)) for tp in tps}
+        except (TimeoutError, KafkaError) as error:
+            log.info("committed_not_known error=%r", error)
+            return {}
+
+    async def _spans(self, wanted: list[TopicPartition]) -> dict[TP, tuple[int, int]]:
+        consumer = self._ensure_consumer()
+        try:
+            async with asyncio.timeout(ANSWER_WAIT_S):
+                begins = await consumer.beginning_offsets(wanted)
+                ends = await consumer.end_offsets(wanted)
+        except TimeoutError:
+            raise KafkaTimeoutError(f"no answer in {ANSWER_WAIT_S:g} s") from None
+        return {TP(*tp): (begins[tp], ends[tp]) for tp in wanted}
 
     async def _commit(self, offsets: Mapping[TP, int]) -> bool:
         # The group's offset is a hint that nothing depends on, so a commit that fails stops

@@ -37,7 +37,7 @@ class Host(Protocol):
 
     def over(self) -> bool: ...  # it is going down: nothing is opened any more
 
-    def spawn(self, work: Coroutine[Any, Any, None]) -> None: ...  # and tell of its failure
+    def spawn(self, work: Coroutine[Any, Any, None]) -> Awaitable[None]: ...  # the stop waits
 
     async def follow_source(self, deployment: control.Deployment) -> None: ...
 
@@ -98,7 +98,13 @@ class Holdings:
         return shard
 
     async def drop(self, shard: Shard, error: StateError) -> None:
-        """Close a shard whose state cannot be used any more, and give up its agent."""
+        """Close a shard whose state cannot be used any more, and give up its agent.
+
+        It is finished also if the caller is cancelled meanwhile: a flush may be under way.
+        """
+        await asyncio.shield(self._host.spawn(self._drop(shard, error)))
+
+    async def _drop(self, shard: Shard, error: StateError) -> None:
         if self._shards.find(shard.origin.agent, shard.partition) is not shard:
             return  # closed meanwhile, and perhaps opened anew
         await self._shards.close(shard, flush=False)
@@ -133,10 +139,10 @@ class Holdings:
         if known is None or not isinstance(error, DiskFullError):
             # Without its traceback, which would keep all that the shard held in memory.
             self.broken[deployment.agent] = error.with_traceback(None)
-            if isinstance(error, DiskFullError):
-                asyncio.get_running_loop().call_later(ROOM_RETRY_S, self._try_again, deployment)
         await self._host.tell_waiting()
         await self.close(self._shards.of_agent(deployment.agent), flush=True)
+        if known is None and isinstance(error, DiskFullError):
+            asyncio.get_running_loop().call_later(ROOM_RETRY_S, self._try_again, deployment)
 
     def _try_again(self, deployment: control.Deployment) -> None:
         """Unless it has begun another life, or broken in another way."""

@@ -206,10 +206,10 @@ class Shard:
             self._append(Change(counted, kind, control_offset))
             self._take_changes(self.next_offset)
 
-    async def process(self, chunk: Chunk) -> None:
+    async def process(self, chunk: Chunk, flowing: Callable[[], bool] = lambda: True) -> None:
         """Learn from a chunk and emit its decisions. Records that were learned are skipped; so is a
         chunk before which some are missing: it was on its way when the shard was opened, and is
-        read again.
+        read again. So is what is left of a chunk when `flowing` has ended.
 
         What it raises is a failure of the infrastructure, or a bug. The live models may then be
         ahead of `next_offset`, so this shard is never flushed again.
@@ -219,7 +219,7 @@ class Shard:
             if over or not chunk.begins <= self.next_offset < chunk.next_offset:
                 return
             try:
-                await self._process(chunk)
+                await self._process(chunk, flowing)
             except BaseException:
                 self._broken = True
                 raise
@@ -307,7 +307,7 @@ class Shard:
             waits_for=self.waits_for,
         )
 
-    async def _process(self, chunk: Chunk) -> None:
+    async def _process(self, chunk: Chunk, flowing: Callable[[], bool]) -> None:
         records = [r for r in chunk.records if r.offset >= self.next_offset]
         clock = asyncio.get_running_loop().time
         done = 0
@@ -325,6 +325,8 @@ class Shard:
             done = upto
             await self._outlets.sink.flow()
             await self._slices.turns()
+            if done < len(records) and not flowing():
+                return
         # Past the last record there may be transaction markers and compacted offsets.
         self.next_offset = chunk.next_offset
         await self._outlets.sink.send()

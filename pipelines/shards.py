@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import logging
 from collections.abc import Callable, Iterable
@@ -28,6 +29,8 @@ from headrace.views import Partition
 log = logging.getLogger(__name__)
 
 
+LEAVING_PAUSE_S = 0.02
+"""Between two looks at whether a shard that is to be opened has been closed."""
 SPECS_KEPT = 1_000
 """Specs kept in read form; reading one builds its model, which takes milliseconds."""
 
@@ -137,6 +140,8 @@ class Shards:
         there = self.find(deployment.agent, partition)
         if there is not None:
             return there
+        while self._is_leaving(deployment, partition):  # noqa: ASYNC110 - its store is still open
+            await asyncio.sleep(LEAVING_PAUSE_S)
         try:
             spec = spec_of(deployment)
         except SpecError as error:  # the log outlives the build that took the spec
@@ -177,6 +182,10 @@ class Shards:
             ),
         )
         return shard
+
+    def _is_leaving(self, deployment: control.Deployment, partition: Partition) -> bool:
+        here = (deployment.agent, deployment.epoch, partition)
+        return any((s.origin.agent, s.origin.epoch, s.partition) == here for s in self._leaving)
 
     def _open_store(self, path: Path) -> Store:
         return ShardStore.open(path, create=True, options=self._site.stores)

@@ -28,7 +28,7 @@ START_WAIT_S = 5.0
 LEAVE_WAIT_S = 5.0
 """How long a stop waits for Faust to leave the group; with the broker away it would try on."""
 SUBSCRIBE_WAIT_S = 60.0
-"""How long a change of the subscription may take until its partitions flow."""
+"""How long a change of the subscription may take, with a broker that answers."""
 NUDGE_S = 0.5
 """How often a change that Faust has forgotten is asked for again."""
 
@@ -43,6 +43,7 @@ class Hooks(TypedDict):
     on_assigned: OnPartitions
     on_revoked: OnPartitions
     on_gone: Callable[[Partition], Awaitable[None]]
+    away: Callable[[], bool]
 
 
 class Streams:
@@ -51,8 +52,10 @@ class Streams:
     `on_assigned(partitions)` is awaited before the first chunk of them comes, and positions are
     asked for after it. `on_chunk(chunk)` is awaited in offset order per partition, one chunk of a
     topic at a time. `on_revoked(partitions)` is awaited when no chunk of them is being used any
-    more; what is durable after it is committed. A rebalance revokes all partitions and assigns
-    them again; the two calls never overlap.
+    more; what `positions` then still knows to be durable is committed. A rebalance revokes all
+    partitions and assigns them again; the two calls never overlap.
+
+    `away()` says whether the broker is away: then a change of the subscription is waited for.
 
     `on_gone(partition)` is called when its log does not have the position that is to be read: it is
     passed over until `read_on`.
@@ -263,6 +266,8 @@ class Streams:
                 self.failed.result()
             if self._stopping:
                 raise UnavailableError("not_ready", f"{otherwise}: the service is stopping")
+            if self._hooks["away"]():
+                deadline = asyncio.get_running_loop().time() + SUBSCRIBE_WAIT_S
             if asyncio.get_running_loop().time() > deadline:
                 raise UnavailableError("not_ready", f"{otherwise} after {SUBSCRIBE_WAIT_S:g} s")
             self._settled.clear()

@@ -21,12 +21,14 @@ import logging
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from aiokafka.errors import KafkaError
 from aiokafka.structs import TopicPartition
 from faust.transport.drivers import aiokafka as stock
 from faust.types import TP, AppT, ConsumerMessage
 from yarl import URL
 
 from headrace.config import Config
+from headrace.errors import UnavailableError
 from headrace.pipelines.fetchthread import FetchThread, OffsetGoneError
 from headrace.pipelines.order import Chunk, PartitionOrder
 from headrace.ports import ReadingPositions
@@ -40,8 +42,8 @@ POLL_WAIT_S = 0.5
 """How long one poll waits for records."""
 CHUNKS_IN_FLIGHT_MAX = 2
 """Chunks of a partition handed to its agent and not finished: one being learned, one waiting."""
-IDLE_WAIT_S = 60.0
-"""How long a rebalance or a stop waits for chunks that are being learned."""
+IDLE_TOLD_S = 30.0
+"""After this a rebalance that waits for a chunk in work says so, and again."""
 
 
 class ChunkConsumer(stock.Consumer):
@@ -195,21 +197,34 @@ class ChunkConsumer(stock.Consumer):
 
     async def _gone(self, gone: OffsetGoneError) -> None:
         """Pass the partition over until `read_on`; whoever owns its positions must decide."""
+        order = self._orders.get(gone.tp)
+        if order is None:
+            return
         log.warning("offset_gone %s", gone)
-        if self._orders.pop(gone.tp, None) is not None:
+        try:
             spans = await self._thread.spans([gone.tp])
+        except KafkaError as error:  # it is away now: the next fetch comes back to this
+            log.info("span_not_known error=%r", error)
+            return
+        if self._orders.get(gone.tp) is order:
+            del self._orders[gone.tp]
             await self._thread.seek_to({gone.tp: spans[gone.tp][1]})
             self.transport.gone(Partition(*gone.tp))
 
     async def read_on(self, tp: TP) -> None:
         """Read a partition again that was passed over: from where it is wanted, else from its end
-        as it was.
+        as it was. Raises UnavailableError `broker_away`.
         """
+        try:
+            end = (await self._thread.spans([tp]))[tp][1]
+        except KafkaError as error:
+            raise UnavailableError(
+                "broker_away", f"where {tp} ends is not known: {error}"
+            ) from error
         if tp in self._orders or tp not in self.assignment():
             return
         at = self.transport.positions.next_offset(Partition(*tp))
-        if at is None:
-            at = (await self._thread.spans([tp]))[tp][1]
+        at = end if at is None else at
         self._orders[tp] = PartitionOrder(at, next(self._readings))
         await self._thread.seek_to({tp: at})
 
@@ -240,20 +255,33 @@ class ChunkConsumer(stock.Consumer):
         """Go to where each assigned partition is to be read from: as `positions` says, else as
         the group has committed, if the log still has that, else to the log's first record.
 
-        Faust calls it after each rebalance, before records flow, when shards have been opened.
+        Faust calls it after each rebalance, before records flow, when shards have been opened. A
+        broker that is away is not waited for: what nobody's state says is of no weight.
         """
         assigned = self.assignment()
         group = await self._thread.committed(assigned)
-        wanted = {tp: self.transport.positions.next_offset(Partition(*tp)) for tp in assigned}
-        targets = {tp: at for tp, at in wanted.items() if at is not None}
-        spans = await self._thread.spans(wanted.keys() - targets.keys())
-        for tp, (begin, end) in spans.items():
-            targets[tp] = min(max(group.get(tp) or begin, begin), end)
+        unwanted = [tp for tp in assigned if self._wanted(tp) is None]
+        try:
+            spans = await self._thread.spans(unwanted)
+        except KafkaError as error:
+            log.info("spans_not_known error=%r", error)
+            spans = {}
+        targets = {}
+        for tp in assigned:
+            at = self._wanted(tp)
+            if at is None:
+                at = group.get(tp) or 0
+                if tp in spans:
+                    at = min(max(at, spans[tp][0]), spans[tp][1])
+            targets[tp] = at
         self._orders = {tp: PartitionOrder(at, next(self._readings)) for tp, at in targets.items()}
         self._committed_offset.clear()
         self._committed_offset.update(group)
         self._ended.set()
         await self._thread.seek_to({tp: order.next_offset for tp, order in self._orders.items()})
+
+    def _wanted(self, tp: TP) -> int | None:
+        return self.transport.positions.next_offset(Partition(*tp))
 
     def _new_offset(self, tp: TP) -> int | None:
         return self.transport.positions.durable_offset(Partition(*tp))
@@ -277,15 +305,16 @@ class ChunkConsumer(stock.Consumer):
     async def wait_empty(self) -> None:
         """Return when no chunk is being used any more; then commit.
 
-        Faust calls it with flow stopped, so no other chunk begins.
+        Faust calls it with flow stopped: no other chunk begins, and what is in work ends with its
+        slice, or when the broker has taken its decisions.
         """
-        try:
-            async with asyncio.timeout(IDLE_WAIT_S):
-                while self._busy:
-                    self._ended.clear()
+        while self._busy:
+            self._ended.clear()
+            try:
+                async with asyncio.timeout(IDLE_TOLD_S):
                     await self._ended.wait()
-        except TimeoutError as error:
-            raise TimeoutError(f"a chunk has been in work for {IDLE_WAIT_S:g} s") from error
+            except TimeoutError:
+                log.warning("chunk_in_work waited_s=%g", IDLE_TOLD_S)
         await self.commit()
 
     async def subscribe(self, topics: Iterable[str]) -> None:

@@ -166,6 +166,7 @@ class Worker:
             on_assigned=self._on_assigned,
             on_revoked=self._on_revoked,
             on_gone=self._on_gone,
+            away=lambda: self.presence.away_s > 0,
         )
         for part in (self.controls.failed, self.streams.failed):
             part.add_done_callback(self._part_failed)
@@ -185,8 +186,7 @@ class Worker:
         for deployment in list(self.controls.registry.live()):
             self.shards.drop_lives(deployment.agent, through=deployment.epoch - 1)
             await self.follow_source(deployment)
-        waits = self._emitter.waits
-        self._run(outlets.keep(self.topics, self.controls.registry, self.quarantine_topic, waits))
+        self._run(outlets.keep(self.topics, self.controls.registry, self._emitter.waits))
 
     def _hold(self, shards: Shards) -> None:
         """Take these shards, with what decides which are opened, given up, kept in memory."""
@@ -235,7 +235,7 @@ class Worker:
             if not await shard.has_room(lambda: self.streams.flowing):
                 return  # the chunk is read again by whoever gets the partition
             try:
-                await shard.process(chunk)
+                await shard.process(chunk, lambda: self.streams.flowing)
             except UnavailableError as error:  # the broker was waited for, until the stop
                 self._end_without_flush(error)
             except StateError as error:  # this agent's rows are damaged; the others go on
@@ -244,14 +244,18 @@ class Worker:
 
     async def _on_assigned(self, partitions: Collection[Partition]) -> None:
         async with self.holdings.opening:
-            await asyncio.gather(
+            opened = await asyncio.gather(
                 *(
                     self.holdings.open(deployment, partition)
                     for deployment in self.controls.registry.live()
                     for partition in sorted(partitions)
                     if partition.topic == deployment.source_topic
-                )
+                ),
+                return_exceptions=True,  # none is still being opened when `opening` ends
             )
+        for outcome in opened:
+            if isinstance(outcome, BaseException):
+                raise outcome
 
     async def _on_revoked(self, partitions: Collection[Partition]) -> None:
         await self._close([s for p in partitions for s in self.shards.of_partition(p)])
@@ -260,7 +264,7 @@ class Worker:
         """The log lacks what is to be read: give up whom that concerns; the others go on."""
         await self.logwatch.look(self.shards.of_partition(partition), closely=True)
         await asyncio.sleep(GONE_PAUSE_S)
-        await self.streams.read_on(partition)
+        await self._patiently(lambda: self.streams.read_on(partition))
 
     async def _on_accepted(self, accepted: control.Accepted) -> None:
         """A command came back from the control log: apply it to what this worker holds."""
@@ -272,8 +276,7 @@ class Worker:
         elif accepted.kind == "delete":
             # In turn with openings: a shard that is being opened now must not outlive its agent.
             async with self.holdings.opening:
-                owned = sorted(self.streams.assigned(deployment.source_topic))
-                await self._patiently(lambda: self.shards.delete(accepted, owned))
+                await self._patiently(lambda: self._delete(accepted, deployment.source_topic))
             self.holdings.broken.pop(accepted.agent, None)
             await self._unfollow_sources()
         else:
@@ -290,7 +293,7 @@ class Worker:
             log.warning("source.missing", extra=fields(agent=deployment.agent, topic=topic))
             return
         if topic not in self.streams.topics:
-            await self._subscribe(topic)
+            await self.streams.subscribe(topic)
             return
         async with self.holdings.opening:
             for partition in sorted(self.streams.assigned(topic)):
@@ -302,15 +305,10 @@ class Worker:
                 else:  # a rebalance has taken it away meanwhile, and did not see this shard
                     await self._close([shard])
 
-    async def _subscribe(self, topic: str) -> None:
-        """Read one more topic, which opens shards through `_on_assigned`."""
-        try:
-            await self.streams.subscribe(topic)
-        except UnavailableError as error:
-            # Faust knows of the topic by now and joins when the broker lets it.
-            if self.stopping or not self.presence.away_s:
-                raise
-            log.warning("source.waits", extra=fields(topic=topic, error=str(error)))
+    async def _delete(self, accepted: control.Accepted, topic: str) -> None:
+        count = await self.topics.partition_count(topic)  # it may have gone before its agent
+        owned = sorted(p for p in self.streams.assigned(topic) if p.partition < count)
+        await self.shards.delete(accepted, owned)
 
     async def _patiently(self, work: Callable[[], Awaitable[_T]]) -> _T:
         return await patiently(work, lambda: self.stopping)
@@ -328,12 +326,13 @@ class Worker:
         """Let those who wait for a command see what has become of it."""
         await self.controls.wake()
 
-    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+    def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Let something go on by itself; the stop waits for it."""
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         task.add_done_callback(self._part_failed)
+        return task
 
     def _part_failed(self, part: asyncio.Future[None]) -> None:
         if part.cancelled() or (error := part.exception()) is None:

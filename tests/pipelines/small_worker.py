@@ -51,6 +51,7 @@ class Reader:
             on_assigned=self._on_assigned,
             on_revoked=self._on_revoked,
             on_gone=self._on_gone,
+            away=lambda: False,
         )
 
     def next_offset(self, partition: Partition) -> int | None:

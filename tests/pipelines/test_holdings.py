@@ -34,8 +34,9 @@ class Host:
     def over(self) -> bool:
         return False
 
-    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+    def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         self._tasks.append(asyncio.create_task(work))
+        return self._tasks[-1]
 
     async def follow_source(self, deployment: control.Deployment) -> None:
         self.tried_again.append(deployment.agent)

@@ -15,23 +15,24 @@ from headrace.views import Partition
 async def test_a_topic_that_is_gone_is_made_again_while_something_waits_for_it(
     topics: Topics, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With as many partitions as its source has. Nobody asks while nothing waits."""
+    """With as many partitions as its source has, also if its agent was deleted since; nobody asks
+    while nothing waits. What has no source gets what is written to.
+    """
     await topics.ensure("outlet-source", partitions=2, ours=False)
     registry = control.Registry()
     spec = {"source": {"topic": "outlet-source"}}
     deploy = control.Deploy(id="d", agent="a", spec=spec, digest="1", emit_topic="outlet-gone")
     registry.apply(deploy, 0)
+    registry.apply(control.Delete(id="x", agent="a"), 1)
     monkeypatch.setattr(outlets, "LOOK_S", 0.02)
-    waiting = False
-    keeping = asyncio.ensure_future(
-        outlets.keep(topics, registry, "outlet-quarantine", lambda: waiting)
-    )
+    waiting: set[Partition] = set()
+    keeping = asyncio.ensure_future(outlets.keep(topics, registry, lambda: waiting))
     try:
         await asyncio.sleep(0.2)
         assert not await topics.partition_count("outlet-gone")
-        waiting = True
+        waiting = {Partition("outlet-gone", 0), Partition("outlet-quarantine", 0)}
         async with asyncio.timeout(10):
-            while not topics.known_partition_count("outlet-gone"):  # noqa: ASYNC110
+            while not topics.known_partition_count("outlet-quarantine"):  # noqa: ASYNC110
                 await asyncio.sleep(0.02)
     finally:
         keeping.cancel()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -89,18 +89,18 @@ class HastyControls(SimControlLog):
 class Unskipping(Shard):
     """Learns every chunk from its first record on, also what it has learned before."""
 
-    async def _process(self, chunk: ShardChunk) -> None:
+    async def _process(self, chunk: ShardChunk, flowing: Callable[[], bool]) -> None:
         first = [record.offset for record in chunk.records[:1]]
         self.next_offset = min(self.next_offset, *first)
-        await super()._process(chunk)
+        await super()._process(chunk, flowing)
 
 
 class Hasty(Shard):
     """Takes a chunk before which records are missing for one that follows."""
 
-    async def process(self, chunk: ShardChunk) -> None:
+    async def process(self, chunk: ShardChunk, flowing: Callable[[], bool] = lambda: True) -> None:
         assert isinstance(chunk, Chunk)
-        await super().process(structs.replace(chunk, begins=0))
+        await super().process(structs.replace(chunk, begins=0), flowing)
 
 
 class Undying(Shard):

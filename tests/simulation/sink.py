@@ -53,8 +53,8 @@ class SimSink:
         self._open = {}
         await self.flow()
 
-    def waits(self) -> bool:
-        return any(self._ways.values())
+    def waits(self) -> set[Partition]:
+        return {to for to, way in self._ways.items() if way}
 
     async def drain(self) -> None:
         await self.send()
