@@ -38,6 +38,7 @@ class Reader:
         self.hold.set()
         self.raises: dict[str, Exception] = {}
         self.flush_when_revoked = False
+        self.away = False
         self.streams = Streams(
             Config(
                 app=group,
@@ -51,7 +52,7 @@ class Reader:
             on_assigned=self._on_assigned,
             on_revoked=self._on_revoked,
             on_gone=self._on_gone,
-            away=lambda: False,
+            away=lambda: self.away,
         )
 
     def next_offset(self, partition: Partition) -> int | None:

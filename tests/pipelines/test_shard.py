@@ -76,6 +76,18 @@ async def test_a_chunk_before_which_records_are_missing_waits_until_they_have_co
     assert (shard.next_offset, len(sink.appended)) == (10, 10)
 
 
+async def test_what_is_left_of_a_chunk_waits_when_nothing_flows_any_more() -> None:
+    """A rebalance waits for one slice, not for thousands of events of all agents of a topic."""
+    sink, store = Sink(), MemoryStore()
+    shard = open_shard(sink, store)
+    whole = chunk(*(event(n) for n in range(3000)))
+    await shard.process(whole, lambda: False)
+    assert 0 < shard.next_offset < 3000
+    assert len(sink.appended) == shard.next_offset
+    await shard.process(whole)
+    assert (shard.next_offset, len(sink.appended)) == (3000, 3000)
+
+
 async def test_a_restart_at_any_flush_gives_the_same_rows_and_decisions() -> None:
     """Losing what was learned after a flush and learning it again ends in the same bytes."""
     events = [event(n, key="abc"[n % 3]) for n in range(40)]

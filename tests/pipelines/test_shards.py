@@ -27,6 +27,27 @@ def test_a_command_that_comes_while_a_shard_is_opened_takes_effect(tmp_path: Pat
     live(tmp_path, work)
 
 
+def test_a_shard_that_is_being_closed_is_opened_again_when_it_is(tmp_path: Path) -> None:
+    """Not before: its database would still be open. All that was durable may be committed then."""
+
+    async def work(place: Place) -> None:
+        await place.controls.start()
+        shard = await place.shards.open(place.deployment, WHERE)
+        await shard.process(place.chunk())
+        place.sink.released.clear()
+        closing = asyncio.create_task(place.shards.close(shard, flush=True))
+        opening = asyncio.create_task(place.shards.open(place.deployment, WHERE))
+        await asyncio.sleep(10)
+        assert not opening.done()
+        assert place.shards.durable_offset(WHERE) == 0
+        place.sink.released.set()
+        await closing
+        assert place.shards.durable_offset(WHERE) == 50
+        assert (await opening).next_offset == 50
+
+    live(tmp_path, work)
+
+
 def test_a_delete_waits_for_shards_that_a_rebalance_closes(tmp_path: Path) -> None:
     """The directory of an agent goes only when none of its stores is open any more."""
 

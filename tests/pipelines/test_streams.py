@@ -10,6 +10,7 @@ from aiokafka import AIOKafkaProducer
 from headrace.errors import UnavailableError
 from headrace.pipelines.broker import Broker
 from headrace.pipelines.topics import Topics
+from headrace.pipelines.transport import ChunkConsumer
 from headrace.views import Partition
 from tests.pipelines.small_worker import Reader, committed, name, produce, reading, texts
 
@@ -96,6 +97,42 @@ async def test_what_is_flushed_at_a_revocation_is_committed(broker: Broker, topi
         await reader.streams.subscribe(other)
         assert [kind for kind, _ in reader.calls] == ["assigned", "revoked", "assigned"]
         assert await committed(broker, group, Partition(topic, 0)) == 50
+
+
+async def test_a_rebalance_that_takes_long_ends_all_the_same(
+    broker: Broker, topics: Topics, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the broker away it may take minutes; Faust alone would give up reading for good."""
+    topic = name("long")
+    await topics.ensure(topic, partitions=1, ours=True)
+    await produce(broker, topic, 0, range(50))
+    monkeypatch.setattr("headrace.pipelines.faustapp.REQUEST_TIMEOUT_S", 1.0)
+    seek = ChunkConsumer.perform_seek
+
+    async def slow_seek(consumer: ChunkConsumer) -> None:
+        await asyncio.sleep(6.0)  # above the request timeout, which is twice the session's
+        await seek(consumer)
+
+    monkeypatch.setattr(ChunkConsumer, "perform_seek", slow_seek)
+    reader = Reader(broker, name("group"))
+    async with reading(reader, topic):
+        await reader.until(lambda: reader.read(topic) == 50)
+    assert reader.values == {Partition(topic, 0): texts(range(50))}
+
+
+async def test_a_change_of_the_subscription_is_waited_for_while_the_broker_is_away(
+    broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it may take counts from when the broker answers again."""
+    monkeypatch.setattr("headrace.pipelines.streams.SUBSCRIBE_WAIT_S", 0.2)
+    reader = Reader(broker, name("group"))
+    reader.away = True
+    waiting = asyncio.ensure_future(reader.streams._wait_until(lambda: False, "it does not flow"))
+    await asyncio.sleep(1.5)
+    assert not waiting.done()
+    reader.away = False
+    with pytest.raises(UnavailableError, match="it does not flow after"):
+        await waiting
 
 
 async def test_a_failing_chunk_stops_reading_and_acknowledges_nothing(

@@ -7,8 +7,10 @@ import asyncio
 import pytest
 from aiokafka import AIOKafkaProducer
 
-from headrace.errors import ForeignStateError, RequestError
+from headrace.errors import ForeignStateError, RequestError, StateError, UnavailableError
 from headrace.pipelines.broker import Broker
+from headrace.pipelines.reader import KafkaLogs, LogSpan
+from headrace.views import Partition
 from tests.service.conftest import Start, administering
 from tests.service.test_service import spec
 
@@ -36,6 +38,28 @@ async def test_what_somebody_else_writes_into_the_control_log_is_passed_over(
         await asyncio.wait({service.failed}, timeout=10)
         with pytest.raises(ForeignStateError, match="Start the build that wrote it"):
             service.failed.result()
+
+
+async def test_a_failed_agent_whose_source_is_gone_can_be_deleted(
+    start: Start, broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody waits for a partition that there is not; other agents' commands go on."""
+
+    async def no_answer(*_: object) -> LogSpan:
+        raise UnavailableError("broker_away", "that is how Kafka tells it of such a partition")
+
+    async with start() as (service, client):
+        await client.deploy(spec("stays", "t-stays"))
+        await client.deploy(spec("lost", "t-lost"))
+        (shard,) = service.worker.shards.of_agent("lost")
+        await service.worker.holdings.drop(shard, StateError("its log was made anew"))
+        async with administering(broker) as admin:
+            await admin.delete_topics(["t-lost"])
+        monkeypatch.setattr(KafkaLogs, "span", no_answer)
+        monkeypatch.setattr(service.worker.streams, "assigned", lambda t: {Partition(t, 0)})
+        async with asyncio.timeout(20):
+            assert (await client.delete("lost")).changed
+            assert (await client.pause("stays")).changed
 
 
 async def test_a_watch_of_decisions_whose_topic_was_deleted_says_so(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from tests.service.conftest import Start
+from tests.service.test_full_disk import noted
 from tests.service.test_service import events, learned, spec
 
 
@@ -28,10 +29,6 @@ async def test_events_that_wait_for_their_labels_are_told(start: Start) -> None:
         label = {"later": "$.temp", "after": "1h"}
         await client.deploy(spec("patient", "t-patient", label=label))
         await service.events.send_all(events("t-patient", range(9)))
-        async with asyncio.timeout(20):
-            while sum(s.accepted for s in (await client.agent("patient")).shards) < 9:  # noqa: ASYNC110
-                await asyncio.sleep(0.1)
-        note = (await client.agent("patient")).note
-        assert note.startswith("9 events wait for a label: one 3600 s or more after them")
+        await noted(client, "patient", "^9 events wait for a label: one 3600 s or more after them")
         await client.deploy(spec("prompt", "t-patient"))
         assert (await learned(client, "prompt", 9)).note == ""

@@ -80,6 +80,10 @@ class SimStreams:
     def topics(self) -> Collection[str]:
         return self._topics.keys()
 
+    @property
+    def flowing(self) -> bool:
+        return self._flowing
+
     def assigned(self, topic: str) -> set[Partition]:
         return {p for p in self._owned if p.topic == topic}
 
