@@ -12,6 +12,7 @@ import typer
 from headrace import logs
 from headrace.cli.console import StandardError, waiting
 from headrace.config import Config, load
+from headrace.errors import ConfigError, Violation
 
 TUNING = "Tuning"
 
@@ -31,7 +32,7 @@ def up(
     ),
     app: str | None = _setting("Names the consumer group and the internal topics.", "headrace"),
     state_dir: Path | None = _setting(
-        "Where state lives.", ".headrace/APP; of the run with memory:"
+        "Where state lives.", ".headrace/APP; with memory: none is kept"
     ),
     grpc_host: str | None = _setting("Address to listen on.", "127.0.0.1"),
     grpc_port: int | None = _setting("Port of gRPC; 0: a free one.", "50051"),
@@ -67,10 +68,26 @@ def up(
     """
     given = {name: value for name, value in locals().items() if name != "config"}
     settings = load(given, file=config)
+    check_kept(settings)
     start_logs(settings)
     with waiting("loading models (Ctrl-C gives up)"):
         from headrace.cli.running import serve
     asyncio.run(serve(settings))
+
+
+def check_kept(settings: Config) -> None:
+    """Refuse state that would be of use only once, as its log goes with the process.
+
+    Raises ConfigError.
+    """
+    if settings.state_dir is not None and settings.broker.startswith("memory:"):
+        where = settings.sources.get("state_dir", "state_dir")
+        text = (
+            f"{settings.state_dir} would be refused at the next start: with --broker memory: the "
+            "events that it was learned from go with the process"
+        )
+        hint = "name --broker local:DIR, which keeps them, or leave the state directory out"
+        raise ConfigError([Violation(where, text, hint)])
 
 
 def start_logs(settings: Config) -> None:
