@@ -48,6 +48,31 @@ def test_every_command_teaches(alone: Run, path: tuple[str, ...]) -> None:
     assert f"Example: headrace {' '.join(path)}" in " ".join(result.stdout.split())
 
 
+@pytest.mark.parametrize("path", [(), ("watch",), *(path for path, _ in COMMANDS)], ids=" ".join)
+def test_a_flag_takes_no_value(alone: Run, path: tuple[str, ...]) -> None:
+    """So help shows none."""
+    assert "<bool>" not in alone(*path, "--help").stdout
+
+
+def test_every_setting_shows_its_default(alone: Run) -> None:
+    """In the help and on the page, those that tune, too."""
+    text = " ".join(alone("up", "--help").stdout.replace("│", " ").split())
+    page = manual()
+    for field in dataclasses.fields(Config):
+        default = field.default
+        if isinstance(default, bool) or not isinstance(default, int | float | str):
+            continue
+        shown = f"{default:g}" if isinstance(default, float) else str(default)
+        assert f"[default: ({shown})]" in text, field.name
+        (line,) = [each for each in page.splitlines() if each.startswith(f"- `{flag(field)}`")]
+        assert line.endswith(f" Default: `{shown}`.")
+
+
+def flag(field: Any) -> str:
+    """How a setting is given on the command line."""
+    return f"--{field.name.replace('_', '-')}"
+
+
 def test_the_page_is_up_to_date() -> None:
     """docs/cli.md is what the generator writes now."""
     page = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")

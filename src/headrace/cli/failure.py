@@ -44,6 +44,9 @@ HEADINGS: dict[type[HeadraceError], str] = {
 class Command(TyperCommand):
     """A command whose errors end in words. With `--json` they are one JSON object."""
 
+    def get_params(self, ctx: Any) -> list[Any]:
+        return _flags_alone(super().get_params(ctx))
+
     def invoke(self, ctx: Context) -> Any:  # type: ignore[override]  # typer hides its own Context
         try:
             return super().invoke(ctx)
@@ -57,7 +60,22 @@ class Command(TyperCommand):
             raise Exit(READER_GONE) from None
 
 
-class Watch(TyperGroup):
+class Group(TyperGroup):
+    """Commands under one name."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        return _flags_alone(super().get_params(ctx))
+
+
+def _flags_alone(params: list[Any]) -> list[Any]:
+    """The same options; help does not show a value where a flag takes none."""
+    for param in params:
+        if getattr(param, "is_flag", False):
+            param.metavar = ""
+    return params
+
+
+class Watch(Group):
     """`headrace watch`, for whom its first word is taken for an agent's name."""
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
