@@ -143,7 +143,12 @@ def test_an_event_is_appended(run: Run) -> None:
     assert run("send", "card-fraud", "sent", "-", stdin=event).exit_code == 0
     result = run("send", "card-fraud", "sent", '{"card": "sent"}')
     assert result.exit_code == 2
-    assert result.stderr.count("missing") == 1
+    assert result.stderr == "error: $.amount: `amount` is missing\n"
+    result = run("send", "card-fraud", "sent", '{"amount": 3, "shop": "7", "fraud": false}')
+    assert result.stderr == "error: $.card: `key` is missing\n"
+    event = event.replace('"fraud": false', '"fraud": "so"')
+    result = run("send", "card-fraud", "sent", event)
+    assert result.stderr.startswith("error: $.fraud: `label` ")
 
 
 def test_decisions_are_followed(run: Run) -> None:

@@ -107,7 +107,10 @@ def tell(error: HeadraceError, *, json: bool = False) -> None:
         sys.stderr.write(msgspec.json.encode({"error": found}).decode() + "\n")
         return
     text = HEADINGS[type(error)] + ":" if listed else str(error)
-    err.print(f"[bold red]error:[/] {escape(text)}", soft_wrap=True)
+    # What an event lacks is told by its place in the event, as the quarantine does.
+    same = [violation.path for violation in violations if violation.text == text]
+    where = "".join(f"[bold]{escape(path)}[/]: " for path in same if path.startswith("$"))
+    err.print(f"[bold red]error:[/] {where}{escape(text)}", soft_wrap=True)
     for violation in violations:
         if violation.text == text:
             continue

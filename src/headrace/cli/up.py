@@ -38,9 +38,7 @@ def up(
     ),
     grpc_host: str | None = _setting("grpc_host", "Address to listen on."),
     grpc_port: int | None = _setting("grpc_port", "Port of gRPC; 0: a free one."),
-    metrics_port: str | None = _setting(
-        "metrics_port", "Of /metrics; 0: a free one; off: none."
-    ),
+    metrics_port: str | None = _setting("metrics_port", "Of /metrics; 0: a free one; off: none."),
     insecure: bool | None = typer.Option(
         None, "--insecure", help="Allow an address others can reach."
     ),
