@@ -86,13 +86,26 @@ def test_every_setting_has_a_flag() -> None:
     assert flags == {field.name for field in dataclasses.fields(Config)} - {"sources"}
 
 
-def test_light_commands_load_nothing_heavy() -> None:
-    """Help, an example, and the way to a worker wait for neither River nor Faust nor gRPC."""
+HEAVY = {"river", "numpy", "scipy", "faust", "rocksdict", "aiokafka"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "heavy"),
+    [
+        (["spec", "--example"], HEAVY | {"grpc"}),
+        (["agents", "--address", "127.0.0.1:1"], HEAVY),
+        (["send", "a", "k", "{}", "--address", "127.0.0.1:1"], HEAVY),
+        (["watch", "decisions", "a", "--address", "127.0.0.1:1"], HEAVY),
+    ],
+    ids=["an example", "agents", "send", "watch"],
+)
+def test_light_commands_load_nothing_heavy(arguments: list[str], heavy: set[str]) -> None:
+    """Help, an example, and what a worker is asked wait for neither River nor Faust."""
     code = (
         "import sys; from headrace.cli.app import app\n"
-        "try: app(['spec', '--example'])\n"
+        f"try: app({arguments})\n"
         "except SystemExit: pass\n"
-        "print({'river', 'numpy', 'faust', 'grpc', 'rocksdict', 'aiokafka'} & set(sys.modules))"
+        f"print({heavy} & set(sys.modules))"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], check=True, capture_output=True, text=True, cwd=ROOT
