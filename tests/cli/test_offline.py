@@ -18,6 +18,7 @@ import typer
 from headrace.cli import console
 from headrace.cli.app import app
 from headrace.cli.ask import read_features
+from headrace.cli.client import connect
 from headrace.cli.example import EXAMPLE
 from headrace.cli.manual import manual
 from headrace.config import Config
@@ -123,6 +124,22 @@ def test_no_worker_is_told_with_what_to_do(alone: Run) -> None:
     result = alone("agents", HEADRACE_GRPC_PORT="0")
     assert result.exit_code == 2
     assert "say --address" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("given", "target"),
+    [
+        ("localhost", "localhost:50051"),
+        ("localhost:6000", "localhost:6000"),
+        ("::1", "[::1]:50051"),
+        ("[::1]", "[::1]:50051"),
+        ("[::1]:6000", "[::1]:6000"),
+    ],
+)
+def test_an_address_needs_no_port(given: str, target: str) -> None:
+    """The usual one stands for it."""
+    with connect(given) as client:
+        assert client.target == target
 
 
 def test_a_misspelt_setting_is_told(alone: Run) -> None:
