@@ -97,6 +97,12 @@ class ScoreWindow:
         """The same of the baseline's scores."""
         return self._measure(name, self._base)
 
+    def measures(self, name: str) -> bool:
+        """Whether the curve has a value: ROC AUC needs both classes, the other one a positive."""
+        self._settle()
+        truth = self._truth[: min(self.count, WINDOW)]
+        return 1 in truth and (name != "ROCAUC" or 0 in truth)
+
     def changed(self) -> Iterator[tuple[bytes, bytes]]:
         """The rows that changed since the last `flushed`."""
         self._settle()

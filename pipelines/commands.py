@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import NamedTuple
 
 import msgspec
 
@@ -43,6 +44,16 @@ WAITING_RETRY_S = 5.0
 """When to try again then: a command is applied in milliseconds, or, with a new topic, seconds."""
 
 
+class Tried(NamedTuple):
+    """A spec that could be deployed, and what is known of it before it is."""
+
+    spec: Spec
+    record: control.Deploy
+    partitions: int  # of its source, or with how many it is going to be made
+    sample: DryRun | None  # None: there is no source yet
+    notes: list[str]
+
+
 class Commands:
     """Implements `ports.Controls`."""
 
@@ -52,53 +63,73 @@ class Commands:
 
     async def deploy(self, spec: bytes) -> Effect:
         """Raises SpecError (all violations), ConflictError, RequestError `topic_missing`,
-        OverloadError `no_room`.
+        OverloadError `no_room`, StateError.
         """
-        checked, partitions = await self._checked(spec)
-        notes = list(spec_notes(checked))
-        if not partitions:
-            partitions = await self._make_source(checked)
-            notes.append(f"topic {checked.source.topic!r} did not exist: it was created")
-        else:
-            sample = await self._examine(checked, partitions)
-            if (wrong := key_violation(sample)) is not None:
-                raise SpecError([wrong])
-            notes.extend(_sampled(sample))
-        record = control.Deploy(
-            id=new_id(),
-            agent=checked.agent,
-            spec=checked.to_dict(),
-            digest=checked.digest,
-            emit_topic=checked.emit_topic,
-        )
-        self._worker.controls.registry.check_deploy(record)
-        new = checked.source.topic not in self._worker.streams.topics
+        tried = await self._tried(spec)
+        record, partitions, notes = tried.record, tried.partitions, list(tried.notes)
+        source = tried.spec.source
+        if tried.sample is None:
+            # A broker of our own is empty at first and has no tools around it.
+            await self._worker.topics.ensure(source.topic, partitions=partitions, ours=False)
+            notes.append(f"topic {source.topic!r} did not exist: it was created")
+        new = source.topic not in self._worker.streams.topics
         with self._room_for(record, partitions):
             # Before the command is in the log: a topic that cannot be used is then the caller's
             # to mend, and not a command that every worker fails to carry out.
-            await self._worker.topics.ensure(checked.emit_topic, partitions=partitions, ours=False)
+            await self._worker.topics.ensure(record.emit_topic, partitions=partitions, ours=False)
             effect = await self._submit(record)
         if not effect.changed:
             return effect
         if new:
-            notes.append(
-                f"topic {checked.source.topic!r} was not read before: joining took a moment"
-            )
-        if checked.source.start == "latest" and any(p.offset for p in effect.positions):
+            notes.append(f"topic {source.topic!r} was not read before: joining took a moment")
+        if source.start == "latest" and any(p.offset for p in effect.positions):
             notes.append("earlier records are not read (source.start: latest)")
         return msgspec.structs.replace(effect, note="; ".join(notes))
 
     async def dry_run(self, spec: bytes) -> DryRun:
-        """What the spec would do with the last 200 records. Deploys nothing."""
-        checked, partitions = await self._checked(spec)
-        if not partitions:
-            return DryRun(
-                read=0,
-                accepted=0,
-                refused=(),
-                note=f"topic {checked.source.topic!r} does not exist yet",
+        """What the spec would do with the last 200 records. Deploys nothing.
+
+        Raises what `deploy` would raise.
+        """
+        tried = await self._tried(spec)
+        with self._room_for(tried.record, tried.partitions):
+            pass
+        if await self._worker.topics.partition_count(tried.record.emit_topic):
+            # It is there, so this makes nothing: it says whether decisions could go there.
+            await self._worker.topics.ensure(
+                tried.record.emit_topic, partitions=tried.partitions, ours=False
             )
-        return await self._examine(checked, partitions)
+        if tried.sample is not None:
+            return tried.sample
+        note = f"topic {tried.spec.source.topic!r} does not exist yet"
+        return DryRun(read=0, accepted=0, refused=(), note=note)
+
+    async def _tried(self, text: bytes) -> Tried:
+        """A spec that nothing speaks against, as far as can be told without making anything."""
+        spec, partitions = await self._checked(text)
+        record = control.Deploy(
+            id=new_id(),
+            agent=spec.agent,
+            spec=spec.to_dict(),
+            digest=spec.digest,
+            emit_topic=spec.emit_topic,
+        )
+        self._worker.controls.registry.check_deploy(record)
+        notes, sample = list(spec_notes(spec)), None
+        if partitions:
+            sample = await self._examine(spec, partitions)
+            if (wrong := key_violation(sample)) is not None:
+                raise SpecError([wrong])
+            notes.extend(_sampled(sample))
+        elif not self._worker.broker.own:
+            topic = spec.source.topic
+            raise RequestError(
+                "topic_missing",
+                f"topic {topic!r} does not exist: create it first, with as many partitions as it "
+                "is to keep",
+                topic=topic,
+            )
+        return Tried(spec, record, partitions or 1, sample, notes)
 
     async def pause(self, agent: str) -> Effect:
         return await self._submit(control.Pause(id=new_id(), agent=agent))
@@ -159,19 +190,6 @@ class Commands:
             for path, topic in used
             if topic in own
         ]
-
-    async def _make_source(self, spec: Spec) -> int:
-        topic = spec.source.topic
-        if not self._worker.broker.own:
-            raise RequestError(
-                "topic_missing",
-                f"topic {topic!r} does not exist: create it first, with as many partitions as it "
-                "is to keep",
-                topic=topic,
-            )
-        # A broker of our own is empty at first and has no tools around it.
-        await self._worker.topics.ensure(topic, partitions=1, ours=False)
-        return 1
 
     async def _examine(self, spec: Spec, partitions: int) -> DryRun:
         topic = spec.source.topic

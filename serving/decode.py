@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from headrace.errors import RequestError, Violation
 from headrace.serving import agent_pb2, position_pb2, prediction_pb2
 from headrace.serving.encode import STATES
-from headrace.serving.limits import Limits
 from headrace.views import (
     AgentView,
     Answer,
@@ -30,6 +29,9 @@ from headrace.views import (
     ShardView,
     Standing,
 )
+
+if TYPE_CHECKING:
+    from headrace.serving.limits import Limits  # as of keys in events, so it loads the models
 
 _STATE_NAMES = {number: name for name, number in STATES.items()}
 

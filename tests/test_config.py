@@ -137,6 +137,23 @@ def test_value_out_of_bounds_is_refused(name: str, value: object) -> None:
     assert repr(value) in text
 
 
+@pytest.mark.parametrize(
+    ("variable", "value", "words"),
+    [
+        ("HEADRACE_GRPC_PORT", "x", "must be a whole number, not 'x'"),
+        ("HEADRACE_GRPC_PORT", "65536", "must be at most 65535, not '65536'"),
+        ("HEADRACE_COMMIT_INTERVAL_S", "soon", "must be a number, not 'soon'"),
+        ("HEADRACE_COMMIT_INTERVAL_S", "0", "must be more than 0.0, not '0'"),
+        ("HEADRACE_INSECURE", "perhaps", "must be true or false, not 'perhaps'"),
+        ("HEADRACE_LOG_LEVEL", "loud", "must be debug, info, warning or error, not 'loud'"),
+        ("HEADRACE_LOG_FORMAT", "xml", "must be plain or json, not 'xml'"),
+    ],
+)
+def test_a_wrong_value_is_told_in_words(variable: str, value: str, words: str) -> None:
+    """No names of Python's types: what it must be."""
+    assert refused(environ={variable: value}) == f"{variable}: {words}"
+
+
 def test_all_violations_come_at_once() -> None:
     """Three mistakes are three lines, not three attempts."""
     text = refused({"grpc_port": -1, "app": "!"}, {"HEADRACE_NOTHING": "1"})

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from headrace.cli.example import EXAMPLE
 from headrace.models.spec import load_spec
 
 ROOT = Path(__file__).parent.parent
@@ -35,6 +36,23 @@ def test_the_notebook_code_runs_and_equals_river() -> None:
 def test_the_spec_can_be_deployed() -> None:
     """The YAML that it shows is a spec without violations."""
     assert load_spec(block("yaml")).agent == "card-fraud"
+
+
+def test_there_is_one_example_of_a_spec() -> None:
+    """The README's and that of `headrace spec --example` are the same."""
+    assert load_spec(block("yaml")).digest == load_spec(EXAMPLE).digest
+
+
+def test_the_five_lines_can_be_typed_on_a_fresh_machine() -> None:
+    """A system's own pip takes no packages (PEP 668), and what is installed is not on the path."""
+    own_topic = README.partition("## Your own topic")[2].partition("\n## ")[0]
+    lines = own_topic.partition("```console\n")[2].partition("```")[0].splitlines()
+    assert lines[0].startswith("python3 -m venv v && v/bin/pip install .")
+    assert "'.[demo]'" in lines[0]
+    assert all(line.startswith("v/bin/headrace ") for line in lines[1:])
+    assert "`make up`" in own_topic
+    assert "On `kafka://` the source topic" in own_topic
+    assert "`headrace watch decisions card-fraud --from-start`" in own_topic
 
 
 @pytest.mark.parametrize("page", [p.name for p in ROOT.glob("*.md")] + ["docs/spec.md"])

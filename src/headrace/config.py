@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, get_type_hints
+from typing import Annotated, Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
 
 import msgspec
 from msgspec import Meta
@@ -178,15 +178,31 @@ def _typed(candidate: _Candidate) -> object:
     if expected == Path | None:
         if isinstance(value, (str, Path)) and str(value):
             return Path(value).expanduser()
-        raise _Refused(Violation(source, f"expected a path, got {value!r}"))
+        raise _Refused(Violation(source, f"must be a path, not {value!r}"))
     try:
         # Text from the environment may become a number; a file's own types are kept strict.
         return msgspec.convert(value, expected, strict=not isinstance(value, str))
     except msgspec.ValidationError as error:
-        text = str(error)[:1].lower() + str(error)[1:]
-        if expected == Port | None:
-            text = "expected a port, 0 to 65535 (0: a free one), or `off`"
-        raise _Refused(Violation(source, f"{text}, got {value!r}")) from None
+        text = _expected(expected, str(error))
+        raise _Refused(Violation(source, f"{text}, not {value!r}")) from None
+
+
+_BOUNDS = {">=": "at least", "<=": "at most", ">": "more than"}
+_KINDS = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "text"}
+
+
+def _expected(expected: Any, said: str) -> str:
+    """What the type asks for, in words; `said`: what msgspec has against the value."""
+    if expected == Port | None:
+        return "must be a port, 0 to 65535 (0: a free one), or `off`"
+    if get_origin(expected) is Literal:
+        *most, last = get_args(expected)
+        return f"must be {', '.join(most)} or {last}"
+    if bound := re.match(r"Expected `(?:int|float)` (>=|<=|>) (\S+)", said):
+        return f"must be {_BOUNDS[bound[1]]} {bound[2]}"
+    if kind := re.match(r"Expected `(\w+)`, got", said):
+        return f"must be {_KINDS[kind[1]]}"
+    return said[:1].lower() + said[1:]
 
 
 def _nearest(name: str, source: str) -> str:

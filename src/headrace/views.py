@@ -104,7 +104,7 @@ class MetricView(msgspec.Struct, frozen=True, kw_only=True):
     baseline: float | None
     baseline_name: str | None
     bigger_is_better: bool
-    events: int
+    events: int  # that it measures; 0: there is no value yet
 
 
 class ShardView(msgspec.Struct, frozen=True, kw_only=True):

@@ -26,9 +26,9 @@ def test_an_embedded_broker_that_ends_is_the_end() -> None:
     assert "Traceback" not in err
 
 
-def test_a_stop_while_the_broker_is_away_is_bounded(tmp_path: Path) -> None:
+def test_a_stop_while_the_broker_is_away_is_bounded() -> None:
     """It ends in order, within seconds, although nobody answers."""
-    up = started("--state-dir", str(tmp_path / "state"))
+    up = started()
     os.kill(broker_of(up), signal.SIGSTOP)
     code, out, err = up.end(signal.SIGTERM)
     assert (code, out) == (0, "stopped\n")

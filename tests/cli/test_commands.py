@@ -25,7 +25,7 @@ def test_a_dry_run_says_what_would_be_refused_and_where(run: Run, spec: Path) ->
 
 def test_a_dry_run_without_records_says_so(run: Run, spec: Path) -> None:
     """Where the topic does not exist, the spec is still checked."""
-    spec.write_text(SPEC.replace("transactions", "nothing-yet"))
+    spec.write_text(SPEC.replace("transactions", "nothing-yet").replace("card-fraud", "other"))
     text = run("deploy", str(spec), "--dry-run").stdout
     assert "'nothing-yet' does not exist yet" in text
     assert "the spec itself is good" in text
@@ -55,12 +55,14 @@ def test_a_bad_spec_is_told_in_full(run: Run, spec: Path) -> None:
 
 
 def test_another_spec_under_the_name_is_refused(run: Run, spec: Path) -> None:
-    """What is deployed stays; it is not the spec that is wrong, so exit 1."""
+    """What is deployed stays; the spec itself is not wrong, so exit 1; a dry run says so, too."""
     spec.write_text(SPEC.replace("0.9", "0.8"))
     result = run("deploy", str(spec))
     assert result.exit_code == 1
     assert result.stderr.startswith("error: ")
     assert "card-fraud" in result.stderr
+    tried = run("deploy", str(spec), "--dry-run")
+    assert (tried.exit_code, tried.stdout, tried.stderr) == (1, "", result.stderr)
 
 
 def test_agents_are_listed_and_shown(run: Run) -> None:
@@ -141,7 +143,12 @@ def test_an_event_is_appended(run: Run) -> None:
     assert run("send", "card-fraud", "sent", "-", stdin=event).exit_code == 0
     result = run("send", "card-fraud", "sent", '{"card": "sent"}')
     assert result.exit_code == 2
-    assert result.stderr.count("missing") == 1
+    assert result.stderr == "error: $.amount: `amount` is missing\n"
+    result = run("send", "card-fraud", "sent", '{"amount": 3, "shop": "7", "fraud": false}')
+    assert result.stderr == "error: $.card: `key` is missing\n"
+    event = event.replace('"fraud": false', '"fraud": "so"')
+    result = run("send", "card-fraud", "sent", event)
+    assert result.stderr.startswith("error: $.fraud: `label` ")
 
 
 def test_decisions_are_followed(run: Run) -> None:

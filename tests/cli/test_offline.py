@@ -18,6 +18,7 @@ import typer
 from headrace.cli import console
 from headrace.cli.app import app
 from headrace.cli.ask import read_features
+from headrace.cli.client import connect
 from headrace.cli.example import EXAMPLE
 from headrace.cli.manual import manual
 from headrace.config import Config
@@ -48,6 +49,31 @@ def test_every_command_teaches(alone: Run, path: tuple[str, ...]) -> None:
     assert f"Example: headrace {' '.join(path)}" in " ".join(result.stdout.split())
 
 
+@pytest.mark.parametrize("path", [(), ("watch",), *(path for path, _ in COMMANDS)], ids=" ".join)
+def test_a_flag_takes_no_value(alone: Run, path: tuple[str, ...]) -> None:
+    """So help shows none."""
+    assert "<bool>" not in alone(*path, "--help").stdout
+
+
+def test_every_setting_shows_its_default(alone: Run) -> None:
+    """In the help and on the page, those that tune, too."""
+    text = " ".join(alone("up", "--help").stdout.replace("│", " ").split())
+    page = manual()
+    for field in dataclasses.fields(Config):
+        default = field.default
+        if isinstance(default, bool) or not isinstance(default, int | float | str):
+            continue
+        shown = f"{default:g}" if isinstance(default, float) else str(default)
+        assert f"[default: ({shown})]" in text, field.name
+        (line,) = [each for each in page.splitlines() if each.startswith(f"- `{flag(field)}`")]
+        assert line.endswith(f" Default: `{shown}`.")
+
+
+def flag(field: Any) -> str:
+    """How a setting is given on the command line."""
+    return f"--{field.name.replace('_', '-')}"
+
+
 def test_the_page_is_up_to_date() -> None:
     """docs/cli.md is what the generator writes now."""
     page = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
@@ -61,13 +87,26 @@ def test_every_setting_has_a_flag() -> None:
     assert flags == {field.name for field in dataclasses.fields(Config)} - {"sources"}
 
 
-def test_light_commands_load_nothing_heavy() -> None:
-    """Help, an example, and the way to a worker wait for neither River nor Faust nor gRPC."""
+HEAVY = {"river", "numpy", "scipy", "faust", "rocksdict", "aiokafka"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "heavy"),
+    [
+        (["spec", "--example"], HEAVY | {"grpc"}),
+        (["agents", "--address", "127.0.0.1:1"], HEAVY),
+        (["send", "a", "k", "{}", "--address", "127.0.0.1:1"], HEAVY),
+        (["watch", "decisions", "a", "--address", "127.0.0.1:1"], HEAVY),
+    ],
+    ids=["an example", "agents", "send", "watch"],
+)
+def test_light_commands_load_nothing_heavy(arguments: list[str], heavy: set[str]) -> None:
+    """Help, an example, and what a worker is asked wait for neither River nor Faust."""
     code = (
         "import sys; from headrace.cli.app import app\n"
-        "try: app(['spec', '--example'])\n"
+        f"try: app({arguments})\n"
         "except SystemExit: pass\n"
-        "print({'river', 'numpy', 'faust', 'grpc', 'rocksdict', 'aiokafka'} & set(sys.modules))"
+        f"print({heavy} & set(sys.modules))"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], check=True, capture_output=True, text=True, cwd=ROOT
@@ -85,6 +124,22 @@ def test_no_worker_is_told_with_what_to_do(alone: Run) -> None:
     result = alone("agents", HEADRACE_GRPC_PORT="0")
     assert result.exit_code == 2
     assert "say --address" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("given", "target"),
+    [
+        ("localhost", "localhost:50051"),
+        ("localhost:6000", "localhost:6000"),
+        ("::1", "[::1]:50051"),
+        ("[::1]", "[::1]:50051"),
+        ("[::1]:6000", "[::1]:6000"),
+    ],
+)
+def test_an_address_needs_no_port(given: str, target: str) -> None:
+    """The usual one stands for it."""
+    with connect(given) as client:
+        assert client.target == target
 
 
 def test_a_misspelt_setting_is_told(alone: Run) -> None:

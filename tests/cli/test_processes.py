@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import re
 import signal
@@ -20,11 +19,15 @@ IDENTITY = Identity.of_this_build(app="headrace", cluster_id="c", codec="1", has
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_up_stops_cleanly(number: signal.Signals, tmp_path: Path) -> None:
-    """Exit 0, no traceback, the state directory unlocked, no broker left behind."""
-    up = started("--state-dir", str(tmp_path / "state"))
+def test_up_stops_cleanly(
+    number: signal.Signals, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Exit 0, no traceback, no broker and no files left behind."""
+    monkeypatch.setitem(FIXED, "TMPDIR", str(tmp_path))
+    up = started()
     assert "memory: events are kept in memory" in "\n".join(up.said)
-    assert f"state    {tmp_path / 'state'} (new)" in up.said
+    assert "state    temporary: it goes with the process" in up.said
+    assert list(tmp_path.iterdir())
     children = _children(up.process.pid)
     assert children
     code, out, err = up.end(number)
@@ -32,8 +35,7 @@ def test_up_stops_cleanly(number: signal.Signals, tmp_path: Path) -> None:
     assert "Traceback" not in err
     assert all(re.match(r"\d{4}-\d\d-\d\dT", line) for line in err.splitlines())
     assert not [child for child in children if Path(f"/proc/{child}").exists()]
-    with (tmp_path / "state" / "lock").open("rb") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    assert not list(tmp_path.iterdir())
 
 
 def _children(pid: int) -> set[str]:
@@ -67,11 +69,12 @@ class TestFailedStart:
         assert "--broker-wait-s" in result.stdout  # the settings that are not default
 
     def test_unknown_broker(self, alone: Run) -> None:
-        """The kinds that there are stand in the sentence."""
+        """The kinds that there are stand in the sentence; it is the caller's to mend, so exit 2."""
         result = alone("up", "--broker", "carrier:pigeon")
-        assert result.exit_code == 1
-        assert "known are kafka:, " in result.stderr
+        assert result.exit_code == 2
+        assert "known are kafka://, local:, memory:" in result.stderr
         result = alone("up", "--broker", "localhost:9092")
+        assert result.exit_code == 2
         assert "did you mean kafka://localhost:9092?" in result.stderr
 
     def test_port_taken(self, alone: Run) -> None:
@@ -86,38 +89,52 @@ class TestFailedStart:
         assert f"error: port {port} is taken on 127.0.0.1" in result.stderr
         assert _children(os.getpid()) == before
 
-    def test_state_locked(self, alone: Run, tmp_path: Path) -> None:
+    def test_state_locked(self, alone: Run, service: Up, tmp_path: Path) -> None:
         """Another worker holds the directory: its process is named."""
         with StateDirectory.open(tmp_path / "state", IDENTITY):
-            result = _up_on(alone, tmp_path / "state")
+            result = _up_on(alone, service, tmp_path / "state")
         assert result[0] == 1
         assert f"is in use by process {os.getpid()}: stop that worker first" in result[1]
 
-    def test_state_of_another_log(self, alone: Run, tmp_path: Path) -> None:
+    def test_state_of_another_log(self, alone: Run, service: Up, tmp_path: Path) -> None:
         """State that was learned from another log is refused."""
         StateDirectory.open(tmp_path / "state", IDENTITY).close()
-        result = _up_on(alone, tmp_path / "state")
+        result = _up_on(alone, service, tmp_path / "state")
         assert result[0] == 1
         assert "belongs to the log of cluster c, app headrace" in result[1]
 
-    def test_state_that_cannot_be_written(self, alone: Run) -> None:
+    def test_state_that_cannot_be_written(self, alone: Run, service: Up) -> None:
         """The system's own words, and what to do."""
-        result = _up_on(alone, Path("/proc/nowhere"))
+        result = _up_on(alone, service, Path("/proc/nowhere"))
         assert result[0] == 1
         assert "name another --state-dir" in result[1]
+
+    @pytest.mark.parametrize("said_by", ["--state-dir", "HEADRACE_STATE_DIR"])
+    def test_state_of_a_log_that_goes(self, alone: Run, said_by: str, tmp_path: Path) -> None:
+        """It could be used once only: refused before anything is started, with what to do."""
+        state = tmp_path / "state"
+        environ = {said_by: str(state)} if said_by.startswith("HEADRACE") else {}
+        given = () if environ else (said_by, str(state))
+        result = alone("up", "--grpc-port", "0", *given, **environ)
+        assert (result.exit_code, result.stdout) == (2, "")
+        assert f"  {said_by}: {state} would be refused at the next start" in result.stderr
+        assert "name --broker local:DIR" in result.stderr
+        assert not state.exists()
 
     def test_bad_settings(self, alone: Run) -> None:
         """All of them at once, exit 2."""
         result = alone("up", "--grpc-host", "0.0.0.0", "--log-level", "loud")
         assert result.exit_code == 2
-        assert "--log-level: " in result.stderr
+        assert "--log-level: must be debug, info, warning or error, not 'loud'" in result.stderr
         assert "--grpc-host: 0.0.0.0 can be reached by others" in result.stderr
         result = alone("up", "--metrics-port", "abc")
-        assert "--metrics-port: expected a port, 0 to 65535" in result.stderr
+        assert "--metrics-port: must be a port, 0 to 65535" in result.stderr
 
 
-def _up_on(alone: Run, state: Path) -> tuple[int, str]:
-    result = alone("up", "--grpc-port", "0", "--metrics-port", "off", "--state-dir", str(state))
+def _up_on(alone: Run, service: Up, state: Path) -> tuple[int, str]:
+    """A start on that state and the broker of another service."""
+    given = ("--broker", f"kafka://{service.found('events')}", "--state-dir", str(state))
+    result = alone("up", "--grpc-port", "0", "--metrics-port", "off", *given)
     return result.exit_code, result.stderr
 
 
@@ -131,6 +148,16 @@ def test_a_watch_ends_with_ctrl_c(service: Up) -> None:
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=20)
     assert (process.returncode, err) == (130, "")
+
+
+def test_a_watch_without_a_terminal_says_what_it_waits_for(service: Up) -> None:
+    """What was decided before is not shown, and whoever reads a log of it has to learn why."""
+    process = spawn("watch", "decisions", "card-fraud", "-a", service.found("gRPC"))
+    assert process.stderr is not None
+    said = "waiting for decisions of card-fraud (0 so far; those made before: --from-start)"
+    assert process.stderr.readline() == f"{said}; Ctrl-C ends\n"
+    process.send_signal(signal.SIGINT)
+    assert process.communicate(timeout=20) == ("", "")
 
 
 @pytest.mark.parametrize("form", [(), ("--json",)])

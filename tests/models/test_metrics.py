@@ -195,3 +195,18 @@ def test_labels_that_are_all_different_do_not_grow_the_row() -> None:
     judge.update("id-0", Guess("id-0", None, None, "a", "a"))
     again.update("id-0", Guess("id-0", None, None, "a", "a"))
     assert [data for _, data in judge.changed()] == [data for _, data in again.changed()]
+
+
+def test_a_curve_of_one_class_is_no_result() -> None:
+    """It counts no events until it has a value, and a shard without one is left out of the mean."""
+    names = ["ROCAUC", "AveragePrecision"]
+    one, both = Prequential(names, "binary"), Prequential(names, "binary")
+    for truth, score in ((False, 0.2), (False, 0.9)):
+        one.update(truth, Guess(label=False, score=score, typical=0.0))
+    assert [(v.events, v.baseline) for v in one.views()] == [(0, None), (0, None)]
+    for truth, score in ((False, 0.2), (True, 0.9)):
+        both.update(truth, Guess(label=truth, score=score, typical=0.5))
+    merged = merge_views([one.views(), both.views()])
+    assert [(v.value, v.events) for v in merged] == [(1.0, 2), (1.0, 2)]
+    one.update(True, Guess(label=True, score=0.5, typical=0.0))
+    assert [v.events for v in one.views()] == [3, 3]

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from aiokafka import AIOKafkaProducer
 
-from headrace.errors import StateError, UnavailableError
+from headrace.errors import ConfigError, UnavailableError
 from headrace.pipelines.broker import Broker, ClusterBroker, MemoryBroker, open_broker
 
 PARENT = """
@@ -151,7 +151,7 @@ def test_urls_open_what_they_name(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("url", "said"),
     [
-        ("redis://x", "known are kafka:, local:, memory:"),
+        ("redis://x", "known are kafka://, local:, memory:"),
         ("local:", "local:DIR"),
         ("memory:/tmp/x", "takes nothing"),
         ("kafka://", "host:port"),
@@ -162,5 +162,5 @@ def test_urls_open_what_they_name(tmp_path: Path) -> None:
 )
 def test_other_urls_are_refused(url: str, said: str, tmp_path: Path) -> None:
     """A wrong URL is refused with what would be right."""
-    with pytest.raises(StateError, match=said):
+    with pytest.raises(ConfigError, match=said):
         open_broker(url, tmp_path)

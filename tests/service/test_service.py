@@ -268,20 +268,6 @@ async def test_a_delete_that_a_crash_cut_short_is_finished_by_the_next_start(
         assert not any(path.exists() for path in left)
 
 
-async def test_a_dry_run_counts_and_shows_examples(start: Start) -> None:
-    """It says how many recent records would be accepted and why not the others; none is learned."""
-    async with start() as (service, client):
-        await client.deploy(spec("real", "t-dry"))
-        await service.events.send_all(events("t-dry", range(8)))
-        await service.events.send("t-dry", b"ada", b'{"id":"ada","temp":1}')
-        result = await client.dry_run(spec("trial", "t-dry"))
-        assert (result.read, result.accepted) == (9, 8)
-        assert [(r.code, r.count, r.examples[0].offset) for r in result.refused] == [
-            ("missing", 1, 8)
-        ]
-        assert [a.name for a in await client.agents()] == ["real"]
-
-
 async def test_deploy_refuses_a_topic_keyed_by_something_else(start: Start) -> None:
     """When most sampled records' keys differ from the spec's path, nothing is deployed."""
     async with start() as (service, client):

@@ -18,7 +18,9 @@ def deploy(
         help="The spec, YAML or JSON; `-` reads it from standard input.", show_default=False
     ),
     dry_run: bool = typer.Option(
-        False, "--dry-run", help="Deploy nothing; say what of the last 200 records it would accept."
+        False,
+        "--dry-run",
+        help="Deploy nothing; say what a deploy would refuse, and what of the last 200 records.",
     ),
     address: str | None = Address,
     json: bool = Json,

@@ -9,12 +9,13 @@ import typer
 
 from headrace import __version__
 from headrace.cli import agents, ask, catalog, demo, offline, up
-from headrace.cli.failure import Command, Watch
+from headrace.cli.failure import Command, Group, Watch
 
 SERVICE, AGENTS, ANSWERS, OFFLINE = "Service", "Agents", "Answers", "Without a service"
 
 app = typer.Typer(
     name="headrace",
+    cls=Group,
     help="Online machine learning on event streams: a small model per key, learned from every "
     "event, answering over gRPC.\n\nBegin with `headrace demo`, or `headrace up` and `headrace "
     "deploy FILE`. Each command's `--help` has an example.",

@@ -105,7 +105,11 @@ def send(
 def decisions(
     agent: str = Agent,
     from_start: bool = typer.Option(False, "--from-start", help="Begin with the oldest."),
-    follow: bool = typer.Option(True, help="Wait for more at the end."),
+    follow: bool = typer.Option(
+        True,
+        help="Wait for more at the end. With --no-follow it begins with the oldest, too, and ends "
+        "where the log ends now.",
+    ),
     count: int | None = Count,
     for_s: float | None = For,
     address: str | None = Address,
@@ -113,13 +117,17 @@ def decisions(
 ) -> None:
     """Follow an agent's decision stream, one decision a line. Ctrl-C ends it.
 
+    It begins with what is decided from now on; `--from-start` shows what was decided before, too.
+
     Example: `headrace watch decisions card-fraud --from-start --no-follow --json`
     """
     with connect(address) as client:
         watch = client.watch_decisions(agent, from_start=from_start, follow=follow, for_s=for_s)
         records = _until(watch, for_s)
         if follow:
-            records = _awaited(records, f"decisions of {agent}")
+            what = f"decisions of {agent}"
+            before = "" if from_start else "those made before: --from-start"
+            records = _awaited(records, what, before=before)
         for record in islice(records, count):
             as_json(record) if json else say(show.decision(record))
 
@@ -156,9 +164,18 @@ def quarantine(
         err.print(f"{shown:,} shown" if shown else "nothing in quarantine")
 
 
-def _awaited(records: Iterator[dict[str, Any]], what: str) -> Iterator[dict[str, Any]]:
-    """The same records; until the first one comes, a terminal is told what it waits for."""
-    with waiting(f"waiting for {escape(what)} (0 so far); Ctrl-C ends"):
+def _awaited(
+    records: Iterator[dict[str, Any]], what: str, *, before: str = ""
+) -> Iterator[dict[str, Any]]:
+    """The same records; until the first one comes, a terminal is told what it waits for.
+
+    `before`: how to see what is there already. Somebody without a terminal is told as well then.
+    """
+    text = f"waiting for {escape(what)} (0 so far"
+    text += f"; {escape(before)}); Ctrl-C ends" if before else "); Ctrl-C ends"
+    if before and not err.is_terminal:
+        err.print(text, soft_wrap=True)
+    with waiting(text):
         first = list(islice(records, 1))
     return chain(first, records)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from typing import TYPE_CHECKING
 
 import typer
@@ -21,7 +22,7 @@ Address = typer.Option(
     None,
     "--address",
     "-a",
-    metavar="HOST:PORT",
+    metavar="HOST[:PORT]",
     help="Where the worker listens; else as HEADRACE_GRPC_HOST and HEADRACE_GRPC_PORT say.",
     show_default="127.0.0.1:50051",
 )
@@ -29,10 +30,24 @@ Address = typer.Option(
 
 def connect(address: str | None) -> Client:
     """A client of the worker at `address`. Raises ConfigError."""
-    target = address or address_of(load())
+    target = with_port(address) if address else address_of(load())
     from headrace.serving.client import Client
 
     return Client(target)
+
+
+def with_port(address: str) -> str:
+    """The address, with the usual port where it names none.
+
+    >>> with_port("localhost"), with_port("::1"), with_port("[::1]:6000"), with_port("db:7")
+    ('localhost:50051', '[::1]:50051', '[::1]:6000', 'db:7')
+    """
+    host = address.removeprefix("[").removesuffix("]")
+    try:
+        ipaddress.IPv6Address(host)
+    except ValueError:
+        return address if ":" in address else joined(address, Config.grpc_port)
+    return joined(host, Config.grpc_port)
 
 
 def address_of(config: Config) -> str:

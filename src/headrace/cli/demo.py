@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from importlib.util import find_spec
 from pathlib import Path
 
 import typer
+from rich.markup import escape
 
 from headrace import logs
-from headrace.cli.console import StandardError, out, waiting
+from headrace.cli.console import StandardError, out, say, waiting
+from headrace.cli.program import program, shown
 from headrace.config import load
 from headrace.errors import StateError
+
+NEXT = (
+    ("up", "your own service; it prints its addresses"),
+    ("spec --example", "a spec to start from"),
+    ("deploy my.yaml --dry-run", "which events it would refuse, and why"),
+    ("backtest my.yaml my.csv", "learn from a file, without a broker"),
+)
 
 
 def demo(
@@ -23,14 +33,31 @@ def demo(
     """Run two scenes on real input: films to recommend, heaters to control. Takes about a minute.
 
     Everything is real: a broker, events, models per key, decisions, gRPC. Nothing is left behind
-    but the fetched data.
+    but the fetched data. The heaters come with the extra `demo`: `pip install '.[demo]'` in a
+    checkout; `make demo` installs it by itself.
 
     Example: `headrace demo --ratings 20000`
     """
     if find_spec("tclab") is None:
-        raise StateError("the demo needs its simulator: in a checkout, pip install '.[demo]'")
+        words = "the demo needs its simulator, the extra `demo`"
+        raise StateError(f"{words}: in a checkout, `{_pip()} install '.[demo]'`, or `make demo`")
     settings = load({"broker": "memory:", "grpc_port": 0, "metrics_port": "off"})
     logs.setup(level="error", style=settings.log_format, stream=StandardError.stream())
     with waiting("loading models (Ctrl-C gives up)"):
         from headrace.demo.scene import Demo
     asyncio.run(Demo(settings, out, cache, ratings=ratings).run())
+    where_to_look_next()
+
+
+def where_to_look_next() -> None:
+    """The next commands, as they can be typed here."""
+    say("\n[bold]Where to look next[/]")
+    headrace = program()
+    width = len(headrace) + max(len(command) for command, _ in NEXT)
+    for command, about in NEXT:
+        say(f"  {escape(f'{headrace} {command}'):<{width + 1}}  {about}")
+
+
+def _pip() -> str:
+    """This interpreter's own pip: the shell's may be another one's, which takes no packages."""
+    return f"{shown(Path(sys.executable))} -m pip"

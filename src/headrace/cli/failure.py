@@ -44,6 +44,9 @@ HEADINGS: dict[type[HeadraceError], str] = {
 class Command(TyperCommand):
     """A command whose errors end in words. With `--json` they are one JSON object."""
 
+    def get_params(self, ctx: Any) -> list[Any]:
+        return _flags_alone(super().get_params(ctx))
+
     def invoke(self, ctx: Context) -> Any:  # type: ignore[override]  # typer hides its own Context
         try:
             return super().invoke(ctx)
@@ -57,7 +60,22 @@ class Command(TyperCommand):
             raise Exit(READER_GONE) from None
 
 
-class Watch(TyperGroup):
+class Group(TyperGroup):
+    """Commands under one name."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        return _flags_alone(super().get_params(ctx))
+
+
+def _flags_alone(params: list[Any]) -> list[Any]:
+    """The same options; help does not show a value where a flag takes none."""
+    for param in params:
+        if getattr(param, "is_flag", False):
+            param.metavar = ""
+    return params
+
+
+class Watch(Group):
     """`headrace watch`, for whom its first word is taken for an agent's name."""
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
@@ -89,7 +107,10 @@ def tell(error: HeadraceError, *, json: bool = False) -> None:
         sys.stderr.write(msgspec.json.encode({"error": found}).decode() + "\n")
         return
     text = HEADINGS[type(error)] + ":" if listed else str(error)
-    err.print(f"[bold red]error:[/] {escape(text)}", soft_wrap=True)
+    # What an event lacks is told by its place in the event, as the quarantine does.
+    same = [violation.path for violation in violations if violation.text == text]
+    where = "".join(f"[bold]{escape(path)}[/]: " for path in same if path.startswith("$"))
+    err.print(f"[bold red]error:[/] {where}{escape(text)}", soft_wrap=True)
     for violation in violations:
         if violation.text == text:
             continue

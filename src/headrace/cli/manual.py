@@ -41,12 +41,22 @@ def _pages(command: Any, path: tuple[str, ...]) -> list[str]:
     usage = " ".join(("headrace", *path, *(_argument(argument) for argument in arguments)))
     lines = [f"\n## {' '.join(path)}\n", f"`{usage}`\n", f"{command.help}\n"]
     lines += [
-        f"- `{name}`: {parameter.help}"
+        f"- `{name}`: {parameter.help}{_default(parameter)}"
         for parameter, name in [(a, _argument(a)) for a in arguments]
         + [(o, ", ".join((*o.opts, *o.secondary_opts))) for o in options if o.name != "help"]
         if name not in ("--json", "--address, -a") and parameter.help
     ]
     return ["\n".join(lines) + "\n"]
+
+
+def _default(parameter: Any) -> str:
+    """What holds when it is not given, as far as `--help` says it."""
+    shown, value = parameter.show_default, parameter.default
+    if not isinstance(shown, str):
+        if not shown or value is None or getattr(parameter, "is_flag", False):
+            return ""
+        shown = str(value)
+    return f"{'' if parameter.help.endswith(('.', '…')) else '.'} Default: `{shown}`."
 
 
 def _argument(argument: Any) -> str:

@@ -18,6 +18,7 @@ from rich.markup import escape
 from headrace.cli.client import address_of
 from headrace.cli.console import err, grid, say, waiting
 from headrace.cli.failure import FAILED, infrastructure, tell
+from headrace.cli.program import program
 from headrace.config import Config
 from headrace.errors import HeadraceError, StateError, UnavailableError
 from headrace.logs import fields
@@ -190,4 +191,5 @@ def _print_addresses(service: Service, settings: Config, state: str) -> None:
     say(f"state    {escape(state)}")
     usual = settings.grpc_port and address_of(settings) == address_of(Config())
     to = "" if usual else f" --address {service.grpc_address}"
-    say(f"[green]ready[/]; deploy an agent: `headrace deploy FILE{to}`; Ctrl-C stops")
+    command = escape(f"{program()} deploy FILE{to}")
+    say(f"[green]ready[/]; deploy an agent: `{command}`; Ctrl-C stops")

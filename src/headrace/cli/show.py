@@ -13,6 +13,7 @@ from rich.markup import escape as escape_markup
 
 from headrace.cli.console import as_yaml, grid, say
 from headrace.cli.metric import baseline, measured
+from headrace.cli.program import program
 from headrace.views import (
     AgentView,
     Answer,
@@ -77,7 +78,7 @@ def dry_run(found: DryRun) -> None:
 def agents(views: Sequence[AgentView]) -> None:
     """One line for each agent."""
     if not views:
-        say("no agents yet; deploy one with `headrace deploy FILE`")
+        say(f"no agents yet; deploy one with `{escape(program())} deploy FILE`")
         return
     unlabelled = any(shard.unlabelled for view in views for shard in view.shards)
     grid(

@@ -12,48 +12,63 @@ import typer
 from headrace import logs
 from headrace.cli.console import StandardError, waiting
 from headrace.config import Config, load
+from headrace.errors import ConfigError, Violation
 
 TUNING = "Tuning"
 
 
-def _setting(about: str, default: str | None = None, panel: str | None = None) -> Any:
+def _setting(name: str, about: str, default: str | None = None, panel: str | None = None) -> Any:
     """An option that stays None when it is not given, so that file and environment count."""
-    return typer.Option(None, help=about, show_default=default or False, rich_help_panel=panel)
+    usual = getattr(Config, name)
+    shown = default or (f"{usual:g}" if isinstance(usual, float) else str(usual))
+    return typer.Option(None, help=about, show_default=shown, rich_help_panel=panel)
 
 
-def _tuning(about: str) -> Any:
-    return _setting(about, panel=TUNING)
+def _tuning(name: str, about: str) -> Any:
+    return _setting(name, about, panel=TUNING)
 
 
 def up(
     broker: str | None = _setting(
-        "memory: (embedded, forgets), local:DIR (embedded Kafka) or kafka://host:port,…", "memory:"
+        "broker", "memory: (embedded, forgets), local:DIR (embedded Kafka) or kafka://host:port,…"
     ),
-    app: str | None = _setting("Names the consumer group and the internal topics.", "headrace"),
+    app: str | None = _setting("app", "Names the consumer group and the internal topics."),
     state_dir: Path | None = _setting(
-        "Where state lives.", ".headrace/APP; of the run with memory:"
+        "state_dir", "Where state lives.", ".headrace/APP; with memory: none"
     ),
-    grpc_host: str | None = _setting("Address to listen on.", "127.0.0.1"),
-    grpc_port: int | None = _setting("Port of gRPC; 0: a free one.", "50051"),
-    metrics_port: str | None = _setting("Port of /metrics; 0: a free one; off: none.", "0"),
+    grpc_host: str | None = _setting("grpc_host", "Address to listen on."),
+    grpc_port: int | None = _setting("grpc_port", "Port of gRPC; 0: a free one."),
+    metrics_port: str | None = _setting("metrics_port", "Of /metrics; 0: a free one; off: none."),
     insecure: bool | None = typer.Option(
         None, "--insecure", help="Allow an address others can reach."
     ),
     config: Path | None = typer.Option(
         None, help="A TOML file of settings.", exists=True, dir_okay=False, show_default=False
     ),
-    log_level: str | None = _setting("debug, info, warning or error.", "info"),
-    log_format: str | None = _setting("plain or json.", "plain"),
-    broker_wait_s: float | None = _tuning("How long to wait for the broker at start."),
-    session_timeout_s: float | None = _tuning("Until the group takes a silent worker for dead."),
-    commit_interval_s: float | None = _tuning("Between two commits of the group's offset."),
-    control_timeout_s: float | None = _tuning("Until a deploy, pause … must have taken effect."),
-    fetch_wait_ms: int | None = _tuning("How long one fetch waits for records."),
-    max_poll_records: int | None = _tuning("Records of one fetch at most."),
-    descriptors_max: int | None = _tuning("Open files of all shards at most."),
-    models_bytes_max: int | None = _tuning("Bytes of all live models at most, about."),
-    message_bytes_max: int | None = _tuning("Bytes of one gRPC message at most."),
-    streams_max: int | None = _tuning("Streams at a time on one gRPC connection."),
+    log_level: str | None = _setting("log_level", "debug, info, warning or error."),
+    log_format: str | None = _setting("log_format", "plain or json."),
+    broker_wait_s: float | None = _tuning(
+        "broker_wait_s", "How long to wait for the broker at start."
+    ),
+    session_timeout_s: float | None = _tuning(
+        "session_timeout_s", "Until the group takes a silent worker for dead."
+    ),
+    commit_interval_s: float | None = _tuning(
+        "commit_interval_s", "Between two commits of the group's offset."
+    ),
+    control_timeout_s: float | None = _tuning(
+        "control_timeout_s", "Until a deploy, pause … must have taken effect."
+    ),
+    fetch_wait_ms: int | None = _tuning("fetch_wait_ms", "How long one fetch waits for records."),
+    max_poll_records: int | None = _tuning("max_poll_records", "Records of one fetch at most."),
+    descriptors_max: int | None = _tuning("descriptors_max", "Open files of all shards at most."),
+    models_bytes_max: int | None = _tuning(
+        "models_bytes_max", "Bytes of all live models at most, about."
+    ),
+    message_bytes_max: int | None = _tuning(
+        "message_bytes_max", "Bytes of one gRPC message at most."
+    ),
+    streams_max: int | None = _tuning("streams_max", "Streams at a time on one gRPC connection."),
 ) -> None:
     """Start a worker: broker (if embedded), learning and gRPC. Ctrl-C stops it cleanly.
 
@@ -67,10 +82,26 @@ def up(
     """
     given = {name: value for name, value in locals().items() if name != "config"}
     settings = load(given, file=config)
+    check_kept(settings)
     start_logs(settings)
     with waiting("loading models (Ctrl-C gives up)"):
         from headrace.cli.running import serve
     asyncio.run(serve(settings))
+
+
+def check_kept(settings: Config) -> None:
+    """Refuse state that would be of use only once, as its log goes with the process.
+
+    Raises ConfigError.
+    """
+    if settings.state_dir is not None and settings.broker.startswith("memory:"):
+        where = settings.sources.get("state_dir", "state_dir")
+        text = (
+            f"{settings.state_dir} would be refused at the next start: with --broker memory: the "
+            "events that it was learned from go with the process"
+        )
+        hint = "name --broker local:DIR, which keeps them, or leave the state directory out"
+        raise ConfigError([Violation(where, text, hint)])
 
 
 def start_logs(settings: Config) -> None:

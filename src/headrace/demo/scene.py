@@ -44,14 +44,6 @@ FILM_S = 0.7  # between two films on the screen: they are to be read
 
 T = TypeVar("T")
 
-NEXT = """
-[bold]Where to look next[/]
-  headrace up                       your own service; it prints its addresses
-  headrace spec --example           a spec to start from
-  headrace deploy my.yaml --dry-run which events it would refuse, and why
-  headrace backtest my.yaml my.csv  learn from a file, without a broker
-"""
-
 
 def shipped_spec(agent: str) -> bytes:
     """The spec of an agent that comes with Headrace (`ratings`, `top10`, `heaters`)."""
@@ -268,7 +260,7 @@ class Demo:
         for name, said in rows:
             table.add_row(f"  {name}", said)
         head = f"\n[bold]What happened[/] in {self._now:.0f} s, through broker, models and state"
-        self._console.print(head, table, NEXT, sep="\n", highlight=False)
+        self._console.print(head, table, sep="\n", highlight=False)
 
 
 async def _alive(service: Service) -> None:
