@@ -91,6 +91,10 @@ class Holdings:
         except StateError as error:
             await self._give_up(deployment, error)
             return None
+        except UnavailableError:
+            if self._host.over():  # the broker is waited for until the stop
+                return None
+            raise
         if deployment.agent in self.broken:  # one of its other shards failed meanwhile
             await self.close([shard], flush=True)
             return None

@@ -92,7 +92,6 @@ class Shards:
         self._controls = controls
         self._open: dict[tuple[str, Partition], Shard] = {}
         self._leaving: list[Shard] = []  # being closed: their stores are still open
-        self._left_at: dict[Partition, int] = {}  # durable in shards closed since one was opened
 
     def all(self) -> list[Shard]:
         """Every open shard."""
@@ -115,12 +114,10 @@ class Shards:
         return min((s.next_offset for s in self.of_partition(partition)), default=None)
 
     def durable_offset(self, partition: Partition) -> int | None:
-        """What may be committed: the least that is durable in every shard of the partition; where
-        all are closed, in those that were.
-        """
+        """What may be committed: the least that is durable in every shard of the partition."""
         leaving = (s for s in self._leaving if s.partition == partition)
         shards = (*self.of_partition(partition), *leaving)
-        return min((s.durable_offset for s in shards), default=self._left_at.get(partition))
+        return min((s.durable_offset for s in shards), default=None)
 
     def check_room(self, more: int) -> None:
         """Raise OverloadError `no_room` if so many more shards exceed the budget of open files."""
@@ -174,7 +171,6 @@ class Shards:
             await self._catch_up_with_commands(shard, deployment)
             until_open.pop_all()
         self._open[deployment.agent, partition] = shard
-        self._left_at.pop(partition, None)
         interpreter.keep()
         log.info(
             "shard.opened",
@@ -203,8 +199,6 @@ class Shards:
             await shard.close(flush=flush)
         finally:
             self._leaving.remove(shard)
-            left_at = self._left_at.get(shard.partition, shard.durable_offset)
-            self._left_at[shard.partition] = min(left_at, shard.durable_offset)
 
     async def apply(self, accepted: control.Accepted) -> dict[Shard, StateError]:
         """Apply a pause, resume or delete to the shards of its agent that this worker holds.

@@ -28,7 +28,7 @@ def test_a_command_that_comes_while_a_shard_is_opened_takes_effect(tmp_path: Pat
 
 
 def test_a_shard_that_is_being_closed_is_opened_again_when_it_is(tmp_path: Path) -> None:
-    """Not before: its database would still be open. All that was durable may be committed then."""
+    """Not before: its database would still be open."""
 
     async def work(place: Place) -> None:
         await place.controls.start()
@@ -42,7 +42,6 @@ def test_a_shard_that_is_being_closed_is_opened_again_when_it_is(tmp_path: Path)
         assert place.shards.durable_offset(WHERE) == 0
         place.sink.released.set()
         await closing
-        assert place.shards.durable_offset(WHERE) == 50
         assert (await opening).next_offset == 50
 
     live(tmp_path, work)
