@@ -134,7 +134,8 @@ async def _learned(client: AsyncClient, agent: str, count: int) -> None:
     async with asyncio.timeout(PATIENCE_S):
         while True:
             (shard,) = (await client.agent(agent)).shards
-            if shard.accepted + shard.quarantined >= count:
+            # What is durable has its decisions and its quarantined events in their topics.
+            if shard.accepted + shard.quarantined >= count and shard.durable_offset >= count:
                 return
             await asyncio.sleep(0.05)
 

@@ -28,19 +28,19 @@ async def test_a_dry_run_counts_and_shows_examples(start: Start) -> None:
 async def test_a_dry_run_refuses_what_a_deploy_refuses(start: Start) -> None:
     """With the same words: a name that is taken, decisions too, a key or topic that cannot be."""
     async with start() as (service, client):
-        await client.deploy(spec("one", "t-same"))
-        await service.events.send_all(events("t-same", range(8)))
-        keyed = msgspec.json.decode(spec("two", "t-same"))
+        await client.deploy(spec("tried", "t-tried"))
+        await service.events.send_all(events("t-tried", range(8)))
+        keyed = msgspec.json.decode(spec("two", "t-tried"))
         keyed["source"]["key"] = "$.temp"
         for text, code in (
-            (spec("one", "t-same-else"), "agent_exists"),
-            (spec("two", "t-same", emit={"topic": "decisions.one"}), "emit_topic_taken"),
-            (spec("two", "decisions.one", emit={"topic": "t-same"}), "emit_loop"),
+            (spec("tried", "t-tried-else"), "agent_exists"),
+            (spec("two", "t-tried", emit={"topic": "decisions.tried"}), "emit_topic_taken"),
+            (spec("two", "decisions.tried", emit={"topic": "t-tried"}), "emit_loop"),
             (msgspec.json.encode(keyed), None),
-            (spec("two", "t-same", emit={"topic": "t-same-wide"}), None),
+            (spec("two", "t-tried", emit={"topic": "t-tried-wide"}), None),
         ):
-            if b"t-same-wide" in text:
-                await service.worker.topics.ensure("t-same-wide", partitions=2, ours=False)
+            if b"t-tried-wide" in text:
+                await service.worker.topics.ensure("t-tried-wide", partitions=2, ours=False)
             with pytest.raises(HeadraceError) as deployed:
                 await client.deploy(text)
             with pytest.raises(HeadraceError) as tried:
@@ -50,8 +50,8 @@ async def test_a_dry_run_refuses_what_a_deploy_refuses(start: Start) -> None:
                 str(deployed.value),
             )
             assert getattr(tried.value, "code", None) == code
-        assert await service.worker.topics.partition_count("t-same-else") == 0
-        assert [a.name for a in await client.agents()] == ["one"]
+        assert await service.worker.topics.partition_count("t-tried-else") == 0
+        assert [a.name for a in await client.agents()] == ["tried"]
 
 
 async def test_a_topic_of_others_is_not_made(start: Start, broker: Broker) -> None:

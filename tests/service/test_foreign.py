@@ -47,25 +47,25 @@ async def test_a_failed_agent_whose_source_is_gone_can_be_deleted(
     """Nobody waits for a partition that there is not; other agents' commands go on."""
 
     async def none_of_it(topics: Topics, topic: str) -> int:
-        return 0 if topic == "t-lost" else await counted(topics, topic)
+        return 0 if topic == "t-astray" else await counted(topics, topic)
 
     async def no_answer(logs: KafkaLogs, partition: Partition) -> LogSpan:
-        if partition.topic != "t-lost":
+        if partition.topic != "t-astray":
             return await asked(logs, partition)
         raise UnavailableError("broker_away", "that is how Kafka tells it of such a partition")
 
     async with start() as (service, client):
-        await client.deploy(spec("stays", "t-stays"))
-        await client.deploy(spec("lost", "t-lost"))
-        (shard,) = service.worker.shards.of_agent("lost")
+        await client.deploy(spec("unmoved", "t-unmoved"))
+        await client.deploy(spec("astray", "t-astray"))
+        (shard,) = service.worker.shards.of_agent("astray")
         await service.worker.holdings.drop(shard, StateError("its log was made anew"))
         # A broker that makes topics by itself makes it again, so that it can be gone here only.
         counted, asked = Topics.partition_count, KafkaLogs.span
         monkeypatch.setattr(Topics, "partition_count", none_of_it)
         monkeypatch.setattr(KafkaLogs, "span", no_answer)
         async with asyncio.timeout(20):
-            assert (await client.delete("lost")).changed
-            assert (await client.pause("stays")).changed
+            assert (await client.delete("astray")).changed
+            assert (await client.pause("unmoved")).changed
 
 
 async def test_a_watch_of_decisions_whose_topic_was_deleted_says_so(
@@ -73,9 +73,9 @@ async def test_a_watch_of_decisions_whose_topic_was_deleted_says_so(
 ) -> None:
     """The topic is named; a watch that begins when it has been made again works."""
     async with start() as (_, client):
-        await client.deploy(spec("gone", "t-gone"))
+        await client.deploy(spec("vanished", "t-vanished"))
         async with administering(broker) as admin:
-            await admin.delete_topics(["decisions.gone"])
-        with pytest.raises(RequestError, match=r"topic 'decisions\.gone' does not exist"):
+            await admin.delete_topics(["decisions.vanished"])
+        with pytest.raises(RequestError, match=r"topic 'decisions\.vanished' does not exist"):
             async with asyncio.timeout(20):
-                await anext(client.watch_decisions("gone"))
+                await anext(client.watch_decisions("vanished"))

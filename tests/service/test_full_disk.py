@@ -64,7 +64,9 @@ async def test_a_full_disk_stops_learning_and_committing_and_nothing_else(
             await learned(client, "full", 1000)
             disk.fill()
             await service.events.send_all(sent[1000:2000])
-            view = await noted(client, "full", "No space left on device")
+            await noted(client, "full", "No space left on device")
+            await asyncio.sleep(1.0)  # the chunk in work is learned to its end
+            view = await client.agent("full")
             assert view.state == "running"
             assert view.shards[0].durable_offset < view.shards[0].next_offset
             await service.events.send_all(sent[2000:])
@@ -83,14 +85,14 @@ async def test_a_full_disk_stops_learning_and_committing_and_nothing_else(
 
 async def test_an_agent_is_deleted_to_make_room(disk: SmallDisk, broker: Broker) -> None:
     """It is what somebody would do; the other agent of the topic goes on when there is room."""
-    sent = events("t-two", range(3000))
+    sent = events("t-make-room", range(3000))
     config = Config(app="two", grpc_port=0, metrics_port=None, state_dir=disk.path / "state")
     service = Service(config, broker=broker)
     await service.start()
     try:
         async with AsyncClient(service.grpc_address) as client:
-            await client.deploy(spec("goes", "t-two", state={"flush_ms": 100}))
-            await client.deploy(spec("stays", "t-two", state={"flush_ms": 60_000}))
+            await client.deploy(spec("goes", "t-make-room", state={"flush_ms": 100}))
+            await client.deploy(spec("stays", "t-make-room", state={"flush_ms": 60_000}))
             await service.events.send_all(sent[:1000])
             await learned(client, "stays", 1000)
             disk.fill()

@@ -11,9 +11,9 @@ async def test_a_stop_while_a_topic_is_being_joined_or_left_is_in_order(start: S
     async with start() as (_, client):
         await client.deploy(spec("joined", "t-joined"))
     async with start() as (service, client):
-        await client.deploy(spec("second", "t-second"))
+        await client.deploy(spec("left", "t-left"))
         await service.events.send_all(events("t-joined", range(10)))
         await learned(client, "joined", 10)
-        await client.delete("second")
+        await client.delete("left")
         (shard,) = service.worker.shards.of_agent("joined")
     assert shard.durable_offset == 10
