@@ -6,6 +6,8 @@ that do not. The campaigns must notice each of them; a harness that does not is 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import msgspec
 
 from headrace.models.guard import Event, Guard, Refusal
@@ -37,9 +39,9 @@ def without_skip() -> None:
     """Records that a shard has learned are learned again when they come again."""
     real = Shard.process
 
-    async def process(shard: Shard, chunk: Chunk) -> None:
+    async def process(shard: Shard, chunk: Chunk, flowing: Callable[[], bool]) -> None:
         shard.next_offset = min(shard.next_offset, chunk.records[0].offset)
-        await real(shard, chunk)
+        await real(shard, chunk, flowing)
 
     setattr(Shard, "process", process)  # noqa: B010
 
