@@ -14,6 +14,8 @@ import msgspec
 import pytest
 
 from headrace.errors import DiskFullError, StateError
+from headrace.state import localshelf
+from headrace.state.disk import make_directory
 from headrace.state.repository import GRACE_MS, LocalRepository
 from tests.small_disk import SmallDisk
 from tests.state.snapshot import CONTENT, MANIFEST, blob, blobs, made
@@ -47,6 +49,15 @@ fsync .fetching-ID
 rename .fetching-ID back
 fsync .
 """
+_ORDER_AGAIN = """
+fsync kept/blobs/ab
+fsync kept/blobs
+fsync kept
+fsync kept/drafts/ID
+fsync kept/manifests/s-1
+fsync kept/manifests
+fsync kept
+"""
 
 
 @pytest.mark.skipif(shutil.which("strace") is None, reason="strace shows the system calls")
@@ -62,10 +73,19 @@ def test_data_is_synced_before_its_name_and_its_name_before_what_is_built_on_it(
     for sha256 in (f"{n:02x}" + "0" * 62 for n in range(256)):  # so that no directory is to be made
         (tmp_path / "kept" / "blobs" / sha256[:2]).mkdir(parents=True)
     (tmp_path / "kept" / "manifests" / "s-1").mkdir()
-    trace = tmp_path / "trace"
-    arguments = [f"file://{tmp_path}/kept", str(tmp_path / "000012.sst"), str(tmp_path / "back")]
+    back = tmp_path / "back"
+    assert _traced(tmp_path, str(back)) == _ORDER.split("\n")[1:-1]
+    assert (back / "000012.sst").read_bytes() == b"weights"
+    # Who put it there first may have died before its names were synced.
+    assert _traced(tmp_path) == _ORDER_AGAIN.split("\n")[1:-1]
+
+
+def _traced(root: Path, *more: str) -> list[str]:
+    """Keep the file below `root` in a process of its own; the calls that the kernel saw."""
+    trace = root / "trace"
     calls = "trace=fsync,rename,renameat,renameat2,link,linkat"
     strace = ["strace", "-f", "-y", "-s", "500", "-o", str(trace), "-e", calls]
+    arguments = [f"file://{root}/kept", str(root / "000012.sst"), *more]
     ran = subprocess.run(
         [*strace, sys.executable, "-c", _ADDER, *arguments],
         check=False,
@@ -75,7 +95,7 @@ def test_data_is_synced_before_its_name_and_its_name_before_what_is_built_on_it(
     if ran.returncode != 0 and "ptrace" in ran.stderr:
         pytest.skip("this machine forbids ptrace")
     assert ran.returncode == 0, ran.stderr
-    assert _seen(trace.read_text(), tmp_path) == _ORDER.split("\n")[1:-1]
+    return _seen(trace.read_text(), root)
 
 
 def _seen(trace: str, root: Path) -> list[str]:
@@ -165,3 +185,25 @@ def test_adding_a_file_again_makes_it_young(tmp_path: Path, checkpoint: list[Pat
     kept.add_file(checkpoint[0])
     assert kept.collect(set(), 24 * 3_600_000).set_aside == 2
     assert blobs(kept) == {entries[0].sha256}
+    # The grace time that is left to what was set aside begins with that, however old it was.
+    assert kept.collect(set(), 24 * 3_600_000).deleted == 0
+    assert len(blobs(kept, "trash")) == 2
+
+
+def test_a_directory_that_goes_before_its_file_comes_is_made_again(
+    tmp_path: Path, checkpoint: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An empty directory that somebody removes just then costs an upload another try."""
+    kept = LocalRepository(tmp_path / "kept")
+    gone: list[Path] = []
+
+    def make_and_lose(path: Path) -> None:
+        make_directory(path)
+        if path.parent.name == "blobs" and path not in gone:
+            gone.append(path)
+            path.rmdir()
+
+    monkeypatch.setattr(localshelf, "make_directory", make_and_lose)
+    entries = [kept.add_file(path) for path in checkpoint]
+    assert len(gone) == 3
+    kept.fetch(entries, tmp_path / "restored")
