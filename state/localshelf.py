@@ -1,0 +1,180 @@
+"""Objects as files below one directory, each durable before its name and its name before the next.
+
+<directory>/
+  drafts/         being written; a crash leaves them there
+  clock           touched to read the clock of the disk, which may be another machine's
+  blobs/… and whatever else the repository names
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from headrace.clock import new_id
+from headrace.errors import DiskFullError, StateError
+from headrace.state.disk import MAKE_ROOM, make_directory, sync_directory
+from headrace.state.shelf import Kept
+
+DRAFTS = "drafts"
+PIECE_BYTES = 1 << 20
+_CLOCK = "clock"
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+_TRIES = 5  # a directory that was empty may be removed just before a file is put into it
+
+
+class LocalShelf:
+    """A directory, made with the first object that is put into it.
+
+    Its own path, not obstore's LocalStore, because that syncs neither data nor directories.
+
+    >>> import tempfile
+    >>> temporary = tempfile.TemporaryDirectory()
+    >>> shelf = LocalShelf(Path(temporary.name) / "snapshots")
+    >>> shelf.put("a/1", [b"on", b"e"], size=3, create=True)
+    True
+    >>> shelf.put("a/1", [b"two"], size=3, create=True)
+    False
+    >>> b"".join(shelf.read("a/1")), [kept.name for kept in shelf.list("a")]
+    (b'one', ['a/1'])
+    >>> temporary.cleanup()
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def read(self, name: str) -> Iterator[bytes]:
+        with explained(self.path), (self.path / name).open("rb") as file:
+            while piece := file.read(PIECE_BYTES):
+                yield piece
+
+    def list(self, prefix: str) -> Iterator[Kept]:
+        with explained(self.path):
+            for directory, _, files in os.walk(self.path / prefix):
+                for name in files:
+                    path = Path(directory, name)
+                    with suppress(FileNotFoundError):  # somebody took it meanwhile
+                        status = path.stat()
+                        where = path.relative_to(self.path).as_posix()
+                        yield Kept(where, status.st_size, status.st_mtime_ns // 1_000_000)
+
+    def now_ms(self) -> int:
+        clock = self.path / _CLOCK
+        with explained(self.path):
+            make_directory(self.path)
+            clock.touch(mode=0o600)
+            os.utime(clock)
+            return clock.stat().st_mtime_ns // 1_000_000
+
+    def put(self, name: str, content: Iterable[bytes], *, size: int, create: bool) -> bool:
+        """Steps: write a draft, sync it, give it its name, sync the directories above the name."""
+        draft = self.path / DRAFTS / new_id()
+        with explained(self.path):
+            make_directory(draft.parent)
+            try:
+                written = write_synced(draft, content)
+                assert written == size
+                return self._name(draft, self.path / name, create=create)
+            finally:
+                draft.unlink(missing_ok=True)
+
+    def refresh(self, name: str, size: int) -> bool:
+        """The file's time is set anew. Whoever put it may not have synced its name yet, so that is
+        done here: what is built on it must not be durable before it.
+        """
+        path = self.path / name
+        with explained(self.path):
+            try:
+                os.utime(path)
+                if path.stat().st_size != size:
+                    return False
+                self._sync_names(path)
+            except FileNotFoundError:
+                return False
+        return True
+
+    def move(self, name: str, to: str) -> None:
+        source, target = self.path / name, self.path / to
+        with explained(self.path), suppress(FileNotFoundError):
+            os.utime(source)  # first: a crash in between makes it younger, never too old
+            self._name(source, target, create=False)
+            self._forget_name(source)
+
+    def delete(self, name: str) -> None:
+        path = self.path / name
+        with explained(self.path):
+            path.unlink(missing_ok=True)
+            self._forget_name(path)
+
+    def _name(self, draft: Path, target: Path, *, create: bool) -> bool:
+        for last in [False] * (_TRIES - 1) + [True]:
+            make_directory(target.parent)
+            try:
+                if create:
+                    target.hardlink_to(draft)  # the one step that names a file and replaces none
+                else:
+                    draft.replace(target)
+                break
+            except FileExistsError:
+                # The other one's name may not be synced yet, and we are going to say it is there.
+                self._sync_names(target)
+                return False
+            except FileNotFoundError:
+                if last or not draft.exists():
+                    raise
+        self._sync_names(target)
+        return True
+
+    def _sync_names(self, path: Path) -> None:
+        """Up to the root: who made a directory on the way may not have synced its name yet."""
+        for directory in path.parents:
+            with suppress(FileNotFoundError):  # somebody took the object away, and it with it
+                sync_directory(directory)
+            if directory == self.path:
+                return
+
+    def _forget_name(self, path: Path) -> None:
+        with suppress(FileNotFoundError):
+            sync_directory(path.parent)
+        with suppress(OSError):
+            path.parent.rmdir()  # only if it is empty
+
+
+def write_synced(path: Path, content: Iterable[bytes]) -> int:
+    """Write a new file and sync its data; how many bytes. Its name is not durable yet.
+
+    Raises OSError, also if there is one already, and what `content` raises.
+    """
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        written = sum(file.write(piece) for piece in content)
+        file.flush()
+        os.fsync(file.fileno())
+    return written
+
+
+@contextmanager
+def explained(path: Path) -> Iterator[None]:
+    """Turns what the system says about `path` into a StateError that says what to do.
+
+    A FileNotFoundError passes: who asks for an object has to know that it is missing.
+
+    >>> with explained(Path("/proc")):
+    ...     Path("/proc/version/x").touch()
+    Traceback (most recent call last):
+    headrace.errors.StateError: snapshots in /proc: Not a directory (/proc/version/x). \
+Mend that, or name another repository
+    """
+    try:
+        yield
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        where = f" ({error.filename})" if error.filename not in (None, str(path)) else ""
+        what = f"snapshots in {path}: {error.strerror}{where}"
+        if error.errno in _NO_ROOM:
+            raise DiskFullError(f"{what}. {MAKE_ROOM}") from error
+        raise StateError(f"{what}. Mend that, or name another repository") from error

@@ -1,0 +1,209 @@
+"""A repository on a disk: the order of system calls, processes, failures, ages."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from headrace.errors import DiskFullError, StateError
+from headrace.state import localshelf
+from headrace.state.disk import make_directory
+from headrace.state.repository import GRACE_MS, LocalRepository
+from tests.small_disk import SmallDisk
+from tests.state.snapshot import CONTENT, MANIFEST, blob, blobs, made
+
+_ADDER = """
+import sys
+from pathlib import Path
+import msgspec
+from headrace.state.repository import open_repository
+from tests.state.snapshot import MANIFEST
+kept = open_repository(sys.argv[1])
+entry = kept.add_file(Path(sys.argv[2]))
+kept.add_manifest(msgspec.structs.replace(MANIFEST, files=(entry,)))
+if len(sys.argv) > 3:
+    kept.fetch([entry], Path(sys.argv[3]))
+"""
+_CALL = re.compile(r"(fsync|rename|link)(?:at2?)?\((.*)\) += 0")
+_ORDER = """
+fsync kept/drafts/ID
+rename kept/drafts/ID kept/blobs/ab/SHA
+fsync kept/blobs/ab
+fsync kept/blobs
+fsync kept
+fsync kept/drafts/ID
+link kept/drafts/ID kept/manifests/s-1/%50ay%2fments@3.json
+fsync kept/manifests/s-1
+fsync kept/manifests
+fsync kept
+fsync .fetching-ID/000012.sst
+fsync .fetching-ID
+rename .fetching-ID back
+fsync .
+"""
+_ORDER_AGAIN = """
+fsync kept/blobs/ab
+fsync kept/blobs
+fsync kept
+fsync kept/drafts/ID
+fsync kept/manifests/s-1
+fsync kept/manifests
+fsync kept
+"""
+
+
+@pytest.mark.skipif(shutil.which("strace") is None, reason="strace shows the system calls")
+def test_data_is_synced_before_its_name_and_its_name_before_what_is_built_on_it(
+    tmp_path: Path,
+) -> None:
+    """The kernel sees, for the file and then the manifest: fsync of the data, the name, fsync of
+    the directories; and for what is fetched: files, their directory, its name, the one above.
+    """
+    (tmp_path / "000012.sst").write_bytes(b"weights")
+    kept = LocalRepository(tmp_path / "kept")
+    kept.add_manifest(msgspec.structs.replace(MANIFEST, snapshot_id="earlier"))
+    for sha256 in (f"{n:02x}" + "0" * 62 for n in range(256)):  # so that no directory is to be made
+        (tmp_path / "kept" / "blobs" / sha256[:2]).mkdir(parents=True)
+    (tmp_path / "kept" / "manifests" / "s-1").mkdir()
+    back = tmp_path / "back"
+    assert _traced(tmp_path, str(back)) == _ORDER.split("\n")[1:-1]
+    assert (back / "000012.sst").read_bytes() == b"weights"
+    # Who put it there first may have died before its names were synced.
+    assert _traced(tmp_path) == _ORDER_AGAIN.split("\n")[1:-1]
+
+
+def _traced(root: Path, *more: str) -> list[str]:
+    """Keep the file below `root` in a process of its own; the calls that the kernel saw."""
+    trace = root / "trace"
+    calls = "trace=fsync,rename,renameat,renameat2,link,linkat"
+    strace = ["strace", "-f", "-y", "-s", "500", "-o", str(trace), "-e", calls]
+    arguments = [f"file://{root}/kept", str(root / "000012.sst"), *more]
+    ran = subprocess.run(
+        [*strace, sys.executable, "-c", _ADDER, *arguments],
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    if ran.returncode != 0 and "ptrace" in ran.stderr:
+        pytest.skip("this machine forbids ptrace")
+    assert ran.returncode == 0, ran.stderr
+    return _seen(trace.read_text(), root)
+
+
+def _seen(trace: str, root: Path) -> list[str]:
+    """The calls that concern `root`, with paths relative to it and names that change masked."""
+    seen = []
+    for call in filter(None, map(_CALL.search, trace.splitlines())):
+        paths = re.findall(rf"{root}(?:/([^\">]*))?[\">]", call[2])
+        if paths:
+            seen.append(" ".join([call[1], *(path or "." for path in paths)]))
+    text = re.sub(r"blobs/[0-9a-f]{2}\b", "blobs/ab", "\n".join(seen))
+    return re.sub(r"\b[0-9a-f]{32}\b", "ID", re.sub(r"\b[0-9a-f]{64}\b", "SHA", text)).split("\n")
+
+
+def test_processes_add_the_same_file_at_once(tmp_path: Path) -> None:
+    """Several processes that start with the same empty directory all succeed."""
+    (tmp_path / "000012.sst").write_bytes(b"weights" * 100_000)
+    command = [sys.executable, "-c", _ADDER, f"file://{tmp_path}/kept"]
+    command.append(str(tmp_path / "000012.sst"))
+    running = [subprocess.Popen(command, stderr=subprocess.PIPE) for _ in range(3)]
+    assert [process.communicate()[1] for process in running] == [b"", b"", b""]
+    assert [process.returncode for process in running] == [0, 0, 0]
+    kept = LocalRepository(tmp_path / "kept")
+    assert (len(blobs(kept)), kept.snapshots()) == (1, ["s-1"])
+
+
+@pytest.mark.parametrize("step", ["fsync", "replace", "hardlink_to"])
+def test_a_write_that_fails_half_way_leaves_nothing(
+    tmp_path: Path, checkpoint: list[Path], monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    """Whichever step fails, no file and no manifest is there by halves, and no draft is left."""
+    kept = LocalRepository(tmp_path / "kept")
+    kept.add_manifest(msgspec.structs.replace(MANIFEST, snapshot_id="earlier"))
+
+    def fail(*_: object) -> None:
+        raise OSError(5, "Input/output error")
+
+    with monkeypatch.context() as disk:
+        disk.setattr(os if step == "fsync" else Path, step, fail)
+        with pytest.raises(StateError, match="Input/output error"):
+            kept.add_manifest(made(kept, checkpoint))
+    assert kept.snapshots() == ["earlier"]
+    assert list(kept._shelf.list("drafts")) == []
+    assert blobs(kept) in (set(), {hashlib.sha256(each).hexdigest() for each in CONTENT.values()})
+    kept.add_manifest(made(kept, checkpoint))
+    assert kept.snapshots() == ["earlier", "s-1"]
+
+
+def test_a_full_disk_is_said_and_waited_for(disk: SmallDisk, tmp_path: Path) -> None:
+    """Without room nothing is kept or restored by halves; with room the same call succeeds."""
+    (tmp_path / "000012.sst").write_bytes(os.urandom(2 << 20))
+    kept = LocalRepository(disk.path / "kept")
+    disk.fill()
+    with pytest.raises(DiskFullError, match="Make room on that disk"):
+        kept.add_file(tmp_path / "000012.sst")
+    assert blobs(kept) == set()
+    disk.empty()
+    entry = kept.add_file(tmp_path / "000012.sst")
+    disk.fill()
+    with pytest.raises(DiskFullError, match="Make room on that disk"):
+        kept.fetch([entry], disk.path / "restored")
+    disk.empty()
+    kept.fetch([entry], disk.path / "restored")
+    assert {path.name for path in disk.path.iterdir()} >= {"kept", "restored"}
+    assert not list(disk.path.glob(".fetching-*"))
+
+
+def test_drafts_of_a_crash_go_when_they_are_old(tmp_path: Path) -> None:
+    """A young draft may be an upload under way; an old one is of a crash."""
+    kept = LocalRepository(tmp_path)
+    (tmp_path / "drafts").mkdir()
+    for name, age_s in (("young", 0), ("old", GRACE_MS / 1_000 + 60)):
+        (tmp_path / "drafts" / name).write_bytes(b"half a f")
+        past = (tmp_path / "drafts" / name).stat().st_mtime - age_s
+        os.utime(tmp_path / "drafts" / name, (past, past))
+    kept.collect(set(), 0)
+    assert [path.name for path in (tmp_path / "drafts").iterdir()] == ["young"]
+
+
+def test_adding_a_file_again_makes_it_young(tmp_path: Path, checkpoint: list[Path]) -> None:
+    """On a disk: two days old, added again, and a grace time of a day spares it."""
+    kept = LocalRepository(tmp_path / "kept")
+    entries = [kept.add_file(path) for path in checkpoint]
+    for entry in entries:
+        path = tmp_path / "kept" / blob(entry)
+        past = path.stat().st_mtime - 48 * 3_600
+        os.utime(path, (past, past))
+    kept.add_file(checkpoint[0])
+    assert kept.collect(set(), 24 * 3_600_000).set_aside == 2
+    assert blobs(kept) == {entries[0].sha256}
+    # The grace time that is left to what was set aside begins with that, however old it was.
+    assert kept.collect(set(), 24 * 3_600_000).deleted == 0
+    assert len(blobs(kept, "trash")) == 2
+
+
+def test_a_directory_that_goes_before_its_file_comes_is_made_again(
+    tmp_path: Path, checkpoint: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An empty directory that somebody removes just then costs an upload another try."""
+    kept = LocalRepository(tmp_path / "kept")
+    gone: list[Path] = []
+
+    def make_and_lose(path: Path) -> None:
+        make_directory(path)
+        if path.parent.name == "blobs" and path not in gone:
+            gone.append(path)
+            path.rmdir()
+
+    monkeypatch.setattr(localshelf, "make_directory", make_and_lose)
+    entries = [kept.add_file(path) for path in checkpoint]
+    assert len(gone) == 3
+    kept.fetch(entries, tmp_path / "restored")
