@@ -18,6 +18,10 @@ from headrace.views import (
     Partition,
     Position,
     Question,
+    RollbackPreview,
+    RollbackRequest,
+    RollbackView,
+    SnapshotView,
 )
 
 
@@ -107,3 +111,31 @@ class DecisionFeed(Protocol):
     def watch_quarantine(
         self, agent: str | None, *, from_start: bool, follow: bool
     ) -> AsyncIterator[bytes]: ...
+
+
+class Snapshots(Protocol):
+    """The snapshots of all agents, and the verbs that make, keep and remove them."""
+
+    async def create(self, agent: str, name: str) -> SnapshotView: ...
+
+    def list(self, agent: str | None) -> Sequence[SnapshotView]: ...  # newest first
+
+    def get(self, snapshot_id: str) -> SnapshotView: ...
+
+    async def pin(self, snapshot_id: str, *, pinned: bool) -> SnapshotView: ...
+
+    async def delete(self, snapshot_id: str) -> None: ...
+
+
+class Rollbacks(Protocol):
+    """Putting the state of a snapshot in place of an agent's, and taking that back."""
+
+    async def preview(self, request: RollbackRequest) -> RollbackPreview: ...
+
+    async def rollback(self, request: RollbackRequest) -> RollbackView: ...
+
+    async def undo(self, agent: str, control_id: str | None) -> RollbackView: ...  # None: the last
+
+    def get(self, control_id: str) -> RollbackView: ...
+
+    def list(self, agent: str) -> Sequence[RollbackView]: ...  # newest first

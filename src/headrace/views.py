@@ -169,3 +169,101 @@ class Effect(msgspec.Struct, frozen=True, kw_only=True):
     positions: tuple[Position, ...]
     changed: bool  # False: a no-op, such as deploying the same digest again
     note: str = ""
+
+
+class SnapshotShard(msgspec.Struct, frozen=True, kw_only=True):
+    """One shard in a snapshot: where it stood, and how large it is."""
+
+    topic: str
+    partition: int
+    next_offset: int
+    size_bytes: int  # of all its files
+    new_bytes: int  # of those that no earlier snapshot had brought
+
+
+class SnapshotView(msgspec.Struct, frozen=True, kw_only=True):
+    """A cut of one agent, as far as its shards have been published."""
+
+    snapshot_id: str
+    agent: str
+    kind: str  # "automatic" | "named" | "undo": taken before a rollback, to take it back
+    epoch: int
+    spec_version: int
+    spec_digest: str
+    created_ms: int
+    partitions: int  # of the input log
+    shards: tuple[SnapshotShard, ...]  # by partition
+    pinned: bool = False
+
+    @property
+    def complete(self) -> bool:
+        """Whether every partition's shard is in it; else it can be used for nothing."""
+        return len(self.shards) == self.partitions
+
+
+class Exclusion(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Events that a `rewind` does not learn again: those that match any of the parts given."""
+
+    decisions: tuple[str, ...] = ()  # ids agent/epoch/topic/partition/offset: their events
+    keys: tuple[str, ...] = ()
+    from_ms: int | None = None  # the record's timestamp in Kafka, from here ...
+    to_ms: int | None = None  # ... to before here; one of both may be left open
+    header: tuple[str, str] | None = None  # name and value (UTF-8) of a record's header
+
+
+class RollbackRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """What is to be rolled back, and to which snapshot: by id, or the newest before a time."""
+
+    agent: str
+    snapshot_id: str | None = None
+    before_ms: int | None = None
+    mode: str = "revert"  # | "rewind"
+    keys: tuple[str, ...] = ()  # empty: the whole agent
+    exclude: Exclusion | None = None  # rewind only
+
+
+class RollbackView(msgspec.Struct, frozen=True, kw_only=True):
+    """A rollback on its way, or done."""
+
+    control_id: str
+    agent: str
+    mode: str
+    snapshot_id: str  # whose state it goes back to
+    undo_snapshot_id: str  # the state that it replaced
+    undoes: str  # control id of the rollback that it takes back; empty: none
+    keys: tuple[str, ...]
+    epoch: int  # the one that it began
+    partitions: int
+    positions: tuple[Position, ...]  # where it counts, for each partition that has done it
+    note: str = ""
+
+    @property
+    def done(self) -> bool:
+        """Whether every partition answers from the new epoch."""
+        return len(self.positions) == self.partitions
+
+
+class MetricChange(msgspec.Struct, frozen=True, kw_only=True):
+    """A metric over the newest events, as they were decided and as they would be."""
+
+    name: str
+    now: float
+    then: float
+    bigger_is_better: bool
+    events: int
+
+
+class RollbackPreview(msgspec.Struct, frozen=True, kw_only=True):
+    """What a rollback would change. Nothing has been changed."""
+
+    agent: str
+    mode: str
+    snapshot_id: str
+    events_back: int  # between the snapshot and now, over all partitions
+    events_excluded: int
+    keys_changed: int  # whose state would be another one
+    keys_total: int
+    decisions_compared: int  # of the newest events
+    decisions_flipped: int  # that the other state would decide otherwise
+    metrics: tuple[MetricChange, ...]
+    note: str = ""
