@@ -97,7 +97,7 @@ def test_another_prediction_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     """A release that computes a likelihood otherwise predicts otherwise."""
     spec, rows = SPECS["colours"], rows_of("colours")
     made = make(spec, rows)
-    likelihood = naive_bayes.GaussianNB.joint_log_likelihood
+    likelihood: Any = naive_bayes.GaussianNB.joint_log_likelihood
 
     def other(self: Any, x: Any) -> Any:
         return {label: value * (1 + 1e-9) for label, value in likelihood(self, x).items()}
@@ -110,7 +110,7 @@ def test_another_field_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     """A release whose class has one attribute more is told by the class and the attribute."""
     spec, rows = SPECS["tree"], rows_of("tree")
     made = make(spec, rows)
-    init = tree.HoeffdingTreeRegressor.__init__
+    init: Any = tree.HoeffdingTreeRegressor.__init__
 
     def longer(self: Any, *args: Any, **kwargs: Any) -> None:
         init(self, *args, **kwargs)

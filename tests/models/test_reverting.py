@@ -259,3 +259,15 @@ def test_a_damaged_row_is_refused() -> None:
     base.rows[b"k/ada"] = base.rows[b"k/ada"][:-1] + b"\0"
     with pytest.raises(CorruptStateError):
         list(of_keys(spec, ["ada"], base, now))
+
+
+def test_a_key_that_is_put_back_is_not_idle() -> None:
+    """A base older than `idle_ttl` brings its model back for a key that was seen since."""
+    spec = SPECS["visits"]  # keys expire after 5 s
+    base = MemoryRows()
+    step(spec, base, records(1, 120, keys=["ada"]))
+    now = copied(base)
+    step(spec, now, records(1, 120, first=300, keys=["ada"]))
+    reverted = copied(now, of_keys(spec, ["ada"], base, now))
+    view = Learner(spec, ORIGIN, reverted).describe("ada", 420)
+    assert view.standing.updates == read(b"k/ada", base.rows[b"k/ada"]).updates
