@@ -59,14 +59,21 @@ class _Row(msgspec.Struct, array_like=True):
     model: bytes
 
 
-class _Head(msgspec.Struct, array_like=True):
+class Head(msgspec.Struct, array_like=True):
+    """What a row holds before the model's bytes, told without reading those."""
+
     layout: int
     last_seen: int
+    last_learned: int
+    updates: int
+    full: bool
+    baseline: msgspec.Raw
+    waiting: msgspec.Raw
 
 
 _ENCODER = msgspec.msgpack.Encoder()
 _DECODER = msgspec.msgpack.Decoder(_Row)
-_HEAD = msgspec.msgpack.Decoder(_Head)
+HEAD = msgspec.msgpack.Decoder(Head)
 _LAYOUT = 1
 
 
@@ -334,7 +341,7 @@ class Slots:
             if key in self._dirty:
                 continue
             with RowReading():
-                last_seen = _HEAD.decode(data[32:]).last_seen
+                last_seen = HEAD.decode(data[32:]).last_seen
             if not self._is_over(last_seen, now):
                 continue
             self._hot.pop(key, None)

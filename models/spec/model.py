@@ -66,6 +66,16 @@ def heavy_names(model: Any) -> list[str]:
     return sorted({name for name in _texts(model) if _is_heavy(name)})
 
 
+def is_light(model: Any) -> bool:
+    """Whether all estimators in `$.model` are of the lightest class of cost.
+
+    >>> is_light(["preprocessing.StandardScaler", "naive_bayes.GaussianNB"])
+    False
+    """
+    entries = filter(None, map(catalog().get, _texts(model)))
+    return all(entry.cost in (None, "light") for entry in entries)
+
+
 def _is_heavy(name: str) -> bool:
     entry = catalog().get(name)
     # A wrapper weighs what is inside it, which has a name of its own.
