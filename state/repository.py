@@ -21,7 +21,7 @@ import msgspec
 
 from headrace.errors import CorruptStateError, StateError
 from headrace.state import manifest as manifests
-from headrace.state.directory import _escaped
+from headrace.state.directory import escaped
 from headrace.state.fetching import fetch_files
 from headrace.state.localshelf import DRAFTS, PIECE_BYTES, LocalShelf
 from headrace.state.manifest import FileEntry, Manifest
@@ -314,7 +314,7 @@ s3://BUCKET/PREFIX
 
 
 def _manifest_name(snapshot_id: str, topic: str, partition: int) -> str:
-    return f"{_MANIFESTS}/{_checked(snapshot_id)}/{_escaped(topic)}@{partition}.json"
+    return f"{_MANIFESTS}/{_checked(snapshot_id)}/{escaped(topic)}@{partition}.json"
 
 
 def _checked(snapshot_id: str) -> str:

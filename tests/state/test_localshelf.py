@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -19,6 +17,7 @@ from headrace.state.disk import make_directory
 from headrace.state.repository import GRACE_MS, LocalRepository
 from tests.small_disk import SmallDisk
 from tests.state.snapshot import CONTENT, MANIFEST, blob, blobs, made
+from tests.state.traced import traced
 
 _ADDER = """
 import sys
@@ -32,7 +31,6 @@ kept.add_manifest(msgspec.structs.replace(MANIFEST, files=(entry,)))
 if len(sys.argv) > 3:
     kept.fetch([entry], Path(sys.argv[3]))
 """
-_CALL = re.compile(r"(fsync|rename|link)(?:at2?)?\((.*)\) += 0")
 _ORDER = """
 fsync kept/drafts/ID
 rename kept/drafts/ID kept/blobs/ab/SHA
@@ -60,7 +58,6 @@ fsync kept
 """
 
 
-@pytest.mark.skipif(shutil.which("strace") is None, reason="strace shows the system calls")
 def test_data_is_synced_before_its_name_and_its_name_before_what_is_built_on_it(
     tmp_path: Path,
 ) -> None:
@@ -82,31 +79,7 @@ def test_data_is_synced_before_its_name_and_its_name_before_what_is_built_on_it(
 
 def _traced(root: Path, *more: str) -> list[str]:
     """Keep the file below `root` in a process of its own; the calls that the kernel saw."""
-    trace = root / "trace"
-    calls = "trace=fsync,rename,renameat,renameat2,link,linkat"
-    strace = ["strace", "-f", "-y", "-s", "500", "-o", str(trace), "-e", calls]
-    arguments = [f"file://{root}/kept", str(root / "000012.sst"), *more]
-    ran = subprocess.run(
-        [*strace, sys.executable, "-c", _ADDER, *arguments],
-        check=False,
-        capture_output=True,
-        text=True,
-    )
-    if ran.returncode != 0 and "ptrace" in ran.stderr:
-        pytest.skip("this machine forbids ptrace")
-    assert ran.returncode == 0, ran.stderr
-    return _seen(trace.read_text(), root)
-
-
-def _seen(trace: str, root: Path) -> list[str]:
-    """The calls that concern `root`, with paths relative to it and names that change masked."""
-    seen = []
-    for call in filter(None, map(_CALL.search, trace.splitlines())):
-        paths = re.findall(rf"{root}(?:/([^\">]*))?[\">]", call[2])
-        if paths:
-            seen.append(" ".join([call[1], *(path or "." for path in paths)]))
-    text = re.sub(r"blobs/[0-9a-f]{2}\b", "blobs/ab", "\n".join(seen))
-    return re.sub(r"\b[0-9a-f]{32}\b", "ID", re.sub(r"\b[0-9a-f]{64}\b", "SHA", text)).split("\n")
+    return traced(root, _ADDER, f"file://{root}/kept", str(root / "000012.sst"), *more)
 
 
 def test_processes_add_the_same_file_at_once(tmp_path: Path) -> None:
