@@ -49,6 +49,8 @@ class Cut(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
 
     def __post_init__(self) -> None:
         self.manifest(())
+        if agent_of(self.snapshot_id) != self.agent:
+            raise ValueError(f"{self.snapshot_id!r} is no snapshot of {self.agent[:80]!r}")
 
     @property
     def shard(self) -> Partition:
@@ -69,3 +71,13 @@ class Cut(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
         that takes a cut again after a crash takes it at the same place, later.
         """
         return msgspec.structs.replace(self, created_ms=other.created_ms) == other
+
+
+def agent_of(snapshot_id: str) -> str:
+    """The agent whose snapshot it is: what stands before the first dot; "" if there is none.
+
+    >>> agent_of("card-fraud.before.friday"), agent_of("nobody")
+    ('card-fraud', '')
+    """
+    agent, dot, _ = snapshot_id.partition(".")
+    return agent if dot else ""

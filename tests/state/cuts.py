@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import msgspec
-
 from headrace.state.cut import Cut, Kind
 from headrace.state.manifest import Versions
 from headrace.state.store import ShardMeta, ShardStore
@@ -26,9 +24,8 @@ ROWS = {b"k/%d" % n: b"weights %d" % n for n in range(1_000)}
 def cut(snapshot_id: str = "card-fraud.s1", *, kind: Kind = "automatic", **changes: object) -> Cut:
     """A cut of a store with META, but for the changes."""
     names = [name for name in Cut.__struct_fields__ if name not in ("kind", "snapshot_id")]
-    said = {name: getattr(MANIFEST, name) for name in names}
-    made = Cut(kind=kind, snapshot_id=snapshot_id, **said)
-    return msgspec.structs.replace(made, **changes)
+    said = {name: getattr(MANIFEST, name) for name in names} | changes
+    return Cut(kind=kind, snapshot_id=snapshot_id, **said)
 
 
 def stored(path: Path) -> ShardStore:
