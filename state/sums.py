@@ -15,13 +15,13 @@ from threading import Lock
 from typing import NamedTuple
 
 from headrace.errors import StateError
+from headrace.state.localshelf import PIECE_BYTES
 from headrace.state.manifest import FileEntry
 
 TABLE = ".sst"
 """How the name of a table ends; all other files of a RocksDB may be altered by it."""
 SUMS_KEPT = 100_000
 """Tables whose sums are remembered; beyond that the oldest is forgotten, and hashed again."""
-PIECE_BYTES = 1 << 20
 
 
 class _Stamp(NamedTuple):
@@ -59,8 +59,6 @@ class Sums:
 
         Raises StateError if the file cannot be looked at.
         """
-        if path.suffix != TABLE:
-            return None
         stamp = _stamp(path)
         sha256 = self._known.get(stamp)
         if sha256 is None:

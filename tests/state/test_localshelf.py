@@ -26,7 +26,7 @@ import msgspec
 from headrace.state.repository import open_repository
 from tests.state.snapshot import MANIFEST
 kept = open_repository(sys.argv[1])
-entry = kept.add_file(Path(sys.argv[2]))
+entry, _ = kept.add_file(Path(sys.argv[2]))
 kept.add_manifest(msgspec.structs.replace(MANIFEST, files=(entry,)))
 if len(sys.argv) > 3:
     kept.fetch([entry], Path(sys.argv[3]))
@@ -125,7 +125,7 @@ def test_a_full_disk_is_said_and_waited_for(disk: SmallDisk, tmp_path: Path) -> 
         kept.add_file(tmp_path / "000012.sst")
     assert blobs(kept) == set()
     disk.empty()
-    entry = kept.add_file(tmp_path / "000012.sst")
+    entry, _ = kept.add_file(tmp_path / "000012.sst")
     disk.fill()
     with pytest.raises(DiskFullError, match="Make room on that disk"):
         kept.fetch([entry], disk.path / "restored")
@@ -150,7 +150,7 @@ def test_drafts_of_a_crash_go_when_they_are_old(tmp_path: Path) -> None:
 def test_adding_a_file_again_makes_it_young(tmp_path: Path, checkpoint: list[Path]) -> None:
     """On a disk: two days old, added again, and a grace time of a day spares it."""
     kept = LocalRepository(tmp_path / "kept")
-    entries = [kept.add_file(path) for path in checkpoint]
+    entries = [kept.add_file(path).entry for path in checkpoint]
     for entry in entries:
         path = tmp_path / "kept" / blob(entry)
         past = path.stat().st_mtime - 48 * 3_600
@@ -177,6 +177,6 @@ def test_a_directory_that_goes_before_its_file_comes_is_made_again(
             path.rmdir()
 
     monkeypatch.setattr(localshelf, "make_directory", make_and_lose)
-    entries = [kept.add_file(path) for path in checkpoint]
+    entries = [kept.add_file(path).entry for path in checkpoint]
     assert len(gone) == 3
     kept.fetch(entries, tmp_path / "restored")
