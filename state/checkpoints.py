@@ -235,6 +235,7 @@ def link_or_copy(checkpoint: Path, into: Path) -> None:
     then nothing is left.
     """
     with explained(into):
+        make_directory(into.parent)
         into.mkdir(mode=0o700)
         try:
             for file in shard_files(checkpoint):
