@@ -4,6 +4,8 @@
   lock            held by the running worker (flock); its pid is in it
   identity.json   app, cluster, and the build that wrote the state
   shards/<agent>/<epoch>/<topic>@<partition>/     one RocksDB each
+  checkpoints/    see `headrace.state.checkpoints`
+  drafts/         shards on their way in
   trash/          shards on their way out
 """
 
@@ -22,12 +24,21 @@ from typing import Self
 import msgspec
 
 from headrace.clock import new_id
-from headrace.errors import CorruptStateError, ForeignStateError, LockedStateError
-from headrace.state.disk import explained, make_directory, sync_directory, write_durably
+from headrace.errors import CorruptStateError, ForeignStateError, LockedStateError, StateError
+from headrace.state.disk import (
+    explained,
+    make_directory,
+    sync_directory,
+    sync_tree,
+    write_durably,
+)
+from headrace.state.manifest import Versions
 
 _LOCK = "lock"
 _IDENTITY = "identity.json"
 _SHARDS = "shards"
+_CHECKPOINTS = "checkpoints"
+_DRAFTS = "drafts"
 _TRASH = "trash"
 _PLAIN = frozenset(b"abcdefghijklmnopqrstuvwxyz0123456789._-")
 _NAME_MAX = 150  # bytes of a directory name; file systems take 255
@@ -67,12 +78,19 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             hash_seed=hash_seed,
         )
 
+    @property
+    def versions(self) -> Versions:
+        """The build alone, as manifests of snapshots name it."""
+        names = Versions.__struct_fields__
+        return Versions(**{name: getattr(self, name) for name in names})
+
 
 class StateDirectory:
     """A locked state directory that belongs to `identity`.
 
-    Order of calls: `open` (locks, then compares or writes the identity), `shard_path` as often as
-    you like, `close` once. Or use it in a `with` statement.
+    Order of calls: `open` (locks, then compares or writes the identity), all others as often as
+    you like, `close` once. Or use it in a `with` statement. What is to take the place of a shard is
+    made at a `draft` of its own, and `adopt` puts it there in one step.
 
     >>> import tempfile
     >>> temporary = tempfile.TemporaryDirectory()
@@ -103,8 +121,9 @@ class StateDirectory:
         try:
             with explained(path):
                 _claim(path, identity)
-                shutil.rmtree(path / _TRASH, ignore_errors=True)  # what a crash left there
-                make_directory(path / _TRASH)
+                for name in (_DRAFTS, _TRASH):
+                    shutil.rmtree(path / name, ignore_errors=True)  # what a crash left there
+                    make_directory(path / name)
         except BaseException:
             directory.close()
             raise
@@ -112,7 +131,56 @@ class StateDirectory:
 
     def shard_path(self, agent: str, epoch: int, topic: str, partition: int) -> Path:
         """Where that shard lies, or would lie. No two shards share a path, on any file system."""
-        return self._agent_path(agent) / str(epoch) / f"{_escaped(topic)}@{partition}"
+        return self._agent_path(agent) / str(epoch) / f"{escaped(topic)}@{partition}"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Where the checkpoints of shards lie."""
+        return self.path / _CHECKPOINTS
+
+    def epochs(self, agent: str, topic: str, partition: int) -> list[int]:
+        """The epochs of which there is a shard for that partition, ascending.
+
+        A damaged one is there, too; what a crash left before RocksDB had made anything is not.
+        """
+        with explained(self.path):
+            epochs = sorted(int(path.name) for path in self._epoch_paths(agent))
+            return [
+                epoch
+                for epoch in epochs
+                if _holds_shard(self.shard_path(agent, epoch, topic, partition))
+            ]
+
+    def draft(self) -> Path:
+        """A path of its own for a shard on its way in, where nothing is yet.
+
+        What a crash leaves there is deleted at the next start.
+        """
+        return self.path / _DRAFTS / new_id()
+
+    def adopt(self, draft: Path, path: Path) -> None:
+        """Put what was made at `draft` at `path`, durable: after a crash all of it or nothing.
+
+        Steps: sync its files, then its directory; make the directories above `path`, each synced
+        into its parent; rename; sync the directory above. The rename is the one step that counts,
+        and all that it names is durable by then. A store at `draft` must be closed before. Raises
+        StateError if there is something at `path`, or if the disk does not let us.
+        """
+        with explained(path):
+            if path.exists():  # a rename would replace an empty directory
+                raise StateError(f"cannot put a shard at {path}: it exists")
+            sync_tree(draft)
+            make_directory(path.parent)
+            draft.rename(path)
+            sync_directory(path.parent)
+
+    def drop_shard(self, path: Path) -> None:
+        """Delete what is at `path`, a closed shard; after a crash all of it or nothing is left.
+
+        If nothing is there, nothing is done. Raises StateError if the disk does not let us.
+        """
+        if path.exists():
+            self._discard(path)
 
     def drop_agent(self, agent: str, *, through: int) -> None:
         """Delete all shards of `agent`, which must be closed, of its epochs up to `through`; of
@@ -120,16 +188,11 @@ class StateDirectory:
 
         Raises StateError if the disk does not let us.
         """
-        path = self._agent_path(agent)
-        with explained(path):
-            epochs = [e for e in path.iterdir() if e.name.isdigit()] if path.exists() else []
-        for epoch in (e for e in epochs if int(e.name) <= through):
-            # It was made at the start, because somebody may delete to make room on a full disk.
-            gone = self.path / _TRASH / new_id()
-            with explained(path):
-                epoch.rename(gone)
-                sync_directory(path)
-            shutil.rmtree(gone, ignore_errors=True)  # what is left there goes with the next start
+        with explained(self._agent_path(agent)):
+            epochs = self._epoch_paths(agent)
+        for epoch in epochs:
+            if int(epoch.name) <= through:
+                self._discard(epoch)
 
     def close(self) -> None:
         """Unlock it. A second call does nothing."""
@@ -149,7 +212,24 @@ class StateDirectory:
         self.close()
 
     def _agent_path(self, agent: str) -> Path:
-        return self.path / _SHARDS / _escaped(agent)
+        return self.path / _SHARDS / escaped(agent)
+
+    def _epoch_paths(self, agent: str) -> list[Path]:
+        path = self._agent_path(agent)
+        return [e for e in path.iterdir() if e.name.isdigit()] if path.exists() else []
+
+    def _discard(self, path: Path) -> None:
+        # It was made at the start, because somebody may delete to make room on a full disk.
+        gone = self.path / _TRASH / new_id()
+        with explained(path):
+            path.rename(gone)
+            sync_directory(path.parent)
+        shutil.rmtree(gone, ignore_errors=True)  # what is left there goes with the next start
+
+
+def _holds_shard(path: Path) -> bool:
+    """Whether RocksDB has been there: it makes CURRENT before any table or write-ahead log."""
+    return any(file.name == "CURRENT" or file.suffix in (".sst", ".log") for file in path.glob("*"))
 
 
 def _refuse_others_directory(path: Path) -> None:
@@ -217,18 +297,18 @@ def _claim(path: Path, identity: Identity) -> None:
         )
 
 
-def _escaped(name: str) -> str:
+def escaped(name: str) -> str:
     """A directory name for any text; different texts differ, upper and lower case set aside.
 
-    >>> _escaped("Tx.v1"), _escaped(".."), len(_escaped("ж" * 300))
+    >>> escaped("Tx.v1"), escaped(".."), len(escaped("ж" * 300))
     ('%54x.v1', '%%2e%2e', 141)
     """
-    escaped = "".join(
+    plain = "".join(
         chr(byte) if byte in _PLAIN else f"%{byte:02x}" for byte in name.encode("utf-8")
     )
-    if not escaped.strip("."):  # "", ".", ".." and longer: the first three are no names of files
-        return "%" + "%2e" * len(escaped)
-    if len(escaped) <= _NAME_MAX:
-        return escaped
+    if not plain.strip("."):  # "", ".", ".." and longer: the first three are no names of files
+        return "%" + "%2e" * len(plain)
+    if len(plain) <= _NAME_MAX:
+        return plain
     # "+" is never in an escaped name, so a shortened one equals no other.
-    return f"{escaped[:76]}+{hashlib.sha256(name.encode('utf-8')).hexdigest()}"
+    return f"{plain[:76]}+{hashlib.sha256(name.encode('utf-8')).hexdigest()}"

@@ -52,6 +52,22 @@ def sync_directory(path: Path) -> None:
         os.close(descriptor)
 
 
+def sync_tree(directory: Path) -> None:
+    """Make all files in and below `directory` durable, then their names, from the bottom up."""
+    for path, _, files in os.walk(directory, topdown=False, onerror=_raise):
+        for name in files:
+            descriptor = os.open(Path(path, name), os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+        sync_directory(Path(path))
+
+
+def _raise(error: OSError) -> None:
+    raise error
+
+
 def check_room(directory: Path, needed: int) -> None:
     """Raises DiskFullError unless so many bytes can be written into `directory`.
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import msgspec
 
@@ -112,6 +112,15 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             raise ValueError(f"there is no control offset {self.control_offset}")
         if len({file.name for file in self.files}) < len(self.files):
             raise ValueError("two files have the same name")
+
+
+class ShardRef(NamedTuple):
+    """One shard in one snapshot, and the digest that its manifest must have."""
+
+    snapshot_id: str
+    topic: str
+    partition: int
+    digest: str
 
 
 def is_snapshot_id(text: str) -> bool:

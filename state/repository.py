@@ -15,17 +15,18 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import msgspec
 
 from headrace.errors import CorruptStateError, StateError
 from headrace.state import manifest as manifests
-from headrace.state.directory import _escaped
+from headrace.state.directory import escaped
 from headrace.state.fetching import fetch_files
-from headrace.state.localshelf import DRAFTS, PIECE_BYTES, LocalShelf
+from headrace.state.localshelf import DRAFTS, LocalShelf
 from headrace.state.manifest import FileEntry, Manifest
 from headrace.state.shelf import Shelf
+from headrace.state.sums import pieces, sum_file
 
 GRACE_MS = 3 * 24 * 3_600_000
 """A grace time for `collect` that is safe with every kind of repository; see there."""
@@ -42,6 +43,16 @@ class Collected(msgspec.Struct, frozen=True, kw_only=True):
     taken_back: int
     deleted: int
     deleted_bytes: int
+
+
+class Added(NamedTuple):
+    """A file that the repository keeps, and whether its bytes had to be brought there.
+
+    In an object store what is there already is brought again once a day; that counts, too.
+    """
+
+    entry: FileEntry
+    new: bool
 
 
 class Snapshots(Protocol):
@@ -77,10 +88,11 @@ class Repository(Snapshots, Protocol):
     and `collect` finds them. Every verb may be called from several threads and processes at once.
     """
 
-    def add_file(self, path: Path) -> FileEntry:
+    def add_file(self, path: Path, known: FileEntry | None = None) -> Added:
         """Keep the bytes of `path`, which nobody alters meanwhile, unless they are there already.
 
         When it returns they are durable. What is there already gets young again (see `collect`).
+        `known`: its entry, from a caller who has hashed it: what is there already is not read then.
         """
         ...
 
@@ -150,18 +162,15 @@ class ShelfRepository:
     def fetch(self, entries: Sequence[FileEntry], directory: Path) -> None:
         fetch_files(entries, directory, self._blob)
 
-    def add_file(self, path: Path) -> FileEntry:
-        hasher = hashlib.sha256()
-        size = 0
-        for piece in _pieces(path):
-            hasher.update(piece)
-            size += len(piece)
-        entry = FileEntry(name=path.name, sha256=hasher.hexdigest(), size=size)
+    def add_file(self, path: Path, known: FileEntry | None = None) -> Added:
+        assert known is None or known.name == path.name
+        entry = known or sum_file(path)
         name = _blob_name(_BLOBS, entry.sha256)
-        if not self._shelf.refresh(name, size):
-            # Not on condition that it is absent: under that name are these bytes or damaged ones.
-            self._shelf.put(name, _unaltered(path, entry), size=size, create=False)
-        return entry
+        if self._shelf.refresh(name, entry.size):
+            return Added(entry, new=False)
+        # Not on condition that it is absent: under that name are these bytes or damaged ones.
+        self._shelf.put(name, _unaltered(path, entry), size=entry.size, create=False)
+        return Added(entry, new=True)
 
     def add_manifest(self, manifest: Manifest) -> str:
         content = manifests.encode(manifest)
@@ -255,9 +264,9 @@ class LocalRepository(ShelfRepository):
     >>> file = Path(temporary.name) / "000012.sst"
     >>> file.write_bytes(b"weights")
     7
-    >>> entry = repository.add_file(file)
-    >>> entry.name, entry.size, entry.sha256[:8]
-    ('000012.sst', 7, '9a129038')
+    >>> entry, new = repository.add_file(file)
+    >>> entry.name, entry.size, entry.sha256[:8], new
+    ('000012.sst', 7, '9a129038', True)
     >>> repository.fetch([entry], Path(temporary.name) / "restored")
     >>> (Path(temporary.name) / "restored" / "000012.sst").read_bytes()
     b'weights'
@@ -314,7 +323,7 @@ s3://BUCKET/PREFIX
 
 
 def _manifest_name(snapshot_id: str, topic: str, partition: int) -> str:
-    return f"{_MANIFESTS}/{_checked(snapshot_id)}/{_escaped(topic)}@{partition}.json"
+    return f"{_MANIFESTS}/{_checked(snapshot_id)}/{escaped(topic)}@{partition}.json"
 
 
 def _checked(snapshot_id: str) -> str:
@@ -329,22 +338,11 @@ def _blob_name(place: str, sha256: str) -> str:
     return f"{place}/{sha256[:2]}/{sha256}"
 
 
-def _pieces(path: Path) -> Iterator[bytes]:
-    try:
-        with path.open("rb") as file:
-            while piece := file.read(PIECE_BYTES):
-                yield piece
-    except OSError as error:
-        raise StateError(
-            f"{path} cannot be read for a snapshot: {error.strerror}. Look at that disk"
-        ) from error
-
-
 def _unaltered(path: Path, entry: FileEntry) -> Iterator[bytes]:
     """The bytes of `path`, hashed again on their way, so that what is kept is what was hashed."""
     hasher = hashlib.sha256()
     size = 0
-    for piece in _pieces(path):
+    for piece in pieces(path):
         hasher.update(piece)
         size += len(piece)
         if size <= entry.size:

@@ -36,7 +36,7 @@ MANIFEST = Manifest(
 
 def made(kept: Repository, checkpoint: list[Path], snapshot_id: str = "s-1") -> Manifest:
     """A snapshot's manifest over a checkpoint whose files are added."""
-    files = tuple(kept.add_file(path) for path in checkpoint)
+    files = tuple(kept.add_file(path).entry for path in checkpoint)
     return msgspec.structs.replace(MANIFEST, snapshot_id=snapshot_id, files=files)
 
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -19,6 +17,7 @@ from headrace.state.disk import make_directory
 from headrace.state.repository import GRACE_MS, LocalRepository
 from tests.small_disk import SmallDisk
 from tests.state.snapshot import CONTENT, MANIFEST, blob, blobs, made
+from tests.state.traced import traced
 
 _ADDER = """
 import sys
@@ -27,12 +26,11 @@ import msgspec
 from headrace.state.repository import open_repository
 from tests.state.snapshot import MANIFEST
 kept = open_repository(sys.argv[1])
-entry = kept.add_file(Path(sys.argv[2]))
+entry, _ = kept.add_file(Path(sys.argv[2]))
 kept.add_manifest(msgspec.structs.replace(MANIFEST, files=(entry,)))
 if len(sys.argv) > 3:
     kept.fetch([entry], Path(sys.argv[3]))
 """
-_CALL = re.compile(r"(fsync|rename|link)(?:at2?)?\((.*)\) += 0")
 _ORDER = """
 fsync kept/drafts/ID
 rename kept/drafts/ID kept/blobs/ab/SHA
@@ -60,7 +58,6 @@ fsync kept
 """
 
 
-@pytest.mark.skipif(shutil.which("strace") is None, reason="strace shows the system calls")
 def test_data_is_synced_before_its_name_and_its_name_before_what_is_built_on_it(
     tmp_path: Path,
 ) -> None:
@@ -82,31 +79,7 @@ def test_data_is_synced_before_its_name_and_its_name_before_what_is_built_on_it(
 
 def _traced(root: Path, *more: str) -> list[str]:
     """Keep the file below `root` in a process of its own; the calls that the kernel saw."""
-    trace = root / "trace"
-    calls = "trace=fsync,rename,renameat,renameat2,link,linkat"
-    strace = ["strace", "-f", "-y", "-s", "500", "-o", str(trace), "-e", calls]
-    arguments = [f"file://{root}/kept", str(root / "000012.sst"), *more]
-    ran = subprocess.run(
-        [*strace, sys.executable, "-c", _ADDER, *arguments],
-        check=False,
-        capture_output=True,
-        text=True,
-    )
-    if ran.returncode != 0 and "ptrace" in ran.stderr:
-        pytest.skip("this machine forbids ptrace")
-    assert ran.returncode == 0, ran.stderr
-    return _seen(trace.read_text(), root)
-
-
-def _seen(trace: str, root: Path) -> list[str]:
-    """The calls that concern `root`, with paths relative to it and names that change masked."""
-    seen = []
-    for call in filter(None, map(_CALL.search, trace.splitlines())):
-        paths = re.findall(rf"{root}(?:/([^\">]*))?[\">]", call[2])
-        if paths:
-            seen.append(" ".join([call[1], *(path or "." for path in paths)]))
-    text = re.sub(r"blobs/[0-9a-f]{2}\b", "blobs/ab", "\n".join(seen))
-    return re.sub(r"\b[0-9a-f]{32}\b", "ID", re.sub(r"\b[0-9a-f]{64}\b", "SHA", text)).split("\n")
+    return traced(root, _ADDER, f"file://{root}/kept", str(root / "000012.sst"), *more)
 
 
 def test_processes_add_the_same_file_at_once(tmp_path: Path) -> None:
@@ -152,7 +125,7 @@ def test_a_full_disk_is_said_and_waited_for(disk: SmallDisk, tmp_path: Path) -> 
         kept.add_file(tmp_path / "000012.sst")
     assert blobs(kept) == set()
     disk.empty()
-    entry = kept.add_file(tmp_path / "000012.sst")
+    entry, _ = kept.add_file(tmp_path / "000012.sst")
     disk.fill()
     with pytest.raises(DiskFullError, match="Make room on that disk"):
         kept.fetch([entry], disk.path / "restored")
@@ -177,7 +150,7 @@ def test_drafts_of_a_crash_go_when_they_are_old(tmp_path: Path) -> None:
 def test_adding_a_file_again_makes_it_young(tmp_path: Path, checkpoint: list[Path]) -> None:
     """On a disk: two days old, added again, and a grace time of a day spares it."""
     kept = LocalRepository(tmp_path / "kept")
-    entries = [kept.add_file(path) for path in checkpoint]
+    entries = [kept.add_file(path).entry for path in checkpoint]
     for entry in entries:
         path = tmp_path / "kept" / blob(entry)
         past = path.stat().st_mtime - 48 * 3_600
@@ -204,6 +177,6 @@ def test_a_directory_that_goes_before_its_file_comes_is_made_again(
             path.rmdir()
 
     monkeypatch.setattr(localshelf, "make_directory", make_and_lose)
-    entries = [kept.add_file(path) for path in checkpoint]
+    entries = [kept.add_file(path).entry for path in checkpoint]
     assert len(gone) == 3
     kept.fetch(entries, tmp_path / "restored")

@@ -43,7 +43,7 @@ def test_a_large_file_comes_back(
     """A file that goes up in parts comes back whole."""
     monkeypatch.setattr(objectshelf, "AT_ONCE_BYTES", 5 << 20)
     (tmp_path / "000013.sst").write_bytes(os.urandom(11 << 20))
-    entry = kept.add_file(tmp_path / "000013.sst")
+    entry, _ = kept.add_file(tmp_path / "000013.sst")
     kept.fetch([entry], tmp_path / "restored")
     restored = tmp_path / "restored" / "000013.sst"
     assert restored.read_bytes() == (tmp_path / "000013.sst").read_bytes()
@@ -55,7 +55,7 @@ def test_equal_files_are_kept_once(
     """The same bytes under two names, in two snapshots, are one file in the repository."""
     made(kept, checkpoint)
     shutil.copy(checkpoint[0], tmp_path / "another-name")
-    entry = kept.add_file(tmp_path / "another-name")
+    entry, _ = kept.add_file(tmp_path / "another-name")
     assert (entry.name, len(blobs(kept))) == ("another-name", len(checkpoint))
 
 
@@ -156,7 +156,7 @@ def test_two_good_files_that_changed_places_are_refused(
     """A file that is whole but another one is refused, of the same size, too."""
     for name in ("a", "b"):
         (tmp_path / name).write_bytes(name.encode() * 1_000)
-    one, two = (kept.add_file(tmp_path / name) for name in ("a", "b"))
+    one, two = (kept.add_file(tmp_path / name).entry for name in ("a", "b"))
     replaced(kept, blob(one), b"b" * 1_000)
     replaced(kept, blob(two), b"a" * 1_000)
     with pytest.raises(CorruptStateError, match="do not match its SHA-256"):

@@ -1,0 +1,282 @@
+"""The catalogue of snapshots as a pure fold: which manifests are vouched for, and what is pinned.
+
+The catalogue is a compacted topic of one partition. What vouches for one shard in one snapshot
+stands under `<snapshot id>/<topic>/<partition>`, and under `pin/<snapshot id>` that it is to be
+kept; a tombstone takes either back. `Catalogue.apply` folds the records in order; what the fold
+holds depends on each key's last record only, so it is the same before and after compaction.
+Nothing raises for a record that this build does not write: such a one vouches for nothing.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import msgspec
+
+from headrace.state.cut import Kind, agent_of
+from headrace.state.manifest import ShardRef, Versions, is_snapshot_id
+from headrace.views import Partition, SnapshotShard, SnapshotView
+
+RECORD_BYTES_MAX = 64 << 10
+"""A larger record is none of ours: a topic's name and some numbers take less than 2 KiB."""
+REMOVED_MAX = 10_000
+"""Ids of removed snapshots that are remembered, the newest, so that who asks for one is told so."""
+NAMED_MAX = 1_000
+"""Named snapshots of one agent: whoever makes one looks, as they stay until somebody deletes them.
+Automatic ones and undos are bounded by retention."""
+_PIN = "pin/"
+_SHA256 = r"^[0-9a-f]{64}\Z"
+_Count = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+
+
+class Vouched(msgspec.Struct, frozen=True, kw_only=True):
+    """One shard in one snapshot: the digest that its manifest must have, and what people ask for.
+
+    What contradicts itself raises ValueError.
+    """
+
+    snapshot_id: str
+    agent: str
+    kind: Kind
+    epoch: _Count
+    spec_version: _Count
+    spec_digest: str
+    topic: str
+    partition: _Count
+    partitions: _Count
+    next_offset: _Count
+    created_ms: _Count
+    digest: Annotated[str, msgspec.Meta(pattern=_SHA256)]
+    size_bytes: _Count
+    new_bytes: _Count
+    versions: Versions
+    schema: Literal[1] = 1
+
+    def __post_init__(self) -> None:
+        if not is_snapshot_id(self.snapshot_id) or agent_of(self.snapshot_id) != self.agent:
+            raise ValueError(f"{self.snapshot_id[:80]!r} is no snapshot of {self.agent[:80]!r}")
+        if not 0 <= self.partition < self.partitions:
+            raise ValueError(f"there is no partition {self.partition} of {self.partitions}")
+
+    @property
+    def shard(self) -> Partition:
+        """The partition whose shard it is."""
+        return Partition(self.topic, self.partition)
+
+    @property
+    def ref(self) -> ShardRef:
+        """What is needed to fetch it."""
+        return ShardRef(self.snapshot_id, self.topic, self.partition, self.digest)
+
+    @property
+    def key(self) -> bytes:
+        """The key of its record."""
+        return f"{self.snapshot_id}/{self.topic}/{self.partition}".encode()
+
+    def is_beside(self, other: Vouched) -> bool:
+        """Whether both can be shards of one cut: they have in common what a cut has once."""
+        names = ("kind", "epoch", "spec_version", "spec_digest", "topic", "partitions")
+        return all(getattr(self, name) == getattr(other, name) for name in names)
+
+
+class Pin(msgspec.Struct, frozen=True, kw_only=True):
+    """Retention keeps the snapshot, whatever its age. An id that is none raises ValueError."""
+
+    snapshot_id: str
+    schema: Literal[1] = 1
+
+    def __post_init__(self) -> None:
+        if not is_snapshot_id(self.snapshot_id):
+            raise ValueError(f"{self.snapshot_id[:80]!r} is no id of a snapshot")
+
+    @property
+    def key(self) -> bytes:
+        """The key of its record."""
+        return f"{_PIN}{self.snapshot_id}".encode()
+
+
+def encode(record: Vouched | Pin) -> bytes:
+    """The record as JSON with sorted keys."""
+    return msgspec.json.encode(record, order="sorted")
+
+
+class Catalogue:
+    """All that a prefix of the catalogue's records amounts to.
+
+    Order of calls: `apply` for each record, in order; everything else reads. `ignored` counts
+    records that vouch for nothing because this build cannot read them.
+
+    >>> vouched = Vouched(
+    ...     snapshot_id="fraud.s1", agent="fraud", kind="named", epoch=1, spec_version=2,
+    ...     spec_digest="5f", topic="payments", partition=0, partitions=1, next_offset=42,
+    ...     created_ms=1_700_000_000_000, digest="ab" * 32, size_bytes=5_000, new_bytes=1_200,
+    ...     versions=Versions(headrace="0", river="0.26.1", numpy="2", codec="1", python="3.11"),
+    ... )
+    >>> catalogue = Catalogue()
+    >>> catalogue.apply(vouched.key, encode(vouched), 0)
+    >>> [(s.snapshot_id, s.complete) for s in catalogue.snapshots("fraud")]
+    [('fraud.s1', True)]
+    >>> catalogue.apply(vouched.key, None, 1)
+    >>> catalogue.get("fraud.s1"), catalogue.was_removed("fraud.s1")
+    (None, True)
+    """
+
+    def __init__(self) -> None:
+        # agent -> snapshot id -> shard -> (offset of the record, what it says)
+        self._agents: dict[str, dict[str, dict[Partition, tuple[int, Vouched]]]] = {}
+        self._pinned: set[str] = set()
+        self._removed: dict[str, None] = {}  # oldest first
+        self.next_offset = 0
+        self.ignored = 0
+
+    def apply(self, key: bytes | None, value: bytes | None, offset: int) -> None:
+        """Take the record at `offset` into account; `value` None is a tombstone."""
+        self.next_offset = offset + 1
+        try:
+            place = _read_key(key)
+        except ValueError:
+            self.ignored += 1
+            return
+        record = None if value is None else _read(place, value)
+        if value is not None and record is None:
+            self.ignored += 1
+        snapshot_id, shard = place
+        if shard is None:
+            (self._pinned.add if record else self._pinned.discard)(snapshot_id)
+        elif isinstance(record, Vouched):
+            shards = self._agents.setdefault(record.agent, {}).setdefault(snapshot_id, {})
+            shards[shard] = (offset, record)
+            self._removed.pop(snapshot_id, None)
+        else:
+            # One that cannot be read replaces what was vouched for, as compaction does.
+            self._remove(snapshot_id, shard, told=value is None)
+
+    def snapshots(self, agent: str | None) -> list[SnapshotView]:
+        """The snapshots of one agent, or of all, newest first; complete ones or not."""
+        agents = self._agents if agent is None else [agent]
+        ids = [snapshot_id for name in agents for snapshot_id in self._agents.get(name, ())]
+        views = [self._view(snapshot_id) for snapshot_id in ids]
+        return sorted(views, key=lambda view: (view.created_ms, view.snapshot_id), reverse=True)
+
+    def get(self, snapshot_id: str) -> SnapshotView | None:
+        """One snapshot, or None: see `was_removed`, which tells why."""
+        return self._view(snapshot_id) if self._found(snapshot_id) else None
+
+    def was_removed(self, snapshot_id: str) -> bool:
+        """Whether it was there and is not any more, as far as that is remembered."""
+        return snapshot_id in self._removed
+
+    def shards(self, snapshot_id: str) -> dict[Partition, Vouched]:
+        """What is vouched for in a snapshot, by partition.
+
+        Shards that contradict the newest record, as to epoch or spec or how many there are, are
+        none of the same cut: they are left out, and without them the snapshot is not complete.
+        """
+        found = self._found(snapshot_id)
+        if not found:
+            return {}
+        _, newest = max(found.values(), key=lambda record: record[0])
+        return {
+            shard: vouched
+            for shard, (_, vouched) in sorted(found.items())
+            if vouched.is_beside(newest)
+        }
+
+    def newest(self, agent: str, topic: str, partition: int) -> list[Vouched]:
+        """What is vouched for of one shard, newest first: by epoch, then by position.
+
+        Of incomplete snapshots, too: a shard by itself needs no others.
+        """
+        shard = Partition(topic, partition)
+        found = [s[shard][1] for s in self._agents.get(agent, {}).values() if shard in s]
+        return sorted(
+            found, key=lambda v: (v.epoch, v.next_offset, v.created_ms, v.snapshot_id), reverse=True
+        )
+
+    def pinned(self, snapshot_id: str) -> bool:
+        """Whether retention keeps it."""
+        return snapshot_id in self._pinned
+
+    def refs(self) -> list[ShardRef]:
+        """All manifests that are vouched for."""
+        return [
+            vouched.ref
+            for snapshots in self._agents.values()
+            for shards in snapshots.values()
+            for _, vouched in shards.values()
+        ]
+
+    def _found(self, snapshot_id: str) -> dict[Partition, tuple[int, Vouched]]:
+        return self._agents.get(agent_of(snapshot_id), {}).get(snapshot_id, {})
+
+    def _view(self, snapshot_id: str) -> SnapshotView:
+        shards = self.shards(snapshot_id)
+        one = next(iter(shards.values()))
+        return SnapshotView(
+            snapshot_id=snapshot_id,
+            agent=one.agent,
+            kind=one.kind,
+            epoch=one.epoch,
+            spec_version=one.spec_version,
+            spec_digest=one.spec_digest,
+            created_ms=max(vouched.created_ms for vouched in shards.values()),
+            partitions=one.partitions,
+            shards=tuple(
+                SnapshotShard(
+                    topic=vouched.topic,
+                    partition=vouched.partition,
+                    next_offset=vouched.next_offset,
+                    size_bytes=vouched.size_bytes,
+                    new_bytes=vouched.new_bytes,
+                )
+                for vouched in shards.values()
+            ),
+            pinned=self.pinned(snapshot_id),
+        )
+
+    def _remove(self, snapshot_id: str, shard: Partition, *, told: bool) -> None:
+        agent = agent_of(snapshot_id)
+        shards = self._found(snapshot_id)
+        shards.pop(shard, None)
+        if shards:
+            return
+        snapshots = self._agents.get(agent, {})
+        snapshots.pop(snapshot_id, None)
+        if not snapshots:
+            self._agents.pop(agent, None)
+        if told:
+            self._removed.pop(snapshot_id, None)
+            self._removed[snapshot_id] = None
+            if len(self._removed) > REMOVED_MAX:
+                del self._removed[next(iter(self._removed))]
+
+
+def _read_key(key: bytes | None) -> tuple[str, Partition | None]:
+    """The snapshot's id and the shard, None for a pin. Raises ValueError for another key."""
+    text = (key or b"").decode("utf-8")
+    if text.startswith(_PIN):
+        snapshot_id, shard = text[len(_PIN) :], None
+    else:
+        snapshot_id, _, rest = text.partition("/")
+        topic, slash, partition = rest.rpartition("/")
+        shard = Partition(topic, int(partition))  # ValueError
+        if not slash or str(shard.partition) != partition:
+            raise ValueError(text)
+    if not is_snapshot_id(snapshot_id):
+        raise ValueError(text)
+    return snapshot_id, shard
+
+
+def _read(place: tuple[str, Partition | None], value: bytes) -> Vouched | Pin | None:
+    """The record that stands there; None if it is none of this build, or another's."""
+    if len(value) > RECORD_BYTES_MAX:
+        return None
+    snapshot_id, shard = place
+    try:
+        if shard is None:
+            pin = msgspec.json.decode(value, type=Pin)
+            return pin if pin.snapshot_id == snapshot_id else None
+        vouched = msgspec.json.decode(value, type=Vouched)
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return None
+    return vouched if (vouched.snapshot_id, vouched.shard) == place else None

@@ -1,0 +1,264 @@
+"""The checkpoints of a worker: cuts of its shards on its own disk, made before they are published.
+
+<state-dir>/checkpoints/
+  <snapshot id>/<topic>@<partition>/     the files of a RocksDB, most of them hard links
+    .cut.json                            what it is
+    .published.json                      its manifest's digest and files, once that is kept
+  .passing/                              on their way in or out
+
+No file of a shard has a hidden name (`manifest.FileEntry`), so ours are never taken for one.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import shutil
+from contextlib import suppress
+from pathlib import Path
+
+import msgspec
+
+from headrace.clock import new_id
+from headrace.errors import CorruptStateError, StateError
+from headrace.logs import fields
+from headrace.state import manifest as manifests
+from headrace.state.cut import Cut
+from headrace.state.directory import escaped
+from headrace.state.disk import explained, make_directory, sync_directory, sync_tree
+from headrace.state.localshelf import write_synced
+from headrace.state.manifest import FileEntry, Manifest
+from headrace.state.sealed import read_sealed, write_sealed
+from headrace.state.store import Store
+from headrace.state.sums import TABLE, pieces
+from headrace.views import Partition
+
+log = logging.getLogger(__name__)
+
+_CUT = ".cut.json"
+_PUBLISHED = ".published.json"
+_PASSING = ".passing"
+# Another disk, a file system without them, one file with too many, another owner's: then copy.
+_NO_LINK = (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP, errno.ENOSYS)
+
+
+class _Published(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    digest: str
+    files: tuple[FileEntry, ...]
+
+
+class _Kept(msgspec.Struct, kw_only=True):
+    cut: Cut
+    path: Path
+    published: _Published | None = None
+    hashed_here: bool = False  # its files, by this process
+
+
+class Checkpoints:
+    """All checkpoints below `root`, which one process has for itself (see `StateDirectory`).
+
+    Making one reads what is there: what a crash left half-made is deleted, as is one that nobody
+    can tell what it is of, which is logged. Order of calls for a cut: `take`, its upload,
+    `published`, and `drop` when nobody needs it here any more. A cut that is owed after a restart
+    goes on with its upload. Different cuts may be taken and published by several threads at once.
+    All raise StateError, DiskFullError.
+
+    >>> import tempfile
+    >>> temporary = tempfile.TemporaryDirectory()
+    >>> Checkpoints(Path(temporary.name) / "checkpoints").owed()
+    []
+    >>> temporary.cleanup()
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._kept: dict[tuple[str, Partition], _Kept] = {}
+        with explained(root):
+            shutil.rmtree(root / _PASSING, ignore_errors=True)
+            make_directory(root / _PASSING)
+            for path in [path for path in root.glob("*/*") if path.parent.name != _PASSING]:
+                self._read(path)
+            for directory in [path for path in root.iterdir() if path.name != _PASSING]:
+                with suppress(OSError):
+                    directory.rmdir()  # only if it is empty
+
+    def take(self, store: Store, cut: Cut) -> Path:
+        """Make a checkpoint of `store`, which stands at `cut`, and return where it is, durable.
+
+        Steps: RocksDB's checkpoint, at a place of its own; the cut beside its files; sync all of
+        that; make the directory above, synced; rename; sync the directory above. If there is one
+        of the same state already, it stays; one of another state under that id is refused.
+        """
+        meta = store.meta
+        assert meta is not None
+        assert cut.describes(meta), "a cut must say where its store stands"
+        there = self._kept.get((cut.snapshot_id, cut.shard))
+        if there is not None:
+            if not there.cut.is_same(cut):
+                raise StateError(
+                    f"there is a checkpoint of {_named(cut)} at offset {there.cut.next_offset} of"
+                    f" epoch {there.cut.epoch} already: make a snapshot with another id"
+                )
+            return there.path
+        path = self._path(cut)
+        draft = self.root / _PASSING / new_id()
+        with explained(path):
+            try:
+                store.checkpoint(draft)
+                write_sealed(draft / _CUT, cut)
+                sync_tree(draft)
+                make_directory(path.parent)
+                draft.rename(path)
+                sync_directory(path.parent)
+            except BaseException:
+                shutil.rmtree(draft, ignore_errors=True)
+                with suppress(OSError):
+                    self._discard(path)  # its name may not be durable
+                raise
+        self._kept[cut.snapshot_id, cut.shard] = _Kept(cut=cut, path=path)
+        return path
+
+    def find(self, snapshot_id: str, topic: str, partition: int) -> Path | None:
+        """Where the checkpoint of that shard in that snapshot is; None if it is not here."""
+        kept = self._kept.get((snapshot_id, Partition(topic, partition)))
+        return kept.path if kept else None
+
+    def cuts(self) -> list[Cut]:
+        """All that are here, oldest first."""
+        return sorted((kept.cut for kept in list(self._kept.values())), key=_age)
+
+    def owed(self) -> list[Cut]:
+        """Those that are not published yet, oldest first."""
+        kept = [each for each in list(self._kept.values()) if each.published is None]
+        return sorted((each.cut for each in kept), key=_age)
+
+    def ids(self) -> list[str]:
+        """The snapshots of which something is here, by the age of their oldest cut."""
+        return list(dict.fromkeys(cut.snapshot_id for cut in self.cuts()))
+
+    def published(self, cut: Cut, digest: str, files: tuple[FileEntry, ...]) -> None:
+        """Note, durably, that its manifest is kept: its digest, and the entries of its files, which
+        this process hashed. If the checkpoint was dropped meanwhile, nothing is done.
+        """
+        kept = self._kept.get((cut.snapshot_id, cut.shard))
+        if kept is None:
+            return
+        assert kept.cut == cut
+        assert manifests.digest(manifests.encode(cut.manifest(files))) == digest
+        published = _Published(digest=digest, files=files)
+        with explained(kept.path):
+            write_sealed(kept.path / _PUBLISHED, published)
+        kept.published = published
+        kept.hashed_here = True
+
+    def manifest(
+        self, snapshot_id: str, topic: str, partition: int, digest: str
+    ) -> Manifest | None:
+        """The manifest that `digest` vouches for, made again from what is known here; else None.
+
+        Its digest is compared, so what is on this disk cannot make up another.
+        """
+        kept = self._kept.get((snapshot_id, Partition(topic, partition)))
+        if kept is None or kept.published is None:
+            return None
+        manifest = kept.cut.manifest(kept.published.files)
+        return manifest if manifests.digest(manifests.encode(manifest)) == digest else None
+
+    def entries(
+        self, snapshot_id: str, topic: str, partition: int, digest: str
+    ) -> tuple[FileEntry, ...] | None:
+        """The entries of its files, if this process has hashed them for that manifest; else None.
+
+        After a restart it is None: whoever wants to use the files has to hash them again.
+        """
+        kept = self._kept.get((snapshot_id, Partition(topic, partition)))
+        if kept is None or kept.published is None or not kept.hashed_here:
+            return None
+        return kept.published.files if kept.published.digest == digest else None
+
+    def drop(self, snapshot_id: str) -> None:
+        """Delete what is here of a snapshot; after a crash all of it or nothing is left."""
+        keys = [key for key in list(self._kept) if key[0] == snapshot_id]
+        if not keys:
+            return
+        dropped = {key: self._kept.pop(key) for key in keys}
+        path = self.root / snapshot_id
+        try:
+            with explained(path):
+                self._discard(path)
+        except StateError:
+            self._kept.update(dropped)
+            raise
+
+    def _read(self, path: Path) -> None:
+        """Take a checkpoint up, or away if it cannot be told what it is of."""
+        try:
+            if not (path / _CUT).exists():
+                raise CorruptStateError(f"{path} does not say what it is of")
+            cut = read_sealed(path / _CUT, Cut)
+            if path != self._path(cut):
+                raise CorruptStateError(f"{path} says that it is of {_named(cut)}")
+            published = None
+            if (path / _PUBLISHED).exists():
+                published = read_sealed(path / _PUBLISHED, _Published)
+        except CorruptStateError as error:
+            log.error("checkpoint.refused", extra=fields(error=str(error)))  # noqa: TRY400
+            self._discard(path)
+            return
+        self._kept[cut.snapshot_id, cut.shard] = _Kept(cut=cut, path=path, published=published)
+
+    def _path(self, cut: Cut) -> Path:
+        return self.root / cut.snapshot_id / f"{escaped(cut.topic)}@{cut.partition}"
+
+    def _discard(self, path: Path) -> None:
+        gone = self.root / _PASSING / new_id()
+        path.rename(gone)
+        sync_directory(path.parent)
+        shutil.rmtree(gone, ignore_errors=True)  # what is left there goes with the next start
+
+
+def shard_files(directory: Path) -> list[Path]:
+    """The files of a shard in a checkpoint, by name, without what says what it is of.
+
+    Raises StateError.
+    """
+    with explained(directory):
+        return sorted(path for path in directory.iterdir() if not path.name.startswith("."))
+
+
+def link_or_copy(checkpoint: Path, into: Path) -> None:
+    """Make a store's directory at `into`, which must not exist, from the files of a checkpoint.
+
+    Tables, which RocksDB never alters, are hard links where those are possible; all others, which
+    it does alter, are copies, synced. So whoever opens a store there leaves the checkpoint as it
+    is. Names are not synced: `StateDirectory.adopt` does that. Raises StateError, DiskFullError;
+    then nothing is left.
+    """
+    with explained(into):
+        make_directory(into.parent)
+        into.mkdir(mode=0o700)
+        try:
+            for file in shard_files(checkpoint):
+                if file.suffix != TABLE or not _linked(file, into / file.name):
+                    write_synced(into / file.name, pieces(file))
+        except BaseException:
+            shutil.rmtree(into, ignore_errors=True)
+            raise
+
+
+def _linked(file: Path, link: Path) -> bool:
+    try:
+        link.hardlink_to(file)
+    except OSError as error:
+        if error.errno in _NO_LINK:
+            return False
+        raise
+    return True
+
+
+def _age(cut: Cut) -> tuple[int, str, Partition]:
+    return cut.created_ms, cut.snapshot_id, cut.shard
+
+
+def _named(cut: Cut) -> str:
+    return f"{cut.topic}@{cut.partition} in snapshot {cut.snapshot_id}"

@@ -1,0 +1,128 @@
+"""Putting the state of a snapshot at a draft, from this disk if that has it, else from afar.
+
+Whatever it comes from, each byte is compared with the manifest that the logs vouch for before
+anybody opens a store on it.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import msgspec
+
+from headrace.errors import CorruptStateError, DiskFullError, ForeignStateError, StateError
+from headrace.logs import fields
+from headrace.state.checkpoints import Checkpoints, link_or_copy, shard_files
+from headrace.state.disk import explained
+from headrace.state.manifest import Manifest, ShardRef, Versions
+from headrace.state.repository import Snapshots
+from headrace.state.sums import TABLE, sum_file
+
+log = logging.getLogger(__name__)
+
+
+class Sources(NamedTuple):
+    """Where the files of a snapshot may be."""
+
+    checkpoints: Checkpoints
+    repository: Snapshots
+
+
+class Restored(msgspec.Struct, frozen=True, kw_only=True):
+    """What was put at the draft, and whether it is linked to a checkpoint here or was fetched."""
+
+    manifest: Manifest
+    source: Literal["checkpoint", "repository"]
+
+
+def manifest_of(ref: ShardRef, sources: Sources) -> Manifest:
+    """The manifest that `ref` vouches for, made again from a checkpoint here or read from afar.
+
+    Raises CorruptStateError, ForeignStateError, StateError.
+    """
+    here = sources.checkpoints.manifest(*ref)
+    return here or sources.repository.manifest(*ref)
+
+
+def restore(ref: ShardRef, sources: Sources, draft: Path, versions: Versions) -> Restored:
+    """Make `draft`, which must not exist, from the files of one shard in a snapshot.
+
+    Steps: its manifest, compared with the digest; its build, compared with this one's `versions`;
+    its files, from a checkpoint on this disk, else from the repository, all compared with the
+    manifest. Tables that this process hashed for that very manifest are not hashed again. A store
+    may be opened at `draft` then, and `StateDirectory.adopt` makes it durable.
+
+    Raises ForeignStateError (another build's), CorruptStateError (bytes that are not those vouched
+    for, here and in the repository), DiskFullError, StateError; then nothing is left at `draft`.
+    """
+    if draft.exists():
+        raise StateError(f"cannot restore files into {draft}: it exists")
+    manifest = manifest_of(ref, sources)
+    check_build(manifest, versions)
+    if _from_checkpoint(ref, manifest, sources.checkpoints, draft):
+        return Restored(manifest=manifest, source="checkpoint")
+    sources.repository.fetch(manifest.files, draft)
+    return Restored(manifest=manifest, source="repository")
+
+
+def check_build(manifest: Manifest, versions: Versions) -> None:
+    """Raises ForeignStateError, with what differs, unless that build wrote the state."""
+    wrote = manifest.versions
+    differing = [
+        f"{name} {getattr(wrote, name)} (this is {getattr(versions, name)})"
+        for name in Versions.__struct_fields__
+        if getattr(wrote, name) != getattr(versions, name)
+    ]
+    if differing:
+        raise ForeignStateError(
+            f"snapshot {manifest.snapshot_id} was written with {', '.join(differing)}, and models"
+            f" may go on otherwise here: start the build that wrote it, or learn again from the log"
+        )
+
+
+def _from_checkpoint(
+    ref: ShardRef, manifest: Manifest, checkpoints: Checkpoints, draft: Path
+) -> bool:
+    """Whether `draft` could be made from a checkpoint on this disk; if not, nothing is left."""
+    checkpoint = checkpoints.find(ref.snapshot_id, ref.topic, ref.partition)
+    if checkpoint is None:
+        return False
+    hashed = checkpoints.entries(*ref) is not None
+    try:
+        link_or_copy(checkpoint, draft)
+        # The draft is looked at and not the checkpoint: what was compared is what is opened.
+        _verify(draft, manifest, tables=not hashed)
+    except StateError as error:
+        shutil.rmtree(draft, ignore_errors=True)
+        if isinstance(error, DiskFullError):
+            raise
+        log.error(  # noqa: TRY400 - the text says all; the repository may have it sound
+            "checkpoint.damaged",
+            extra=fields(snapshot=ref.snapshot_id, partition=ref.partition, error=str(error)),
+        )
+        return False
+    return True
+
+
+def _verify(directory: Path, manifest: Manifest, *, tables: bool) -> None:
+    """Raises CorruptStateError unless exactly the manifest's files are there, with its sums.
+
+    Not `tables`: of these only name and size are compared.
+    """
+    there = {path.name: path for path in shard_files(directory)}
+    wanted = {entry.name: entry for entry in manifest.files}
+    if there.keys() != wanted.keys():
+        # One too many is as bad as one too few: RocksDB would read a log that it finds.
+        odd = sorted(there.keys() ^ wanted.keys())
+        raise CorruptStateError(f"its files are not those of its manifest: {', '.join(odd[:5])}")
+    for name, path in there.items():
+        if name.endswith(TABLE) and not tables:
+            with explained(directory):
+                same = path.stat().st_size == wanted[name].size
+        else:
+            same = sum_file(path) == wanted[name]
+        if not same:
+            raise CorruptStateError(f"{name} does not have the bytes that its manifest names")
