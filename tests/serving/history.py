@@ -111,6 +111,7 @@ class Done:
     def __init__(self, check: Check, kept: Kept) -> None:
         self.views: dict[str, RollbackView] = {}
         self.slow = False
+        self.stuck = False  # whatever is slow does not go on
         self.log_start = 0  # of both partitions: what retention has left
         self.shared: set[str] = set()  # agents whose keys share one model
         self.asked: list[RollbackRequest] = []  # what was rolled back, and previewed
@@ -139,15 +140,13 @@ class Done:
 
     async def rollback(self, request: RollbackRequest) -> RollbackView:
         goal = self._goal(request)
-        running = [view for view in self.list(request.agent) if not view.done]
-        if running:
-            text = f"rollback {running[0].control_id} is not done yet; wait for it"
-            raise ConflictError("rollback_running", text, rollback=running[0].control_id)
+        self._check_alone(request.agent)
         self.asked.append(request)
         return self._begin(request, goal.snapshot_id)
 
     async def undo(self, agent: str, control_id: str | None) -> RollbackView:
         self._check(agent)
+        self._check_alone(agent)
         undone = {view.undoes for view in self.views.values()}
         for view in self.list(agent):
             last = not view.undoes and view.control_id not in undone
@@ -163,7 +162,7 @@ class Done:
             text = f"there is no rollback {control_id}"
             raise NotFoundError("unknown_rollback", text, rollback=control_id)
         seen = self.views[control_id]
-        if not seen.done:
+        if not seen.done and not self.stuck:
             self.views[control_id] = replace(seen, positions=_counts(len(seen.positions) + 1))
         return seen
 
@@ -188,6 +187,12 @@ class Done:
         )
         self.views[view.control_id] = view
         return view
+
+    def _check_alone(self, agent: str) -> None:
+        running = [view for view in self.list(agent) if not view.done]
+        if running:
+            text = f"rollback {running[0].control_id} is not done yet; wait for it"
+            raise ConflictError("rollback_running", text, rollback=running[0].control_id)
 
     def _goal(self, request: RollbackRequest) -> SnapshotView:
         """The snapshot that is meant, if it can be used."""
