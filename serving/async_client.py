@@ -2,75 +2,31 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import (
     AsyncGenerator,
     AsyncIterable,
     AsyncIterator,
-    Callable,
     Iterable,
     Mapping,
 )
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self, Unpack
+from typing import Any, Unpack
 
-import grpc
-from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1 import health_pb2
 
-from headrace.errors import HeadraceError, SpecError, UnavailableError, Violation
-from headrace.serving import (
-    agent_pb2,
-    agent_pb2_grpc,
-    calls,
-    decision_pb2,
-    decision_pb2_grpc,
-    decode,
-    prediction_pb2,
-    prediction_pb2_grpc,
-)
+from headrace.errors import SpecError, UnavailableError, Violation
+from headrace.serving import agent_pb2, calls, decision_pb2, decode, prediction_pb2
 from headrace.serving.calls import Asked, Event, Outcome
+from headrace.serving.snapshot_calls import AsyncSnapshotCalls
 from headrace.views import AgentView, Answer, DryRun, Effect, KeyView, Position, Question
 
 
-class AsyncClient:
+class AsyncClient(AsyncSnapshotCalls):
     """Belongs to one event loop. Every call has a deadline, watches have none.
 
     At most IN_FLIGHT predictions are under way at a time, the others wait here: so a gather over
     thousands of them is not shed by the worker.
     """
-
-    def __init__(
-        self,
-        target: str = calls.DEFAULT_TARGET,
-        *,
-        timeout_s: float = calls.TIMEOUT_S,
-        control_timeout_s: float = calls.CONTROL_TIMEOUT_S,
-    ) -> None:
-        self.target = target
-        self.timeout_s = timeout_s
-        self.control_timeout_s = control_timeout_s
-        self._channel = grpc.aio.insecure_channel(target, options=calls.OPTIONS)
-        self._prediction: Any = prediction_pb2_grpc.PredictionServiceStub(self._channel)
-        self._decision: Any = decision_pb2_grpc.DecisionServiceStub(self._channel)
-        self._agent: Any = agent_pb2_grpc.AgentServiceStub(self._channel)
-        self._window = asyncio.Semaphore(calls.IN_FLIGHT)
-        self._health: Any = health_pb2_grpc.HealthStub(self._channel)
-
-    async def close(self) -> None:
-        """End all calls and the connection."""
-        await self._channel.close()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        at: TracebackType | None,
-    ) -> None:
-        await self.close()
 
     # -- predictions -------------------------------------------------------------------------
 
@@ -228,32 +184,3 @@ class AsyncClient:
             if not violations:
                 raise
             raise SpecError(violations) from None
-
-    async def _control(self, method: Callable[..., Any], request: object) -> Any:
-        return await self._call(method, request, self.control_timeout_s)
-
-    async def _call(
-        self, method: Callable[..., Any], request: object, timeout_s: float | None = None
-    ) -> Any:
-        try:
-            return await method(request, timeout=timeout_s or self.timeout_s)
-        except grpc.RpcError as error:
-            raise self._failure(error) from None
-
-    async def _watch(
-        self, method: Callable[..., Any], request: object, for_s: float | None
-    ) -> AsyncIterator[Any]:
-        async for message in self._read(method(request, timeout=for_s)):
-            yield message
-
-    async def _read(self, call: Any) -> AsyncIterator[Any]:
-        try:
-            async for message in call:
-                yield message
-        except grpc.RpcError as error:
-            raise self._failure(error) from None
-        finally:
-            call.cancel()
-
-    def _failure(self, error: grpc.RpcError) -> HeadraceError:
-        return calls.failure(error, self.target)

@@ -1,10 +1,18 @@
-"""What the service answers from: the five ports that the composition hands in."""
+"""What the service answers from: the seven ports that the composition hands in."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from headrace.ports import Controls, DecisionFeed, Directory, EventSink, Predictor
+from headrace.ports import (
+    Controls,
+    DecisionFeed,
+    Directory,
+    EventSink,
+    Predictor,
+    Rollbacks,
+    Snapshots,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,3 +24,5 @@ class Backend:
     controls: Controls
     sink: EventSink
     feed: DecisionFeed
+    snapshots: Snapshots
+    rollbacks: Rollbacks

@@ -9,65 +9,24 @@ Errors are the classes of `headrace.errors`, rebuilt from what the worker said.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self, Unpack
+from typing import Any, Unpack
 
-import grpc
-from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1 import health_pb2
 
-from headrace.errors import HeadraceError, SpecError, UnavailableError, Violation
-from headrace.serving import (
-    agent_pb2,
-    agent_pb2_grpc,
-    calls,
-    decision_pb2,
-    decision_pb2_grpc,
-    decode,
-    prediction_pb2,
-    prediction_pb2_grpc,
-)
+from headrace.errors import SpecError, UnavailableError, Violation
+from headrace.serving import agent_pb2, calls, decision_pb2, decode, prediction_pb2
 from headrace.serving.async_client import AsyncClient
 from headrace.serving.calls import Asked, Event, Outcome
+from headrace.serving.snapshot_calls import SnapshotCalls
 from headrace.views import AgentView, Answer, DryRun, Effect, KeyView, Position, Question
 
 __all__ = ["AsyncClient", "Client"]
 
 
-class Client:
+class Client(SnapshotCalls):
     """A blocking client; may be shared by threads. Every call has a deadline, watches have none."""
-
-    def __init__(
-        self,
-        target: str = calls.DEFAULT_TARGET,
-        *,
-        timeout_s: float = calls.TIMEOUT_S,
-        control_timeout_s: float = calls.CONTROL_TIMEOUT_S,
-    ) -> None:
-        self.target = target
-        self.timeout_s = timeout_s
-        self.control_timeout_s = control_timeout_s
-        self._channel = grpc.insecure_channel(target, options=calls.OPTIONS)
-        self._prediction: Any = prediction_pb2_grpc.PredictionServiceStub(self._channel)
-        self._decision: Any = decision_pb2_grpc.DecisionServiceStub(self._channel)
-        self._agent: Any = agent_pb2_grpc.AgentServiceStub(self._channel)
-        self._health: Any = health_pb2_grpc.HealthStub(self._channel)
-
-    def close(self) -> None:
-        """End all calls and the connection."""
-        self._channel.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        at: TracebackType | None,
-    ) -> None:
-        self.close()
 
     # -- predictions -------------------------------------------------------------------------
 
@@ -215,28 +174,3 @@ class Client:
             if not violations:
                 raise
             raise SpecError(violations) from None
-
-    def _control(self, method: Callable[..., Any], request: object) -> Any:
-        return self._call(method, request, self.control_timeout_s)
-
-    def _call(
-        self, method: Callable[..., Any], request: object, timeout_s: float | None = None
-    ) -> Any:
-        try:
-            return method(request, timeout=timeout_s or self.timeout_s)
-        except grpc.RpcError as error:
-            raise self._failure(error) from None
-
-    def _watch(
-        self, method: Callable[..., Any], request: object, for_s: float | None = None
-    ) -> Iterator[Any]:
-        call = method(request, timeout=for_s)
-        try:
-            yield from call
-        except grpc.RpcError as error:
-            raise self._failure(error) from None
-        finally:
-            call.cancel()
-
-    def _failure(self, error: grpc.RpcError) -> HeadraceError:
-        return calls.failure(error, self.target)

@@ -79,15 +79,16 @@ def name(text: str, limits: Limits) -> str:
     """An agent's name: not empty, and bounded. Raises RequestError."""
     if not text:
         raise invalid("agent", "is empty; give an agent's name")
-    return _bounded("agent", text, limits.key_chars)
+    return bounded("agent", text, limits.key_chars)
 
 
 def key_text(text: str, limits: Limits) -> str:
     """A key: bounded. It may be empty where the agent shares one model. Raises RequestError."""
-    return _bounded("key", text, limits.key_chars)
+    return bounded("key", text, limits.key_chars)
 
 
-def _bounded(field: str, text: str, limit: int) -> str:
+def bounded(field: str, text: str, limit: int) -> str:
+    """A text of at most `limit` characters. Raises RequestError."""
     if len(text) > limit:
         raise too_large(field, len(text), limit, unit="characters")
     return text

@@ -35,10 +35,22 @@ Handler = Any  # an RpcMethodHandler, whose stubs know only blocking servicers
 LINGER_S = 1.0
 """How long a worker stays attentive after a call."""
 CONTROL = frozenset(
-    f"/headrace.v1.AgentService/{name}"
-    for name in ("DeployAgent", "ValidateAgent", "PauseLearning", "ResumeLearning", "DeleteAgent")
+    f"/headrace.v1.{method}"
+    for method in (
+        "AgentService/DeployAgent",
+        "AgentService/ValidateAgent",
+        "AgentService/PauseLearning",
+        "AgentService/ResumeLearning",
+        "AgentService/DeleteAgent",
+        "SnapshotService/CreateSnapshot",
+        "SnapshotService/PinSnapshot",
+        "SnapshotService/DeleteSnapshot",
+        "SnapshotService/PreviewRollback",
+        "SnapshotService/Rollback",
+        "SnapshotService/UndoRollback",
+    )
 )
-"""What reads a spec, or waits for the control log: these have a bound of their own."""
+"""What reads a spec or a snapshot, or waits for a log: these have a bound of their own."""
 ALWAYS_ADMITTED = "/grpc.health.v1.Health/Check"  # a busy worker is not a dead one
 
 

@@ -28,6 +28,9 @@ class Limits:
     features: int = 1000  # in one question
     items: int = 10_000  # candidates, or exclusions, in one question
     recommended: int = 1000  # k of one question
+    rollback_items: int = 10_000  # keys, excluded keys, or excluded decisions, of one rollback
+    rollback_bytes: int = 512 << 10  # of what one rollback asks: it becomes a record in Kafka
+    page_bytes: int = 256 << 10  # of snapshots, or of rollbacks, in one answer; one at least
     retry_s: float = 0.1  # when a call that was shed may come again
     stall_s: float = 10.0  # how long a stream waits for a client that does not read
     slice_s: float = 0.001  # longest stretch of a batch between two yields to the event loop

@@ -14,7 +14,13 @@ from prometheus_client import CollectorRegistry
 from headrace.clock import Clock, SystemClock
 from headrace.config import is_loopback, joined
 from headrace.errors import StateError
-from headrace.serving import agent_pb2_grpc, decision_pb2_grpc, health, prediction_pb2_grpc
+from headrace.serving import (
+    agent_pb2_grpc,
+    decision_pb2_grpc,
+    health,
+    prediction_pb2_grpc,
+    snapshot_pb2_grpc,
+)
 from headrace.serving.agents import AgentServicer
 from headrace.serving.backend import Backend
 from headrace.serving.decisions import DecisionServicer
@@ -23,6 +29,7 @@ from headrace.serving.interceptor import Interceptor
 from headrace.serving.limits import Limits
 from headrace.serving.metrics import AgentsCollector, MetricsServer, Requests
 from headrace.serving.prediction import PredictionServicer
+from headrace.serving.snapshots import SnapshotServicer
 
 logger = logging.getLogger(__name__)
 
@@ -30,6 +37,7 @@ SERVICES = (
     "headrace.v1.PredictionService",
     "headrace.v1.DecisionService",
     "headrace.v1.AgentService",
+    "headrace.v1.SnapshotService",
 )
 
 
@@ -132,9 +140,11 @@ class Server:
         )
         prediction = PredictionServicer(self._backend, limits, self._clock)
         agents = AgentServicer(self._backend, limits)
+        snapshots = SnapshotServicer(self._backend, limits, self._clock)
         prediction_pb2_grpc.add_PredictionServiceServicer_to_server(prediction, server)
         decision_pb2_grpc.add_DecisionServiceServicer_to_server(self._decisions, server)
         agent_pb2_grpc.add_AgentServiceServicer_to_server(agents, server)
+        snapshot_pb2_grpc.add_SnapshotServiceServicer_to_server(snapshots, server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         names = (*SERVICES, health.SERVICE, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, server)

@@ -80,6 +80,30 @@ TABLE: Mapping[str, Row] = MappingProxyType(
             _S.FAILED_PRECONDITION, ConflictError, "another agent writes there"
         ),
         "topic_missing": Row(_S.FAILED_PRECONDITION, RequestError, "the broker has no such topic"),
+        # The caller: of snapshots, and of rollbacks to them.
+        "unknown_snapshot": Row(_S.NOT_FOUND, NotFoundError, "no snapshot of that id"),
+        "snapshot_expired": Row(_S.NOT_FOUND, NotFoundError, "it was removed with its age"),
+        "snapshot_exists": Row(_S.ALREADY_EXISTS, ConflictError, "the agent has one of that name"),
+        "snapshot_incomplete": Row(
+            _S.FAILED_PRECONDITION, ConflictError, "not every partition is in it"
+        ),
+        "snapshot_in_use": Row(
+            _S.FAILED_PRECONDITION, ConflictError, "a rollback still stands on it"
+        ),
+        "other_build": Row(
+            _S.FAILED_PRECONDITION, ConflictError, "written by a build whose state is not read"
+        ),
+        "spec_mismatch": Row(_S.FAILED_PRECONDITION, ConflictError, "taken under another spec"),
+        "rollback_running": Row(
+            _S.FAILED_PRECONDITION, ConflictError, "the agent is being rolled back already"
+        ),
+        "unknown_rollback": Row(_S.NOT_FOUND, NotFoundError, "no rollback of that control id"),
+        "log_too_short": Row(
+            _S.FAILED_PRECONDITION, ConflictError, "the log does not reach back to the snapshot"
+        ),
+        "not_per_key": Row(
+            _S.FAILED_PRECONDITION, ConflictError, "the agent's keys share their state"
+        ),
         # The service: the same request may succeed later.
         "overloaded": Row(_S.RESOURCE_EXHAUSTED, OverloadError, "too many calls in flight"),
         "slow_consumer": Row(_S.RESOURCE_EXHAUSTED, OverloadError, "the client does not keep up"),
@@ -90,6 +114,9 @@ TABLE: Mapping[str, Row] = MappingProxyType(
         "deadline": Row(_S.DEADLINE_EXCEEDED, UnavailableError, "the caller's deadline passed"),
         # The operator.
         "bad_state": Row(_S.FAILED_PRECONDITION, StateError, "state that cannot be used as it is"),
+        "snapshot_damaged": Row(
+            _S.DATA_LOSS, RequestError, "its bytes are not those that the logs vouch for"
+        ),
         "internal": Row(_S.INTERNAL, RequestError, "a bug; the log has it under the id"),
     }
 )
@@ -101,7 +128,8 @@ _BY_CLASS: tuple[tuple[type[RequestError], str], ...] = (
     (UnavailableError, "not_ready"),
     (RequestError, "invalid_request"),
 )
-_RESOURCES = ("key", "agent", "topic")  # of an error's context, the most specific first
+# Of an error's context, the most specific first.
+_RESOURCES = ("key", "snapshot", "rollback", "agent", "topic")
 _NAMES = ("code", "text", "violations")  # a RequestError's own: not to be had as context
 _MessageT = TypeVar("_MessageT", bound=Message)
 

@@ -16,7 +16,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 ROOM = Path(__file__).parent
-PROTOS = ("agent", "decision", "position", "prediction")
+PROTOS = ("agent", "decision", "position", "prediction", "snapshot")
 HEADER = "# mypy: ignore-errors\n# ruff: noqa\n# fmt: off\n"
 
 

@@ -49,7 +49,9 @@ def test_every_command_teaches(alone: Run, path: tuple[str, ...]) -> None:
     assert f"Example: headrace {' '.join(path)}" in " ".join(result.stdout.split())
 
 
-@pytest.mark.parametrize("path", [(), ("watch",), *(path for path, _ in COMMANDS)], ids=" ".join)
+@pytest.mark.parametrize(
+    "path", [(), ("watch",), ("snapshot",), *(path for path, _ in COMMANDS)], ids=" ".join
+)
 def test_a_flag_takes_no_value(alone: Run, path: tuple[str, ...]) -> None:
     """So help shows none."""
     assert "<bool>" not in alone(*path, "--help").stdout
@@ -97,8 +99,9 @@ HEAVY = {"river", "numpy", "scipy", "faust", "rocksdict", "aiokafka"}
         (["agents", "--address", "127.0.0.1:1"], HEAVY),
         (["send", "a", "k", "{}", "--address", "127.0.0.1:1"], HEAVY),
         (["watch", "decisions", "a", "--address", "127.0.0.1:1"], HEAVY),
+        (["undo", "a", "--yes", "--address", "127.0.0.1:1"], HEAVY),
     ],
-    ids=["an example", "agents", "send", "watch"],
+    ids=["an example", "agents", "send", "watch", "undo"],
 )
 def test_light_commands_load_nothing_heavy(arguments: list[str], heavy: set[str]) -> None:
     """Help, an example, and what a worker is asked wait for neither River nor Faust."""

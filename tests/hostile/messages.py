@@ -12,11 +12,16 @@ from google.protobuf.message_factory import GetMessageClass
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
 
-from headrace.serving import agent_pb2, decision_pb2, prediction_pb2
+from headrace.serving import agent_pb2, decision_pb2, prediction_pb2, snapshot_pb2
 from headrace.serving.limits import Limits
 from tests.hostile.targets import TARGETS, raw
 
-NAMES = (*(target.spec.agent for target in TARGETS.values()), "k1", "k4", "f1")
+SNAPSHOT = "hostile-cards.before"
+DECISION = "hostile-cards/1/hostile-cards/0/7"
+NAMES = (
+    *(target.spec.agent for target in TARGETS.values()),
+    *("k1", "k4", "f1", "before", SNAPSHOT, DECISION),
+)
 TEXTS = (
     "", " ", "\x00", "nobody-is-here", "K", "x" * 300,
     "é" * 600, "𝄞", "\u202e", "a/b", "../..", "%s",
@@ -80,6 +85,10 @@ def monsters() -> Sequence[bytes]:
         wide.features[f"f{number}"].number = number
     odd = prediction_pb2.Question(agent="hostile-films", key="k1", k=-(2**31), setpoint=1e308)
     odd.features["amount"].number = float("nan")
+    back = snapshot_pb2.RollbackPlan(agent="hostile-cards", snapshot_id=SNAPSHOT)
+    back.keys.extend(["x"] * 20_000)
+    without = snapshot_pb2.RollbackPlan(agent="hostile-cards", before_ms=2**62)
+    without.exclude.decision_ids.extend([DECISION + "7" * 100] * 9_000)
     large = b" " * (Limits.event_bytes + 1)
     text: dict[str, Any] = {"agent": "hostile-cards", "key": "k" * 100_000}
     messages: list[Message] = [
@@ -93,6 +102,10 @@ def monsters() -> Sequence[bytes]:
         prediction_pb2.SubmitFeedbackRequest(agent="hostile-cards", key="k1", event=large),
         agent_pb2.ValidateAgentRequest(spec=b"[" * 60_000),
         agent_pb2.ValidateAgentRequest(spec=b"x" * 100_000),
+        snapshot_pb2.PreviewRollbackRequest(plan=back),
+        snapshot_pb2.PreviewRollbackRequest(plan=without),
+        snapshot_pb2.GetSnapshotRequest(snapshot_id="s" * 100_000),
+        snapshot_pb2.ListSnapshotsRequest(page_token="9" * 100_000),
     ]
     return [
         *(message.SerializeToString() for message in messages),
@@ -124,6 +137,16 @@ def _questions() -> list[prediction_pb2.Question]:
     return [card, heater, film]
 
 
+def _plans(agent: str) -> list[snapshot_pb2.RollbackPlan]:
+    keys = snapshot_pb2.RollbackPlan(agent=agent, snapshot_id=SNAPSHOT, keys=["k1", "k4"])
+    again = snapshot_pb2.RollbackPlan(agent=agent, before_ms=2**60)
+    again.mode = snapshot_pb2.ROLLBACK_MODE_REWIND
+    again.exclude.keys.append("k1")
+    again.exclude.from_ms, again.exclude.to_ms = 5, 1_700_000_000_000
+    again.exclude.header.name = "src"
+    return [keys, again]
+
+
 _GOOD: Mapping[str, list[Message]] = {
     "Predict": [prediction_pb2.PredictRequest(question=q) for q in _questions()],
     "PredictBatch": [prediction_pb2.PredictBatchRequest(questions=_questions())],
@@ -141,6 +164,18 @@ _GOOD: Mapping[str, list[Message]] = {
     "PauseLearning": [agent_pb2.PauseLearningRequest(agent="nobody-is-here")],
     "ResumeLearning": [agent_pb2.ResumeLearningRequest(agent="nobody-is-here")],
     "DeleteAgent": [agent_pb2.DeleteAgentRequest(agent="nobody-is-here")],
+    "CreateSnapshot": [snapshot_pb2.CreateSnapshotRequest(agent="hostile-cards", name="before")],
+    "GetSnapshot": [snapshot_pb2.GetSnapshotRequest(snapshot_id=SNAPSHOT)],
+    "ListSnapshots": [snapshot_pb2.ListSnapshotsRequest(agent="hostile-cards")],
+    "PinSnapshot": [snapshot_pb2.PinSnapshotRequest(snapshot_id=SNAPSHOT)],
+    "DeleteSnapshot": [snapshot_pb2.DeleteSnapshotRequest(snapshot_id=SNAPSHOT)],
+    "PreviewRollback": [
+        snapshot_pb2.PreviewRollbackRequest(plan=p) for p in _plans("hostile-cards")
+    ],
+    "Rollback": [snapshot_pb2.RollbackRequest(plan=p) for p in _plans("nobody-is-here")],
+    "UndoRollback": [snapshot_pb2.UndoRollbackRequest(agent="nobody-is-here", control_id="c")],
+    "GetRollback": [snapshot_pb2.GetRollbackRequest(control_id="c")],
+    "ListRollbacks": [snapshot_pb2.ListRollbacksRequest(agent="hostile-cards")],
     "Check": [health_pb2.HealthCheckRequest(service="headrace.v1.AgentService")],
     "Watch": [health_pb2.HealthCheckRequest()],
     "ServerReflectionInfo": [

@@ -19,19 +19,24 @@ from google.rpc.status_pb2 import Status
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
 
-from headrace.serving import agent_pb2, decision_pb2, prediction_pb2, status
+from headrace.serving import agent_pb2, decision_pb2, prediction_pb2, snapshot_pb2, status
 from tests.hostile.events import Afternoon, Progress, nobody
 from tests.hostile.fuzzer import Fuzzer
 from tests.hostile.messages import filled, good, monsters
 
-FILES = (agent_pb2, decision_pb2, prediction_pb2, health_pb2, reflection_pb2)
+FILES = (agent_pb2, decision_pb2, prediction_pb2, snapshot_pb2, health_pb2, reflection_pb2)
 AT_ONCE = 16
 PATIENCE_S = 20.0  # until an answer must be there
 WATCH_S = 0.5  # how long an endless stream is listened to
 MESSAGES_READ = 50  # of one stream
-SLOW = {"WatchDecisions", "WatchQuarantine", "Watch", "DeployAgent"}  # asked one time in 20
-# A message that happens to name an agent would have it deleted or paused: these get none of others.
-CAREFUL = {"PauseLearning", "ResumeLearning", "DeleteAgent"}
+# Asked one time in 20.
+SLOW = {
+    *("WatchDecisions", "WatchQuarantine", "Watch"),
+    *("DeployAgent", "CreateSnapshot", "PreviewRollback"),
+}
+# A message that happens to name an agent would have it deleted, paused or rolled back: these get
+# none of others.
+CAREFUL = {"PauseLearning", "ResumeLearning", "DeleteAgent", "Rollback", "UndoRollback"}
 STATUSES = {row.status for row in status.TABLE.values()}
 Method = tuple[str, MethodDescriptor]
 

@@ -9,12 +9,19 @@ import pytest
 from headrace.serving.client import AsyncClient
 from headrace.serving.limits import Limits
 from headrace.serving.server import Listen, Server
+from headrace.views import SnapshotView
 from tests.serving.world import World
 
 
 @pytest.fixture
 def world() -> World:
     return World()
+
+
+@pytest.fixture
+def before(world: World) -> SnapshotView:
+    """The one snapshot that is there, named `before`."""
+    return world.snapshots.take("card-fraud", "before", "named")
 
 
 @pytest.fixture

@@ -30,13 +30,13 @@ async def test_not_serving_until_the_shards_are_ready(
     world.is_ready = False
     async with grpc.aio.insecure_channel(target) as channel:
         stub = health_pb2_grpc.HealthStub(channel)
-        assert [await check(stub, name) for name in ("", *SERVICES)] == [NOT_SERVING] * 4
+        assert [await check(stub, name) for name in ("", *SERVICES)] == [NOT_SERVING] * 5
         assert not await client.ready()
         watch = stub.Watch(health_pb2.HealthCheckRequest())
         assert (await watch.read()).status == NOT_SERVING
         world.is_ready = True
         assert (await watch.read()).status == SERVING
-        assert [await check(stub, name) for name in ("", *SERVICES)] == [SERVING] * 4
+        assert [await check(stub, name) for name in ("", *SERVICES)] == [SERVING] * 5
     assert await client.ready()
 
 

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from headrace.serving import agent_pb2, decision_pb2, prediction_pb2, stubs
+from headrace.serving import agent_pb2, decision_pb2, prediction_pb2, snapshot_pb2, stubs
 
-FILES = (agent_pb2.DESCRIPTOR, decision_pb2.DESCRIPTOR, prediction_pb2.DESCRIPTOR)
+FILES = tuple(each.DESCRIPTOR for each in (agent_pb2, decision_pb2, prediction_pb2, snapshot_pb2))
 
 
 def test_generating_again_gives_the_committed_bytes(tmp_path: Path) -> None:

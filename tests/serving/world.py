@@ -26,6 +26,7 @@ from headrace.views import (
     ShardView,
     Standing,
 )
+from tests.serving.history import Done, Kept
 
 SPEC = """
 agent: card-fraud
@@ -93,7 +94,7 @@ def view(name: str = "card-fraud", state: str = "running") -> AgentView:
 
 
 class World:
-    """Implements every port. `fault` is raised by the next call of any of them."""
+    """Implements every port, or has it. `fault` is raised by the next call of any of them."""
 
     def __init__(self) -> None:
         self.views = {"card-fraud": view()}
@@ -108,10 +109,20 @@ class World:
         self.waiting = asyncio.Event()  # set by the first that does
         self.feeds_open = 0
         self.feed_closed = asyncio.Event()
+        self.snapshots = Kept(self._check)
+        self.rollbacks = Done(self._check, self.snapshots)
 
     @property
     def backend(self) -> Backend:
-        return Backend(predictor=self, directory=self, controls=self, sink=self, feed=self)
+        return Backend(
+            predictor=self,
+            directory=self,
+            controls=self,
+            sink=self,
+            feed=self,
+            snapshots=self.snapshots,
+            rollbacks=self.rollbacks,
+        )
 
     def _check(self, agent: str | None = None) -> None:
         if self.fault is not None:

@@ -9,8 +9,8 @@ import typer
 
 from headrace.cli import show
 from headrace.cli.client import Address, Agent, Json, connect
+from headrace.cli.consent import Yes, ask, check_somebody
 from headrace.cli.console import as_json, waiting
-from headrace.errors import RequestError
 
 
 def deploy(
@@ -85,7 +85,7 @@ def resume(agent: str = Agent, address: str | None = Address, json: bool = Json)
 
 def delete(
     agent: str = Agent,
-    yes: bool = typer.Option(False, "--yes", "-y", help="Do not ask."),
+    yes: bool = Yes,
     address: str | None = Address,
     json: bool = Json,
 ) -> None:
@@ -93,10 +93,9 @@ def delete(
 
     Example: `headrace delete card-fraud --yes`
     """
+    check_somebody(yes=yes)
     if not yes:
-        if not sys.stdin.isatty():
-            raise RequestError("invalid_request", "nobody is here to be asked: say --yes")
-        typer.confirm(f"Delete {agent} and all that it has learned?", abort=True, err=True)
+        ask(f"Delete {agent} and all that it has learned?")
     with connect(address) as client:
         effect = client.delete(agent)
     as_json(effect) if json else show.effect(effect, "deleted")

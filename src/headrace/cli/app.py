@@ -8,10 +8,11 @@ import sys
 import typer
 
 from headrace import __version__
-from headrace.cli import agents, ask, catalog, demo, offline, up
+from headrace.cli import agents, ask, catalog, demo, offline, rollbacks, snapshots, up
 from headrace.cli.failure import Command, Group, Watch
 
 SERVICE, AGENTS, ANSWERS, OFFLINE = "Service", "Agents", "Answers", "Without a service"
+HISTORY = "Snapshots and rollbacks"
 
 app = typer.Typer(
     name="headrace",
@@ -33,6 +34,20 @@ app.command("agents", cls=Command, rich_help_panel=AGENTS)(agents.agents)
 app.command("pause", cls=Command, rich_help_panel=AGENTS)(agents.pause)
 app.command("resume", cls=Command, rich_help_panel=AGENTS)(agents.resume)
 app.command("delete", cls=Command, rich_help_panel=AGENTS)(agents.delete)
+snapshot = typer.Typer(
+    cls=Group,
+    help="Keep cuts of agents' states, to roll back to.\n\nExample: `headrace snapshot ls`",
+    no_args_is_help=True,
+)
+snapshot.command("create", cls=Command)(snapshots.create)
+snapshot.command("ls", cls=Command)(snapshots.ls)
+snapshot.command("show", cls=Command)(snapshots.show)
+snapshot.command("pin", cls=Command)(snapshots.pin)
+snapshot.command("rm", cls=Command)(snapshots.rm)
+app.add_typer(snapshot, name="snapshot", rich_help_panel=HISTORY)
+app.command("rollback", cls=Command, rich_help_panel=HISTORY)(rollbacks.rollback)
+app.command("undo", cls=Command, rich_help_panel=HISTORY)(rollbacks.undo)
+app.command("rollbacks", cls=Command, rich_help_panel=HISTORY)(rollbacks.rollbacks)
 app.command("predict", cls=Command, rich_help_panel=ANSWERS)(ask.predict)
 app.command("key", cls=Command, rich_help_panel=ANSWERS)(ask.key)
 app.command("send", cls=Command, rich_help_panel=ANSWERS)(ask.send)

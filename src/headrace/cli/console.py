@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, TextIO, cast
+from typing import Any, Literal, TextIO, cast
 
 import msgspec
 import rich.box
@@ -80,30 +80,39 @@ class StandardError:
         return cast("TextIO", cls())
 
 
-def grid(columns: Sequence[str], rows: Sequence[Sequence[str]], *, title: str = "") -> None:
+def grid(
+    columns: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    *,
+    title: str = "",
+    on: Console | None = None,
+) -> None:
     """Rows of rich markup under their columns; `>` before a column's name sets it to the right.
 
     Where the terminal is too narrow for that, each row becomes a block of lines `column  value`.
+    `on`: where it is shown; None: as a result.
     """
-    table = Table(box=rich.box.SIMPLE_HEAD if out.is_terminal else None, title=title or None)
+    on = on or out
+    table = Table(box=rich.box.SIMPLE_HEAD if on.is_terminal else None, title=title or None)
     for column in columns:
         name = column.removeprefix(">")
-        table.add_column(name, justify="right" if column.startswith(">") else "left")
+        side: Literal["left", "right"] = "right" if column.startswith(">") else "left"
+        table.add_column(name, justify=side, overflow="fold")  # what is cut cannot be copied
     for row in rows:
         table.add_row(*row)
-    if _fits(table):
-        out.print(table)
+    if _fits(table, on):
+        on.print(table)
         return
     names = [column.removeprefix(">") for column in columns]
     width = max(len(name) for name in names)
     for row in rows:
         for name, value in zip(names, row, strict=True):
             for number, line in enumerate(value.split("\n")):
-                out.print(f"[dim]{name if not number else '':<{width}}[/]  {line}")
-        out.print()
+                on.print(f"[dim]{name if not number else '':<{width}}[/]  {line}")
+        on.print()
 
 
-def _fits(table: Table) -> bool:
+def _fits(table: Table, on: Console) -> bool:
     """Whether no word would have to be cut."""
-    wide = out.options.update(max_width=10_000, width=10_000)
-    return Measurement.get(out, wide, table).minimum <= out.width
+    wide = on.options.update(max_width=10_000, width=10_000)
+    return Measurement.get(on, wide, table).minimum <= on.width

@@ -212,14 +212,14 @@ def place(at: Position) -> str:
     return f"{_partition(at.topic, at.partition)}@{at.offset}"
 
 
-def moment(ms: int) -> str:
+def moment(ms: int, timespec: str = "milliseconds") -> str:
     """Milliseconds since 1970 as a date and a time in UTC; years that no calendar has as they are.
 
     >>> moment(1_700_000_000_123), moment(10**17)
     ('2023-11-14T22:13:20.123Z', '100000000000000000 ms')
     """
     try:
-        text = datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="milliseconds")
+        text = datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec=timespec)
     except (ValueError, OverflowError, OSError):
         return f"{ms} ms"
     return text.replace("+00:00", "Z")

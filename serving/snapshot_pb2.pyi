@@ -1,0 +1,306 @@
+# mypy: ignore-errors
+# ruff: noqa
+# fmt: off
+from headrace.serving import position_pb2 as _position_pb2
+from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class SnapshotKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    SNAPSHOT_KIND_UNSPECIFIED: _ClassVar[SnapshotKind]
+    SNAPSHOT_KIND_AUTOMATIC: _ClassVar[SnapshotKind]
+    SNAPSHOT_KIND_NAMED: _ClassVar[SnapshotKind]
+    SNAPSHOT_KIND_UNDO: _ClassVar[SnapshotKind]
+
+class RollbackMode(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    ROLLBACK_MODE_UNSPECIFIED: _ClassVar[RollbackMode]
+    ROLLBACK_MODE_REVERT: _ClassVar[RollbackMode]
+    ROLLBACK_MODE_REWIND: _ClassVar[RollbackMode]
+SNAPSHOT_KIND_UNSPECIFIED: SnapshotKind
+SNAPSHOT_KIND_AUTOMATIC: SnapshotKind
+SNAPSHOT_KIND_NAMED: SnapshotKind
+SNAPSHOT_KIND_UNDO: SnapshotKind
+ROLLBACK_MODE_UNSPECIFIED: RollbackMode
+ROLLBACK_MODE_REVERT: RollbackMode
+ROLLBACK_MODE_REWIND: RollbackMode
+
+class SnapshotShard(_message.Message):
+    __slots__ = ("topic", "partition", "next_offset", "size_bytes", "new_bytes")
+    TOPIC_FIELD_NUMBER: _ClassVar[int]
+    PARTITION_FIELD_NUMBER: _ClassVar[int]
+    NEXT_OFFSET_FIELD_NUMBER: _ClassVar[int]
+    SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    NEW_BYTES_FIELD_NUMBER: _ClassVar[int]
+    topic: str
+    partition: int
+    next_offset: int
+    size_bytes: int
+    new_bytes: int
+    def __init__(self, topic: _Optional[str] = ..., partition: _Optional[int] = ..., next_offset: _Optional[int] = ..., size_bytes: _Optional[int] = ..., new_bytes: _Optional[int] = ...) -> None: ...
+
+class Snapshot(_message.Message):
+    __slots__ = ("snapshot_id", "agent", "kind", "epoch", "spec_version", "spec_digest", "created_ms", "partitions", "shards", "pinned")
+    SNAPSHOT_ID_FIELD_NUMBER: _ClassVar[int]
+    AGENT_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
+    SPEC_VERSION_FIELD_NUMBER: _ClassVar[int]
+    SPEC_DIGEST_FIELD_NUMBER: _ClassVar[int]
+    CREATED_MS_FIELD_NUMBER: _ClassVar[int]
+    PARTITIONS_FIELD_NUMBER: _ClassVar[int]
+    SHARDS_FIELD_NUMBER: _ClassVar[int]
+    PINNED_FIELD_NUMBER: _ClassVar[int]
+    snapshot_id: str
+    agent: str
+    kind: SnapshotKind
+    epoch: int
+    spec_version: int
+    spec_digest: str
+    created_ms: int
+    partitions: int
+    shards: _containers.RepeatedCompositeFieldContainer[SnapshotShard]
+    pinned: bool
+    def __init__(self, snapshot_id: _Optional[str] = ..., agent: _Optional[str] = ..., kind: _Optional[_Union[SnapshotKind, str]] = ..., epoch: _Optional[int] = ..., spec_version: _Optional[int] = ..., spec_digest: _Optional[str] = ..., created_ms: _Optional[int] = ..., partitions: _Optional[int] = ..., shards: _Optional[_Iterable[_Union[SnapshotShard, _Mapping]]] = ..., pinned: _Optional[bool] = ...) -> None: ...
+
+class RecordHeader(_message.Message):
+    __slots__ = ("name", "value")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    VALUE_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    value: str
+    def __init__(self, name: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+
+class Exclusion(_message.Message):
+    __slots__ = ("decision_ids", "keys", "from_ms", "to_ms", "header")
+    DECISION_IDS_FIELD_NUMBER: _ClassVar[int]
+    KEYS_FIELD_NUMBER: _ClassVar[int]
+    FROM_MS_FIELD_NUMBER: _ClassVar[int]
+    TO_MS_FIELD_NUMBER: _ClassVar[int]
+    HEADER_FIELD_NUMBER: _ClassVar[int]
+    decision_ids: _containers.RepeatedScalarFieldContainer[str]
+    keys: _containers.RepeatedScalarFieldContainer[str]
+    from_ms: int
+    to_ms: int
+    header: RecordHeader
+    def __init__(self, decision_ids: _Optional[_Iterable[str]] = ..., keys: _Optional[_Iterable[str]] = ..., from_ms: _Optional[int] = ..., to_ms: _Optional[int] = ..., header: _Optional[_Union[RecordHeader, _Mapping]] = ...) -> None: ...
+
+class RollbackPlan(_message.Message):
+    __slots__ = ("agent", "snapshot_id", "before_ms", "mode", "keys", "exclude")
+    AGENT_FIELD_NUMBER: _ClassVar[int]
+    SNAPSHOT_ID_FIELD_NUMBER: _ClassVar[int]
+    BEFORE_MS_FIELD_NUMBER: _ClassVar[int]
+    MODE_FIELD_NUMBER: _ClassVar[int]
+    KEYS_FIELD_NUMBER: _ClassVar[int]
+    EXCLUDE_FIELD_NUMBER: _ClassVar[int]
+    agent: str
+    snapshot_id: str
+    before_ms: int
+    mode: RollbackMode
+    keys: _containers.RepeatedScalarFieldContainer[str]
+    exclude: Exclusion
+    def __init__(self, agent: _Optional[str] = ..., snapshot_id: _Optional[str] = ..., before_ms: _Optional[int] = ..., mode: _Optional[_Union[RollbackMode, str]] = ..., keys: _Optional[_Iterable[str]] = ..., exclude: _Optional[_Union[Exclusion, _Mapping]] = ...) -> None: ...
+
+class MetricChange(_message.Message):
+    __slots__ = ("name", "now", "then", "bigger_is_better", "events")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    NOW_FIELD_NUMBER: _ClassVar[int]
+    THEN_FIELD_NUMBER: _ClassVar[int]
+    BIGGER_IS_BETTER_FIELD_NUMBER: _ClassVar[int]
+    EVENTS_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    now: float
+    then: float
+    bigger_is_better: bool
+    events: int
+    def __init__(self, name: _Optional[str] = ..., now: _Optional[float] = ..., then: _Optional[float] = ..., bigger_is_better: _Optional[bool] = ..., events: _Optional[int] = ...) -> None: ...
+
+class RollbackPreview(_message.Message):
+    __slots__ = ("agent", "mode", "snapshot_id", "events_back", "events_excluded", "keys_changed", "keys_total", "decisions_compared", "decisions_flipped", "metrics", "note")
+    AGENT_FIELD_NUMBER: _ClassVar[int]
+    MODE_FIELD_NUMBER: _ClassVar[int]
+    SNAPSHOT_ID_FIELD_NUMBER: _ClassVar[int]
+    EVENTS_BACK_FIELD_NUMBER: _ClassVar[int]
+    EVENTS_EXCLUDED_FIELD_NUMBER: _ClassVar[int]
+    KEYS_CHANGED_FIELD_NUMBER: _ClassVar[int]
+    KEYS_TOTAL_FIELD_NUMBER: _ClassVar[int]
+    DECISIONS_COMPARED_FIELD_NUMBER: _ClassVar[int]
+    DECISIONS_FLIPPED_FIELD_NUMBER: _ClassVar[int]
+    METRICS_FIELD_NUMBER: _ClassVar[int]
+    NOTE_FIELD_NUMBER: _ClassVar[int]
+    agent: str
+    mode: RollbackMode
+    snapshot_id: str
+    events_back: int
+    events_excluded: int
+    keys_changed: int
+    keys_total: int
+    decisions_compared: int
+    decisions_flipped: int
+    metrics: _containers.RepeatedCompositeFieldContainer[MetricChange]
+    note: str
+    def __init__(self, agent: _Optional[str] = ..., mode: _Optional[_Union[RollbackMode, str]] = ..., snapshot_id: _Optional[str] = ..., events_back: _Optional[int] = ..., events_excluded: _Optional[int] = ..., keys_changed: _Optional[int] = ..., keys_total: _Optional[int] = ..., decisions_compared: _Optional[int] = ..., decisions_flipped: _Optional[int] = ..., metrics: _Optional[_Iterable[_Union[MetricChange, _Mapping]]] = ..., note: _Optional[str] = ...) -> None: ...
+
+class Rollback(_message.Message):
+    __slots__ = ("control_id", "agent", "mode", "snapshot_id", "undo_snapshot_id", "undoes", "keys", "epoch", "partitions", "positions", "note")
+    CONTROL_ID_FIELD_NUMBER: _ClassVar[int]
+    AGENT_FIELD_NUMBER: _ClassVar[int]
+    MODE_FIELD_NUMBER: _ClassVar[int]
+    SNAPSHOT_ID_FIELD_NUMBER: _ClassVar[int]
+    UNDO_SNAPSHOT_ID_FIELD_NUMBER: _ClassVar[int]
+    UNDOES_FIELD_NUMBER: _ClassVar[int]
+    KEYS_FIELD_NUMBER: _ClassVar[int]
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
+    PARTITIONS_FIELD_NUMBER: _ClassVar[int]
+    POSITIONS_FIELD_NUMBER: _ClassVar[int]
+    NOTE_FIELD_NUMBER: _ClassVar[int]
+    control_id: str
+    agent: str
+    mode: RollbackMode
+    snapshot_id: str
+    undo_snapshot_id: str
+    undoes: str
+    keys: _containers.RepeatedScalarFieldContainer[str]
+    epoch: int
+    partitions: int
+    positions: _containers.RepeatedCompositeFieldContainer[_position_pb2.Position]
+    note: str
+    def __init__(self, control_id: _Optional[str] = ..., agent: _Optional[str] = ..., mode: _Optional[_Union[RollbackMode, str]] = ..., snapshot_id: _Optional[str] = ..., undo_snapshot_id: _Optional[str] = ..., undoes: _Optional[str] = ..., keys: _Optional[_Iterable[str]] = ..., epoch: _Optional[int] = ..., partitions: _Optional[int] = ..., positions: _Optional[_Iterable[_Union[_position_pb2.Position, _Mapping]]] = ..., note: _Optional[str] = ...) -> None: ...
+
+class CreateSnapshotRequest(_message.Message):
+    __slots__ = ("agent", "name")
+    AGENT_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    agent: str
+    name: str
+    def __init__(self, agent: _Optional[str] = ..., name: _Optional[str] = ...) -> None: ...
+
+class CreateSnapshotResponse(_message.Message):
+    __slots__ = ("snapshot",)
+    SNAPSHOT_FIELD_NUMBER: _ClassVar[int]
+    snapshot: Snapshot
+    def __init__(self, snapshot: _Optional[_Union[Snapshot, _Mapping]] = ...) -> None: ...
+
+class GetSnapshotRequest(_message.Message):
+    __slots__ = ("snapshot_id",)
+    SNAPSHOT_ID_FIELD_NUMBER: _ClassVar[int]
+    snapshot_id: str
+    def __init__(self, snapshot_id: _Optional[str] = ...) -> None: ...
+
+class GetSnapshotResponse(_message.Message):
+    __slots__ = ("snapshot",)
+    SNAPSHOT_FIELD_NUMBER: _ClassVar[int]
+    snapshot: Snapshot
+    def __init__(self, snapshot: _Optional[_Union[Snapshot, _Mapping]] = ...) -> None: ...
+
+class ListSnapshotsRequest(_message.Message):
+    __slots__ = ("agent", "page_token")
+    AGENT_FIELD_NUMBER: _ClassVar[int]
+    PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    agent: str
+    page_token: str
+    def __init__(self, agent: _Optional[str] = ..., page_token: _Optional[str] = ...) -> None: ...
+
+class ListSnapshotsResponse(_message.Message):
+    __slots__ = ("snapshots", "next_page_token")
+    SNAPSHOTS_FIELD_NUMBER: _ClassVar[int]
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    snapshots: _containers.RepeatedCompositeFieldContainer[Snapshot]
+    next_page_token: str
+    def __init__(self, snapshots: _Optional[_Iterable[_Union[Snapshot, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
+
+class PinSnapshotRequest(_message.Message):
+    __slots__ = ("snapshot_id", "unpin")
+    SNAPSHOT_ID_FIELD_NUMBER: _ClassVar[int]
+    UNPIN_FIELD_NUMBER: _ClassVar[int]
+    snapshot_id: str
+    unpin: bool
+    def __init__(self, snapshot_id: _Optional[str] = ..., unpin: _Optional[bool] = ...) -> None: ...
+
+class PinSnapshotResponse(_message.Message):
+    __slots__ = ("snapshot",)
+    SNAPSHOT_FIELD_NUMBER: _ClassVar[int]
+    snapshot: Snapshot
+    def __init__(self, snapshot: _Optional[_Union[Snapshot, _Mapping]] = ...) -> None: ...
+
+class DeleteSnapshotRequest(_message.Message):
+    __slots__ = ("snapshot_id",)
+    SNAPSHOT_ID_FIELD_NUMBER: _ClassVar[int]
+    snapshot_id: str
+    def __init__(self, snapshot_id: _Optional[str] = ...) -> None: ...
+
+class DeleteSnapshotResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class PreviewRollbackRequest(_message.Message):
+    __slots__ = ("plan",)
+    PLAN_FIELD_NUMBER: _ClassVar[int]
+    plan: RollbackPlan
+    def __init__(self, plan: _Optional[_Union[RollbackPlan, _Mapping]] = ...) -> None: ...
+
+class PreviewRollbackResponse(_message.Message):
+    __slots__ = ("preview",)
+    PREVIEW_FIELD_NUMBER: _ClassVar[int]
+    preview: RollbackPreview
+    def __init__(self, preview: _Optional[_Union[RollbackPreview, _Mapping]] = ...) -> None: ...
+
+class RollbackRequest(_message.Message):
+    __slots__ = ("plan",)
+    PLAN_FIELD_NUMBER: _ClassVar[int]
+    plan: RollbackPlan
+    def __init__(self, plan: _Optional[_Union[RollbackPlan, _Mapping]] = ...) -> None: ...
+
+class RollbackResponse(_message.Message):
+    __slots__ = ("rollback",)
+    ROLLBACK_FIELD_NUMBER: _ClassVar[int]
+    rollback: Rollback
+    def __init__(self, rollback: _Optional[_Union[Rollback, _Mapping]] = ...) -> None: ...
+
+class UndoRollbackRequest(_message.Message):
+    __slots__ = ("agent", "control_id")
+    AGENT_FIELD_NUMBER: _ClassVar[int]
+    CONTROL_ID_FIELD_NUMBER: _ClassVar[int]
+    agent: str
+    control_id: str
+    def __init__(self, agent: _Optional[str] = ..., control_id: _Optional[str] = ...) -> None: ...
+
+class UndoRollbackResponse(_message.Message):
+    __slots__ = ("rollback",)
+    ROLLBACK_FIELD_NUMBER: _ClassVar[int]
+    rollback: Rollback
+    def __init__(self, rollback: _Optional[_Union[Rollback, _Mapping]] = ...) -> None: ...
+
+class GetRollbackRequest(_message.Message):
+    __slots__ = ("control_id",)
+    CONTROL_ID_FIELD_NUMBER: _ClassVar[int]
+    control_id: str
+    def __init__(self, control_id: _Optional[str] = ...) -> None: ...
+
+class GetRollbackResponse(_message.Message):
+    __slots__ = ("rollback",)
+    ROLLBACK_FIELD_NUMBER: _ClassVar[int]
+    rollback: Rollback
+    def __init__(self, rollback: _Optional[_Union[Rollback, _Mapping]] = ...) -> None: ...
+
+class ListRollbacksRequest(_message.Message):
+    __slots__ = ("agent", "page_token")
+    AGENT_FIELD_NUMBER: _ClassVar[int]
+    PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    agent: str
+    page_token: str
+    def __init__(self, agent: _Optional[str] = ..., page_token: _Optional[str] = ...) -> None: ...
+
+class ListRollbacksResponse(_message.Message):
+    __slots__ = ("rollbacks", "next_page_token")
+    ROLLBACKS_FIELD_NUMBER: _ClassVar[int]
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    rollbacks: _containers.RepeatedCompositeFieldContainer[Rollback]
+    next_page_token: str
+    def __init__(self, rollbacks: _Optional[_Iterable[_Union[Rollback, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...

@@ -1,0 +1,55 @@
+"""Watching rollbacks until every partition has done them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from threading import Event
+from typing import TYPE_CHECKING
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from headrace.cli.console import err
+from headrace.cli.show import escape
+from headrace.clock import SystemClock
+from headrace.views import RollbackView
+
+if TYPE_CHECKING:
+    from headrace.serving.client import Client
+
+POLL_S = 0.25
+Wait = typer.Option(
+    600.0,
+    "--wait",
+    min=0.0,
+    metavar="SECONDS",
+    help="How long to wait until every partition has done it; it goes on all the same.",
+    show_default="600",
+)
+
+
+def followed(client: Client, begun: Sequence[RollbackView], wait_s: float) -> list[RollbackView]:
+    """The same rollbacks when all are done, or as far as they are after `wait_s` seconds."""
+    views = list(begun)
+    clock, pause = SystemClock(), Event()
+    until = clock.monotonic() + wait_s
+    for view in views:
+        if not view.done:
+            has = f"{escape(view.agent)}: rollback {escape(view.control_id)} has begun"
+            err.print(f"{has}; Ctrl-C leaves it to go on", soft_wrap=True)
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("partitions"),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as progress:
+        tasks = [progress.add_task(escape(view.agent), total=view.partitions) for view in views]
+        while not all(view.done for view in views) and clock.monotonic() < until:
+            for number, view in enumerate(views):
+                if not view.done:
+                    views[number] = client.get_rollback(view.control_id)
+                progress.update(tasks[number], completed=len(views[number].positions))
+            pause.wait(0 if all(view.done for view in views) else POLL_S)
+    return views

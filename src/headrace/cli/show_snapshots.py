@@ -1,0 +1,222 @@
+"""How snapshots and rollbacks are shown to people."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+from rich.filesize import decimal
+
+from headrace.cli.console import Console, grid, out, say
+from headrace.cli.program import program
+from headrace.cli.show import escape, moment, place
+from headrace.views import (
+    MetricChange,
+    RollbackPreview,
+    RollbackView,
+    SnapshotShard,
+    SnapshotView,
+)
+
+KEYS_SHOWN = 3  # of a rollback's
+POSITIONS_SHOWN = 3
+
+
+def plain(view: SnapshotView | RollbackView) -> dict[str, object]:
+    """For JSON: its fields, and whether all partitions are in it."""
+    fields: dict[str, object] = msgspec.to_builtins(view)
+    if isinstance(view, SnapshotView):
+        return {**fields, "complete": view.complete}
+    return {**fields, "done": view.done}
+
+
+def snapshots(views: Sequence[SnapshotView], on: Console | None = None) -> None:
+    """One line for each."""
+    if not views:
+        say(f"no snapshots yet; make one with `{escape(program())} snapshot create AGENT NAME`")
+        return
+    grid(
+        ("snapshot", "kind", "made", ">shards", ">size", ">new"),
+        [
+            (
+                f"[bold]{escape(view.snapshot_id)}[/]",
+                view.kind + (", pinned" if view.pinned else ""),
+                moment(view.created_ms, "seconds"),
+                _part(len(view.shards), view.partitions),
+                _size(view.shards),
+                _new(view.shards),
+            )
+            for view in views
+        ],
+        on=on,
+    )
+
+
+def snapshot(view: SnapshotView) -> None:
+    """One snapshot, then its partitions."""
+    kept = {"automatic": "until it is thinned out with age", "undo": "to take a rollback back"}
+    how_long = kept.get(view.kind, "until it is deleted")
+    for name, value in (
+        ("snapshot", f"[bold]{escape(view.snapshot_id)}[/]"),
+        ("agent", escape(view.agent)),
+        ("kind", view.kind),
+        ("kept", "pinned: until it is deleted" if view.pinned else how_long),
+        ("made", moment(view.created_ms)),
+        ("state", f"spec version {view.spec_version}, epoch {view.epoch}"),
+        ("spec", f"digest {view.spec_digest[:16]}"),
+        ("partitions", _part(len(view.shards), view.partitions)),
+        ("size", f"{_size(view.shards)}, {_new(view.shards)} of it new"),
+    ):
+        say(f"{name:<11} {value}")
+    if not view.complete:
+        say("[yellow]not complete yet: nothing can be rolled back to it[/]")
+    if view.shards:
+        grid(
+            ("partition", ">next", ">size", ">new"),
+            [
+                (
+                    escape(f"{shard.topic}[{shard.partition}]"),
+                    f"{shard.next_offset:,}",
+                    decimal(shard.size_bytes),
+                    decimal(shard.new_bytes),
+                )
+                for shard in view.shards
+            ],
+        )
+
+
+def preview(found: RollbackPreview, on: Console | None = None) -> None:
+    """What a rollback of one agent would change, one figure a line."""
+    again = found.mode == "rewind"
+    since = f"events since then, {'learned again' if again else 'unlearned'}"
+    rows = [
+        ("goes back to", f"[bold]{escape(found.snapshot_id)}[/]"),
+        (since, f"{found.events_back:,}"),
+        *([("events left out", f"{found.events_excluded:,}")] if again else []),
+        ("keys whose state changes", f"{found.keys_changed:,} of {found.keys_total:,}"),
+        ("newest decisions that flip", _flipped(found)),
+        *((f"{m.name} of the newest {m.events:,} events", _change(m)) for m in found.metrics),
+    ]
+    grid((f"{found.mode} {escape(found.agent)}", ""), rows, on=on)
+    if found.note:
+        (on or out).print(f"[yellow]note[/]: {escape(found.note)}", soft_wrap=True)
+
+
+def previews(found: Sequence[RollbackPreview], on: Console | None = None) -> None:
+    """What rollbacks of many agents would change, one agent a line."""
+    if not found:
+        return
+    grid(
+        ("agent", "back to", ">events", ">left out", ">keys", ">flipped", "metric"),
+        [
+            (
+                f"[bold]{escape(each.agent)}[/]",
+                escape(each.snapshot_id),
+                f"{each.events_back:,}",
+                f"{each.events_excluded:,}",
+                f"{each.keys_changed:,} of {each.keys_total:,}",
+                _flipped(each),
+                "\n".join(f"{metric.name} {_change(metric)}" for metric in each.metrics) or "–",
+            )
+            for each in found
+        ],
+        on=on,
+    )
+    for each in found:
+        if each.note:
+            (on or out).print(f"[bold]{escape(each.agent)}[/]: {escape(each.note)}", soft_wrap=True)
+
+
+def rollback(view: RollbackView, address: str | None) -> None:
+    """What was rolled back, from where on, and how to take it back."""
+    agent, after = escape(view.agent), f"--address {address}" if address else ""
+    verb = "took back" if view.undoes else "rolled back"
+    state = f"[green]{verb}[/]" if view.done else "[yellow]on its way[/]:"
+    what = f"{escape(view.undoes)} of [bold]{agent}[/]" if view.undoes else f"[bold]{agent}[/]"
+    say(f"{state} {what} to {escape(view.snapshot_id)} ({view.mode}, epoch {view.epoch})")
+    if view.keys:
+        say(f"  keys {_keys(view)}; all other keys stay as they are")
+    if view.positions:
+        shown = ", ".join(map(place, view.positions[:POSITIONS_SHOWN]))
+        others = len(view.positions) - POSITIONS_SHOWN
+        say(f"  counts from {shown}" + (f" and {others} more" if others > 0 else ""))
+    if view.note:
+        say(f"  [yellow]note[/]: {escape(view.note)}")
+    command = program()
+    if not view.done:
+        text = f"{command} rollbacks {view.agent} {after}".rstrip()
+        part = _part(len(view.positions), view.partitions)
+        say(f"  {part} partitions so far; it goes on: `{escape(text)}`")
+    undo = f"{command} undo {view.agent} {view.control_id} {after}".rstrip()
+    say(f"  to take it back: `{escape(undo)}`")
+
+
+def rollbacks(views: Sequence[RollbackView]) -> None:
+    """One line for each, newest first; which of them was taken back."""
+    if not views:
+        say("nothing was rolled back")
+        return
+    by = {view.undoes: view.control_id for view in views if view.undoes}
+    grid(
+        ("rollback", "mode", "back to", "keys", ">epoch", ">partitions", "note"),
+        [
+            (
+                f"[bold]{escape(view.control_id)}[/]",
+                view.mode,
+                escape(view.snapshot_id),
+                _keys(view) if view.keys else "all",
+                str(view.epoch),
+                _part(len(view.positions), view.partitions),
+                _note(view, by.get(view.control_id, "")),
+            )
+            for view in views
+        ],
+    )
+
+
+def _note(view: RollbackView, undone_by: str) -> str:
+    """What it takes back, what took it back, and what else there is to say."""
+    said = [
+        f"takes back {view.undoes}" if view.undoes else "",
+        f"taken back by {undone_by}" if undone_by else "",
+        view.note,
+    ]
+    return escape("; ".join(text for text in said if text))
+
+
+def _part(there: int, all_of_them: int) -> str:
+    text = f"{there}/{all_of_them}"
+    return text if there == all_of_them else f"[yellow]{text}[/]"
+
+
+def _size(shards: Sequence[SnapshotShard]) -> str:
+    return decimal(sum(shard.size_bytes for shard in shards))
+
+
+def _new(shards: Sequence[SnapshotShard]) -> str:
+    return decimal(sum(shard.new_bytes for shard in shards))
+
+
+def _flipped(found: RollbackPreview) -> str:
+    """How many of how many; a dash where none could be compared."""
+    if not found.decisions_compared:
+        return "–"
+    return f"{found.decisions_flipped:,} of {found.decisions_compared:,}"
+
+
+def _change(metric: MetricChange) -> str:
+    """From and to, green where it gets better, red where it gets worse."""
+    text = f"{metric.now:.4f} → {metric.then:.4f}"
+    if not metric.events:
+        return "–"
+    if metric.then == metric.now:
+        return text
+    better = (metric.then > metric.now) == metric.bigger_is_better
+    return f"[{'green' if better else 'red'}]{text}[/]"
+
+
+def _keys(view: RollbackView) -> str:
+    """`a, b, c and 7 more`."""
+    shown = ", ".join(escape(key) for key in view.keys[:KEYS_SHOWN])
+    others = len(view.keys) - KEYS_SHOWN
+    return shown + (f" and {others:,} more" if others > 0 else "")
