@@ -8,6 +8,9 @@ label that comes after the rollback teaches the model that is there then.
 A key's baseline, `updates`, `last_learned` and `full` tell of its model, so they go back with it.
 Of `last_seen` the later one counts in every row that is written: a key is not idle because it is
 put back, and what waits must not be forgotten with it. Rows that are not written keep the base's.
+
+A key that has been idle for too long, on its own side's log time, counts as one without a row:
+whether a sweep has deleted it yet must make no difference.
 """
 
 from __future__ import annotations
@@ -18,6 +21,9 @@ from typing import TypeAlias
 from headrace.errors import RequestError
 from headrace.models.forms import Form, form_of
 from headrace.models.labels import Parked
+from headrace.models.learner import LOGTIME_ROW
+from headrace.models.logtime import LogTime
+from headrace.models.row_reading import RowReading
 from headrace.models.slots import KEY_ROW, SHARED_ROW, Slot
 from headrace.models.spec import Spec
 from headrace.models.stored import key_of, read, waits, written
@@ -62,7 +68,7 @@ def whole(spec: Spec, base: Rows, now: Rows) -> Iterator[Write]:
     yield from _of_the_shard(base, now)
     if spec.label is None or not spec.label.later:
         return
-    merge = _Merge(spec)
+    merge = _Merge(spec, base, now)
     for row, newer in now.scan(KEY_ROW):
         if waits(newer):
             yield row, merge.row(row, base.get(row), newer)
@@ -92,7 +98,7 @@ def of_keys(spec: Spec, keys: Iterable[str], base: Rows, now: Rows) -> Iterator[
 
 
 def _of_keys(spec: Spec, keys: Iterable[str], base: Rows, now: Rows) -> Iterator[Write]:
-    merge = _Merge(spec)
+    merge = _Merge(spec, base, now)
     for key in dict.fromkeys(keys):
         row = KEY_ROW + key.encode()
         newer = now.get(row)
@@ -113,28 +119,47 @@ def _of_the_shard(base: Rows, now: Rows) -> Iterator[Write]:
             yield row, None
 
 
+class Idleness:
+    """Which keys of these rows have been idle for too long, at the log time of the rows."""
+
+    def __init__(self, spec: Spec, rows: Rows) -> None:
+        time = LogTime()
+        with RowReading():
+            saved = rows.get(LOGTIME_ROW)
+            if saved is not None:
+                time.load(saved)
+        self._ttl_ms = spec.state.idle_ttl_ms
+        self._now = time.now
+        self._settled = time.settled
+
+    def seen(self, slot: Slot) -> Slot | None:
+        """The slot; None if nobody can see it any more."""
+        if self._ttl_ms is None or not self._settled or slot.last_seen < 0:
+            return slot
+        return None if self._now - slot.last_seen > self._ttl_ms else slot
+
+
 class _Merge:
     """Makes one row of the base's model and of what waits now."""
 
-    def __init__(self, spec: Spec) -> None:
+    def __init__(self, spec: Spec, base: Rows, now: Rows) -> None:
         self._spec = spec
+        self._base = Idleness(spec, base)
+        self._now = Idleness(spec, now)
         self._form: Form | None = None  # made when the first new model is
 
     def row(self, row: bytes, base: bytes | None, now: bytes | None) -> bytes | None:
         """The row as it becomes; None: there is none. `base` and `now`: as each side has it."""
-        waiting: Iterable[Parked] = ()
-        seen = -1
-        if now is not None:
-            newer = read(row, now)
-            waiting, seen = newer.waiting, newer.last_seen
-        if base is not None:
-            slot = read(row, base)
-        elif waiting:
+        newer = None if now is None else self._now.seen(read(row, now))
+        slot = None if base is None else self._base.seen(read(row, base))
+        waiting: Iterable[Parked] = () if newer is None else newer.waiting
+        if slot is None:
+            if not waiting:
+                return None
             slot = Slot(key_of(row), self._new_model(key_of(row)))
-        else:
-            return None
         slot.waiting = tuple(waiting)
-        slot.last_seen = max(slot.last_seen, seen)
+        if newer is not None:
+            slot.last_seen = max(slot.last_seen, newer.last_seen)
         return written(slot)
 
     def _new_model(self, key: str) -> bytes | None:

@@ -16,13 +16,8 @@ import msgspec
 
 from headrace.clock import new_id
 from headrace.errors import (
-    DiskFullError,
-    NotFoundError,
-    OverloadError,
     RequestError,
     SpecError,
-    StateError,
-    UnavailableError,
     Violation,
 )
 from headrace.models.dryrun import examine, key_violation
@@ -30,18 +25,12 @@ from headrace.models.rehearsal import require_deployable
 from headrace.models.spec import Spec, load_spec
 from headrace.models.spec.notes import notes as spec_notes
 from headrace.pipelines import control, reader
+from headrace.pipelines.submission import Submission
 from headrace.pipelines.worker import Worker
-from headrace.views import DryRun, Effect, Partition, Position
+from headrace.views import DryRun, Effect, Partition
 
 SAMPLE_RECORDS = 200
 """Recent records that a dry run reads, and that a deploy compares keys with."""
-
-
-WAITING_MAX = 100
-"""Commands read from the control log and not applied yet; beyond it no more are appended."""
-
-WAITING_RETRY_S = 5.0
-"""When to try again then: a command is applied in milliseconds, or, with a new topic, seconds."""
 
 
 class Tried(NamedTuple):
@@ -59,6 +48,7 @@ class Commands:
 
     def __init__(self, worker: Worker) -> None:
         self._worker = worker
+        self._submission = Submission(worker)
         self._arriving = 0  # shards of deploys that are under way
 
     async def deploy(self, spec: bytes) -> Effect:
@@ -77,7 +67,7 @@ class Commands:
             # Before the command is in the log: a topic that cannot be used is then the caller's
             # to mend, and not a command that every worker fails to carry out.
             await self._worker.topics.ensure(record.emit_topic, partitions=partitions, ours=False)
-            effect = await self._submit(record)
+            effect = await self._submission.submit(record)
         if not effect.changed:
             return effect
         if new:
@@ -132,13 +122,13 @@ class Commands:
         return Tried(spec, record, partitions or 1, sample, notes)
 
     async def pause(self, agent: str) -> Effect:
-        return await self._submit(control.Pause(id=new_id(), agent=agent))
+        return await self._submission.submit(control.Pause(id=new_id(), agent=agent))
 
     async def resume(self, agent: str) -> Effect:
-        return await self._submit(control.Resume(id=new_id(), agent=agent))
+        return await self._submission.submit(control.Resume(id=new_id(), agent=agent))
 
     async def delete(self, agent: str) -> Effect:
-        return await self._submit(control.Delete(id=new_id(), agent=agent))
+        return await self._submission.submit(control.Delete(id=new_id(), agent=agent))
 
     @contextmanager
     def _room_for(self, deploy: control.Deploy, partitions: int) -> Iterator[None]:
@@ -197,67 +187,6 @@ class Commands:
         records = await reader.recent(self._worker.broker.bootstrap, where, SAMPLE_RECORDS)
         return examine(spec, topic, records)
 
-    async def _submit(self, command: control.Command) -> Effect:
-        self._worker.check_ready()
-        self._worker.presence.check()
-        controls = self._worker.controls
-        if controls.waiting >= WAITING_MAX:
-            text = f"{WAITING_MAX} commands are waiting to be applied; try again later"
-            raise OverloadError("overloaded", text, retry_s=WAITING_RETRY_S)
-        if not isinstance(command, control.Deploy):
-            controls.registry.get(command.agent)  # raises before anything is appended
-            broken = self._worker.holdings.broken.get(command.agent)
-            if broken is not None and not isinstance(command, control.Delete):
-                raise StateError(str(broken))
-        await controls.append_in_time(command)
-        outcome = controls.registry.outcome(command.id)
-        if outcome.refused is not None:
-            raise outcome.refused
-        deployment = controls.registry.last(command.agent)
-        assert deployment is not None
-        if outcome.accepted is None:
-            return _effect(deployment, command.id, changed=False, note="nothing to change")
-        await self._took_effect(deployment, command.id)
-        return _effect(deployment, command.id, changed=True)
-
-    async def _took_effect(self, deployment: control.Deployment, control_id: str) -> None:
-        controls = self._worker.controls
-        topic = deployment.source_topic
-        partitions = await self._worker.topics.partition_count(topic)
-        seconds = self._worker.config.control_timeout_s
-
-        def done() -> bool:
-            return len(deployment.positions(control_id)) >= partitions
-
-        def overtaken() -> bool:
-            return controls.registry.last(deployment.agent) is not deployment or (
-                deployment.deleted and deployment.commands[-1].control_id != control_id
-            )
-
-        def broken() -> StateError | None:
-            why = self._worker.holdings.broken.get(deployment.agent)
-            # A delete concerns it all the same, and an agent without room is tried again.
-            return None if deployment.deleted or isinstance(why, DiskFullError) else why
-
-        try:
-            await asyncio.wait_for(
-                controls.wait_for(lambda: done() or overtaken() or broken() is not None),
-                seconds,
-            )
-            if not done() and not overtaken() and (why := broken()) is not None:
-                raise StateError(str(why))
-            if not done():
-                raise NotFoundError(
-                    "unknown_agent", f"agent {deployment.agent!r} was deleted meanwhile"
-                )
-            await asyncio.wait_for(self._worker.holdings.all_open(), seconds)
-        except TimeoutError:
-            raise UnavailableError(
-                "control_timeout",
-                f"the command is in the control log but has not taken effect in all {partitions} "
-                f"partitions of {topic!r} after {seconds:g} s; `headrace agents` shows when it has",
-            ) from None
-
 
 def _sampled(sample: DryRun) -> list[str]:
     """What the recent records of its topic say about a spec that is being deployed."""
@@ -271,20 +200,3 @@ def _read(text: bytes) -> Spec:
     spec = load_spec(text)
     require_deployable(spec)
     return spec
-
-
-def _effect(
-    deployment: control.Deployment, control_id: str, *, changed: bool, note: str = ""
-) -> Effect:
-    return Effect(
-        control_id=control_id,
-        agent=deployment.agent,
-        spec_version=deployment.spec_version,
-        epoch=deployment.epoch,
-        positions=tuple(
-            Position(p.topic, p.partition, offset)
-            for p, offset in sorted(deployment.positions(control_id).items())
-        ),
-        changed=changed,
-        note=note,
-    )

@@ -17,7 +17,7 @@ from headrace.errors import EventError, RequestError, UnavailableError
 from headrace.models.guard import Guard, Refusal
 from headrace.models.spec import Spec
 from headrace.pipelines import clients, quarantine, reader
-from headrace.pipelines.shards import spec_of
+from headrace.pipelines.site import spec_of
 from headrace.pipelines.worker import Worker
 from headrace.views import Partition, Position
 

@@ -19,7 +19,8 @@ from headrace.logs import fields
 from headrace.pipelines import control
 from headrace.pipelines.presence import patiently
 from headrace.pipelines.shard import Shard
-from headrace.pipelines.shards import Shards, spec_of
+from headrace.pipelines.shards import Shards
+from headrace.pipelines.site import spec_of
 from headrace.pipelines.topics import Topics
 from headrace.views import Partition
 
@@ -159,5 +160,5 @@ class Holdings:
     async def _give_up_of(self, shard: Shard, error: StateError) -> None:
         """Give up the shard's agent, unless that has begun another life since."""
         deployment = self._registry.last(shard.origin.agent)
-        if deployment is not None and deployment.epoch == shard.origin.epoch:
+        if deployment is not None and deployment.life == shard.life:
             await self._give_up(deployment, error)

@@ -89,7 +89,7 @@ class LiveShards:
         if partitions:
             partition = Partition(topic, partition_of(key, partitions))
             shard = self._worker.shards.find(agent, partition)
-            if shard is not None and shard.origin.epoch == deployment.epoch:
+            if shard is not None and shard.life == deployment.life:
                 return shard
         raise UnavailableError(
             "not_ready",
@@ -109,9 +109,7 @@ class LiveShards:
 
     def _view(self, deployment: control.Deployment) -> AgentView:
         shards = [
-            s
-            for s in self._worker.shards.of_agent(deployment.agent)
-            if s.origin.epoch == deployment.epoch
+            s for s in self._worker.shards.of_agent(deployment.agent) if s.life == deployment.life
         ]
         state, note = "running", ""
         broken = self._worker.holdings.broken.get(deployment.agent)

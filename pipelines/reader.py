@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import NamedTuple, Protocol
 
@@ -42,6 +42,8 @@ class Logs(Protocol):
 
     async def offset_at_time(self, partition: Partition, timestamp_ms: int) -> int | None: ...
 
+    async def newest(self, partition: Partition, count: int) -> Sequence[Record]: ...
+
 
 class KafkaLogs:
     """The logs of the broker at `bootstrap`; each question is asked by a consumer of its own."""
@@ -57,6 +59,9 @@ class KafkaLogs:
 
     async def offset_at_time(self, partition: Partition, timestamp_ms: int) -> int | None:
         return await offset_at_time(self._bootstrap, partition, timestamp_ms)
+
+    async def newest(self, partition: Partition, count: int) -> Sequence[Record]:
+        return [record for _, record in await recent(self._bootstrap, [partition], count)]
 
 
 @asynccontextmanager

@@ -20,29 +20,22 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import itertools
-from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import NamedTuple, Protocol
 
 from headrace.errors import StateError
 from headrace.models.decisions import Origin, encode_decision
 from headrace.models.learner import Learner, Outcome
-from headrace.models.slots import KEY_ROW
 from headrace.pipelines import quarantine
 from headrace.pipelines.applied import applied
+from headrace.pipelines.changes import Change, Changes, Work
 from headrace.pipelines.control import Kind
 from headrace.pipelines.keeper import Keeper
 from headrace.pipelines.slices import Slices
+from headrace.pipelines.sweeping import Sweep, is_due
 from headrace.ports import Record
 from headrace.state.store import AppliedRecord, ShardMeta, Store
 from headrace.views import Partition, ShardView
-
-SWEEPS_PER_TTL = 8
-"""Idle rows are looked for whenever log time has advanced by this part of `idle_ttl`."""
-
-SWEEP_ROWS = 500
-"""Rows looked at in one go; the shard's turn is given up in between."""
 
 ROOM_RETRY_MAX_S = 5.0
 """Between two tries to flush to a disk without room, after shorter ones."""
@@ -78,17 +71,6 @@ class Sink(Protocol):
     async def drain(self) -> None: ...
 
 
-class Change(NamedTuple):
-    """A command that takes effect before the record at `offset` is handled.
-
-    `control_offset` is its place in the control log.
-    """
-
-    offset: int
-    kind: Kind
-    control_offset: int
-
-
 class Outlets(NamedTuple):
     """Where a shard's output goes."""
 
@@ -105,6 +87,8 @@ class ShardStart(NamedTuple):
     cluster_id: str
     spec_digest: str
     flush_keys: int
+    life: int = 1  # the epoch at which the agent was deployed
+    told_below: int = 0  # decisions of events below this offset are in their topic for certain
 
 
 class Shard:
@@ -126,22 +110,28 @@ class Shard:
         self.partition = Partition(self.origin.topic, self.origin.partition)
         self.next_offset = at.next_offset
         self.durable_offset = at.next_offset
+        self.life = at.life
         self.paused = False
         self._deleted = False  # the delete counts from `next_offset` on: no event any more
         self._at = at
         self._store = store
         self._keeper = Keeper(store, self.origin)
         self._outlets = outlets
-        self._changes: deque[Change] = deque()
+        self._changes = Changes()
         # A record that the log was seen to hold; the log watch moves it on.
         self.anchor = store.meta.applied if store.meta else None
         self._applied: AppliedRecord | Record | None = self.anchor
-        self._control_offset = -1  # commands up to here are applied, or in `_changes`
         self._broken = False
         self._slices = Slices(busy)
         self._swept_at = learner.log_time
         self._turn = asyncio.Lock()
+        self._leaving = False  # somebody wants to close it
         self._closing = asyncio.Event()
+
+    @property
+    def store(self) -> Store:
+        """Its durable rows, as of the last flush."""
+        return self._store
 
     @property
     def applied(self) -> AppliedRecord | None:
@@ -163,21 +153,22 @@ class Shard:
             await asyncio.sleep(ROOM_LOOK_S)
         return True
 
-    def schedule(self, changes: Sequence[Change]) -> None:
+    async def schedule(self, changes: Sequence[Change]) -> None:
         """Commands that the control log placed at positions this shard has yet to reach.
 
         Those at or below its next offset are applied at once, in order.
         """
-        assert list(changes) == sorted(changes, key=lambda c: c.control_offset)
-        for change in changes:
-            self._append(change)
-        self._take_changes(self.next_offset)
+        async with self._turn:
+            for change in changes:
+                self._changes.add(change)
+            await self._take_changes(self.next_offset)
 
     async def apply(
         self,
         kind: Kind,
         control_offset: int,
         effect: Callable[[int], Awaitable[int]],
+        work: Work | None = None,
     ) -> None:
         """Apply a command between two chunks.
 
@@ -189,13 +180,14 @@ class Shard:
         Raises StateError if a position counts that this shard has left behind.
         """
         async with self._turn:
-            if control_offset <= self._control_offset or self._closing.is_set():
+            if self._changes.knows(control_offset) or self._closing.is_set():
                 return
             if kind == "delete":
                 # Nobody learns these events again: their decisions must be in the log by then.
                 await self._outlets.sink.drain()
-            at = max([self.next_offset, self._at.decided_below, *(c.offset for c in self._changes)])
-            counted = await effect(at)
+            counted = await effect(
+                self._changes.behind(max(self.next_offset, self._at.decided_below))
+            )
             if counted < self.next_offset:
                 raise StateError(
                     f"{kind} of {self.origin.agent!r} counts from offset {counted} on, but this "
@@ -203,8 +195,8 @@ class Shard:
                     f"Stop the worker, remove shards/{self.origin.agent} from its state directory "
                     "and start it again: the agent is learned anew from its log"
                 )
-            self._append(Change(counted, kind, control_offset))
-            self._take_changes(self.next_offset)
+            self._changes.add(Change(counted, kind, control_offset, work))
+            await self._take_changes(self.next_offset)
 
     async def process(self, chunk: Chunk, flowing: Callable[[], bool] = lambda: True) -> None:
         """Learn from a chunk and emit its decisions. Records that were learned are skipped; so is a
@@ -243,13 +235,14 @@ class Shard:
                 await asyncio.wait_for(self._closing.wait(), pause)
             await self.flush()
             pause = min(2 * pause, max(every_s, ROOM_RETRY_MAX_S)) if self.waits_for else every_s
-            if self._sweep_is_due() and not self.waits_for:
+            if is_due(self.learner, self._swept_at) and not self.waits_for:
                 await self.sweep()
 
     async def close(self, *, flush: bool) -> None:
         """Release the store. With `flush`, nothing that was learned is repeated later, unless the
         disk has no room: then it is learned again.
         """
+        self._leaving = True
         async with self._turn:
             if self._closing.is_set():
                 return
@@ -261,30 +254,48 @@ class Shard:
                 self._store.close()
 
     async def sweep(self) -> None:
-        """Delete the rows of keys that have been idle too long: nobody can see the difference."""
+        """Delete the rows of keys that have been idle too long."""
         if self._closing.is_set():
             return
         self._swept_at = self.learner.log_time
-        names = (name for name, _ in self._store.scan(KEY_ROW))
-        recovered = self._keeper.recovered
+        sweep = Sweep(self.learner, self._store, self._keeper)
         while True:
             async with self._turn:
-                # With the database its walks have ended; the next one begins anew.
-                ended = self.waits_for or self._keeper.recovered != recovered
-                if ended or self._closing.is_set():
+                renewed = self._keeper is not sweep.keeper
+                if self._closing.is_set() or renewed or not await sweep.step():
                     return
-                part = list(itertools.islice(names, SWEEP_ROWS))
-                if not part:
-                    return
-                meta = self._store.meta
-                assert meta is not None, "there are rows, so there is a position"
-                # The walk sees the rows as they were when it began; what counts is what they
-                # are now, because a key may have come back meanwhile.
-                rows = ((name, row) for name in part if (row := self._store.get(name)) is not None)
-                idle = self.learner.sweep(rows)
-                if idle:
-                    await self._keeper.write([(name, None) for name in idle], meta)
             await asyncio.sleep(0)
+
+    # -- for the work of a change, and of a snapshot -------------------------------------------
+
+    async def settle(self) -> bool:
+        """Make the state durable as it is now, waiting for room on the disk; False: it is not, and
+        the shard is being closed. Whoever calls it has the shard's turn.
+        """
+        while not await self._flush(always=True):
+            if self._leaving or self._broken:
+                return False
+            await asyncio.sleep(ROOM_LOOK_S)
+        return True
+
+    def renew(self, learner: Learner, store: Store) -> Store:
+        """Go on with another state at the same position; returns the former store, still open.
+        Whoever calls it has the shard's turn.
+        """
+        assert store.meta is not None
+        assert store.meta.next_offset == self.next_offset
+        former = self._store
+        self.learner, self.origin = learner, learner.origin
+        self._store, self._keeper = store, Keeper(store, learner.origin)
+        self._swept_at = learner.log_time
+        return former
+
+    async def between_events(self, work: Work) -> bool:
+        """Do this when the shard has come to rest, unless it is being closed."""
+        async with self._turn:
+            if self._closing.is_set() or self._broken:
+                return False
+            return await work(self)
 
     def view(self, end_offset: int | None, heard_ms: int | None) -> ShardView:
         """The shard as it stands; `end_offset` of its partition, and its age, when known."""
@@ -312,11 +323,9 @@ class Shard:
         clock = asyncio.get_running_loop().time
         done = 0
         while done < len(records):
-            self._take_changes(records[done].offset)
-            if self._deleted:
+            if not await self._take_changes(records[done].offset) or self._deleted:
                 return
-            changes_at = self._changes[0].offset if self._changes else None
-            upto = self._slices.end(records, done, changes_at)
+            upto = self._slices.end(records, done, self._changes.next_offset)
             began = clock()
             self._emit(records[done:upto], self._step(records[done:upto]))
             self._slices.took(upto - done, clock() - began)
@@ -330,26 +339,28 @@ class Shard:
         # Past the last record there may be transaction markers and compacted offsets.
         self.next_offset = chunk.next_offset
         await self._outlets.sink.send()
+        await self._take_changes(self.next_offset)  # no event may come for long
 
     def _step(self, records: Sequence[Record]) -> Outcome:
         return self.learner.step(records, learning=not self.paused)
 
-    def _append(self, change: Change) -> None:
-        self._changes.append(change)
-        self._control_offset = change.control_offset
-
-    def _take_changes(self, offset: int) -> None:
-        while self._changes and self._changes[0].offset <= offset:
-            change = self._changes.popleft()
+    async def _take_changes(self, offset: int) -> bool:
+        """Apply what counts before the record at `offset`; False: one was not done."""
+        while (change := self._changes.due(offset)) is not None:
+            if change.work is not None and not await change.work(self):
+                return False
+            self._changes.took()
             if change.kind in ("pause", "resume"):
                 self.paused = change.kind == "pause"
             elif change.kind == "delete":
                 self._deleted = True
+        return True
 
     def _emit(self, records: Sequence[Record], outcome: Outcome) -> None:
         sink, decisions, to_quarantine = self._outlets
         for decision in outcome.decisions:
-            sink.append(decisions, decision.key.encode(), encode_decision(decision))
+            if decision.position.offset >= self._at.told_below:
+                sink.append(decisions, decision.key.encode(), encode_decision(decision))
         if not outcome.refusals:
             return
         by_offset = {record.offset: record for record in records}
@@ -357,28 +368,30 @@ class Shard:
             refused = quarantine.quarantined(refusal, by_offset[refusal.offset], self.origin)
             sink.append(to_quarantine, None, quarantine.encode(refused))
 
-    def _sweep_is_due(self) -> bool:
-        ttl = self.learner.spec.state.idle_ttl_ms
-        since = self.learner.log_time - self._swept_at
-        return ttl is not None and since >= ttl // SWEEPS_PER_TTL
-
-    async def _flush(self) -> None:
+    async def _flush(self, *, always: bool = False) -> bool:
+        """Whether all is durable. `always`: write also a position that nothing was learned at."""
         if self._broken or not self._keeper.has_room():
-            return
-        if self.next_offset == self.durable_offset:
-            return
+            return False
+        unwritten = always and self._store.meta is None
+        if self.next_offset == self.durable_offset and not unwritten:
+            return True
         await self._outlets.sink.drain()
         rows = await self._slices.drawn(self.learner.changed())
         self._applied = applied(self._applied)
-        meta = ShardMeta(
+        if not await self._keeper.write(rows, self.meta()):
+            return False
+        spent = self.learner.flushed()
+        self.durable_offset = self.next_offset
+        await self._slices.let_go(spent)
+        return True
+
+    def meta(self, epoch: int | None = None) -> ShardMeta:
+        """Where it stands, as it is written beside the rows; in another epoch, if one is given."""
+        return ShardMeta(
             next_offset=self.next_offset,
-            epoch=self.origin.epoch,
+            epoch=self.origin.epoch if epoch is None else epoch,
             spec_digest=self._at.spec_digest,
-            control_offset=self._control_offset,
+            control_offset=self._changes.control_offset,
             cluster_id=self._at.cluster_id,
-            applied=self._applied,
+            applied=self.applied,
         )
-        if await self._keeper.write(rows, meta):
-            spent = self.learner.flushed()
-            self.durable_offset = meta.next_offset
-            await self._slices.let_go(spent)

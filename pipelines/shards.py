@@ -3,27 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import logging
-from collections.abc import Callable, Iterable
-from contextlib import ExitStack
-from pathlib import Path
-from typing import Protocol
-
-import msgspec
+from collections.abc import Iterable
 
 from headrace import interpreter
-from headrace.errors import ForeignStateError, OverloadError, SpecError, StateError
+from headrace.errors import OverloadError, StateError
 from headrace.logs import fields
-from headrace.models.decisions import Origin
 from headrace.models.learner import Learner
-from headrace.models.spec import Spec, load_spec
 from headrace.pipelines import control
-from headrace.pipelines.logidentity import check_log
-from headrace.pipelines.reader import Logs
-from headrace.pipelines.shard import Change, Outlets, Shard, ShardStart, Sink
-from headrace.state.directory import StateDirectory
-from headrace.state.store import ShardMeta, ShardStore, Store, StoreOptions
+from headrace.pipelines.changes import Change
+from headrace.pipelines.opening import Opening
+from headrace.pipelines.rollback import Revert
+from headrace.pipelines.shard import Outlets, Shard
+from headrace.pipelines.site import Commands, Site, log_effect, origin_of, spec_of
+from headrace.pipelines.snapshotting import NamedSnapshot
+from headrace.pipelines.vault import Vault
 from headrace.views import Partition
 
 log = logging.getLogger(__name__)
@@ -31,64 +25,14 @@ log = logging.getLogger(__name__)
 
 LEAVING_PAUSE_S = 0.02
 """Between two looks at whether a shard that is to be opened has been closed."""
-SPECS_KEPT = 1_000
-"""Specs kept in read form; reading one builds its model, which takes milliseconds."""
-
-
-class Commands(Protocol):
-    """What the shards ask of the control log; see `pipelines.controllog.ControlLog`."""
-
-    @property
-    def registry(self) -> control.Registry: ...
-
-    async def append(self, record: control.ControlRecord) -> int: ...
-
-
-class Site(msgspec.Struct, frozen=True, kw_only=True):
-    """Where this worker runs: what every one of its shards needs to know."""
-
-    descriptors_max: int
-    worker: str
-    logs: Logs
-    cluster_id: str
-    quarantine_topic: str
-    directory: StateDirectory
-    stores: StoreOptions
-    sink: Sink
-    busy: Callable[[], bool]
-
-
-def spec_of(deployment: control.Deployment) -> Spec:
-    """The spec as it was deployed."""
-    return _read_spec(msgspec.json.encode(deployment.deploy.spec))
-
-
-@functools.lru_cache(maxsize=SPECS_KEPT)
-def _read_spec(text: bytes) -> Spec:
-    return load_spec(text)
-
-
-def _check_deployment(
-    deployment: control.Deployment, partition: Partition, meta: ShardMeta
-) -> None:
-    """Raises ForeignStateError unless the state is of this deployment: its effect was in the log
-    before anything became durable.
-    """
-    began = deployment.effect(deployment.commands[0].control_id, partition)
-    there = (meta.epoch, meta.spec_digest)
-    if began is None or there != (deployment.epoch, deployment.deploy.digest):
-        raise ForeignStateError(
-            f"the state of agent {deployment.agent!r} in {partition.topic}[{partition.partition}] "
-            "is not of this deployment: the control log was made anew. Delete the agent, which "
-            "removes that state, and deploy it again"
-        )
 
 
 class Shards:
     """All open shards, by agent and partition. Implements `ports.ReadingPositions`."""
 
-    def __init__(self, site: Site, controls: Commands) -> None:
+    def __init__(self, site: Site, controls: Commands, vault: Vault) -> None:
         self._site = site
+        self._vault = vault
         self._controls = controls
         self._open: dict[tuple[str, Partition], Shard] = {}
         self._leaving: list[Shard] = []  # being closed: their stores are still open
@@ -142,34 +86,25 @@ class Shards:
             return there
         while self._is_leaving(deployment, partition):  # noqa: ASYNC110 - its store is still open
             await asyncio.sleep(LEAVING_PAUSE_S)
+        spec = spec_of(deployment)
+        opening = Opening(self._site, self._controls, self._vault, deployment, partition)
+        state = await opening.state()
         try:
-            spec = spec_of(deployment)
-        except SpecError as error:  # the log outlives the build that took the spec
-            raise StateError(
-                f"this build refuses the spec of agent {deployment.agent!r}: {error}. Delete "
-                "it, or start the build that deployed it"
-            ) from error
-        path = self._site.directory.shard_path(deployment.agent, deployment.epoch, *partition)
-        origin = Origin(
-            agent=deployment.agent,
-            spec_version=deployment.spec_version,
-            epoch=deployment.epoch,
-            topic=partition.topic,
-            partition=partition.partition,
-        )
-        outlets = Outlets(
-            sink=self._site.sink,
-            decisions=Partition(deployment.deploy.emit_topic, partition.partition),
-            quarantine=Partition(self._site.quarantine_topic, 0),
-        )
-        with ExitStack() as until_open:
-            store = self._open_store(path)
-            until_open.callback(store.close)
-            at = await self._shard_start(deployment, spec, partition, store)
-            learner = Learner(spec, origin, store)
-            shard = Shard(learner, store, outlets, at, busy=self._site.busy)
+            shard = Shard(
+                Learner(spec, origin_of(deployment, state.epoch, partition), state.store),
+                state.store,
+                self._outlets(deployment, partition),
+                state.start,
+                busy=self._site.busy,
+            )
+        except BaseException:
+            state.store.close()
+            raise
+        try:
             await self._catch_up_with_commands(shard, deployment)
-            until_open.pop_all()
+        except BaseException:
+            await shard.close(flush=False)
+            raise
         self._open[deployment.agent, partition] = shard
         interpreter.keep()
         log.info(
@@ -183,12 +118,16 @@ class Shards:
         )
         return shard
 
-    def _is_leaving(self, deployment: control.Deployment, partition: Partition) -> bool:
-        here = (deployment.agent, deployment.epoch, partition)
-        return any((s.origin.agent, s.origin.epoch, s.partition) == here for s in self._leaving)
+    def _outlets(self, deployment: control.Deployment, partition: Partition) -> Outlets:
+        return Outlets(
+            sink=self._site.sink,
+            decisions=Partition(deployment.deploy.emit_topic, partition.partition),
+            quarantine=Partition(self._site.quarantine_topic, 0),
+        )
 
-    def _open_store(self, path: Path) -> Store:
-        return ShardStore.open(path, create=True, options=self._site.stores)
+    def _is_leaving(self, deployment: control.Deployment, partition: Partition) -> bool:
+        here = (deployment.agent, deployment.life, partition)
+        return any((s.origin.agent, s.life, s.partition) == here for s in self._leaving)
 
     async def close(self, shard: Shard, *, flush: bool) -> None:
         """Close it, and know of it no more, also when its last flush fails. Raises why."""
@@ -201,17 +140,20 @@ class Shards:
             self._leaving.remove(shard)
 
     async def apply(self, accepted: control.Accepted) -> dict[Shard, StateError]:
-        """Apply a pause, resume or delete to the shards of its agent that this worker holds.
+        """Apply any command but a deploy to the shards of its agent that this worker holds.
 
         Returns those whose state cannot be used any more, and why.
         """
         failed: dict[Shard, StateError] = {}
-        for shard in self.of_agent(accepted.agent):
-            if shard.origin.epoch == accepted.epoch:
-                try:
-                    await self._apply(shard, accepted)
-                except StateError as error:
-                    failed[shard] = error
+
+        async def apply(shard: Shard) -> None:
+            try:
+                await self._apply(shard, accepted)
+            except StateError as error:
+                failed[shard] = error
+
+        of_life = [s for s in self.of_agent(accepted.agent) if s.life == accepted.life]
+        await asyncio.gather(*map(apply, of_life))
         return failed
 
     async def delete(self, accepted: control.Accepted, owned: Iterable[Partition]) -> None:
@@ -230,7 +172,7 @@ class Shards:
         shards = [
             shard
             for shard in (*self.of_agent(accepted.agent), *self._leaving)
-            if (shard.origin.agent, shard.origin.epoch) == (accepted.agent, accepted.epoch)
+            if (shard.origin.agent, shard.life) == (accepted.agent, accepted.life)
         ]
         for shard in shards:
             try:
@@ -257,82 +199,38 @@ class Shards:
         async def effect(offset: int) -> int:
             return await self._log_effect(accepted, shard.partition, offset)
 
-        await shard.apply(accepted.kind, accepted.offset, effect)
+        work = self._work(accepted)
+        if isinstance(work, Revert):
+            await work.prepare(shard)  # before events have to wait for it
+        done_by = None if work is None else work.work
+        await shard.apply(accepted.kind, accepted.offset, effect, done_by)
+
+    def _work(self, accepted: control.Accepted) -> Revert | NamedSnapshot | None:
+        """What the command does besides."""
+        command = accepted.command
+        if isinstance(command, control.Snapshot):
+            return NamedSnapshot(self._vault, command)
+        if isinstance(command, control.Rollback):
+            deployment = self._controls.registry.last(accepted.agent)
+            assert deployment is not None
+            return Revert(self._site, self._vault, deployment, accepted)
+        return None
+
+    def _change(self, shard: Shard, accepted: control.Accepted, offset: int) -> Change:
+        """A command that counts from there on; what the shard's state holds already is done."""
+        work = self._work(accepted)
+        if isinstance(work, Revert):
+            done = accepted.epoch <= shard.origin.epoch
+        else:
+            done = offset < shard.next_offset
+        if work is None or done:
+            return Change(offset, accepted.kind, accepted.offset)
+        return Change(offset, accepted.kind, accepted.offset, work.work)
 
     async def _log_effect(
         self, accepted: control.Accepted, partition: Partition, offset: int
     ) -> int:
-        """Log where a command takes effect and return the position that counts."""
-        await self._controls.append(
-            control.ShardEffect(
-                id=f"{accepted.control_id}/{partition.topic}/{partition.partition}",
-                control_id=accepted.control_id,
-                agent=accepted.agent,
-                epoch=accepted.epoch,
-                topic=partition.topic,
-                partition=partition.partition,
-                next_offset=offset,
-                worker=self._site.worker,
-            )
-        )
-        deployment = self._controls.registry.last(accepted.agent)
-        counted = deployment.effect(accepted.control_id, partition) if deployment else None
-        # A newer epoch may have begun meanwhile; this shard is then closed before its next event.
-        return offset if counted is None else counted
-
-    async def _shard_start(
-        self,
-        deployment: control.Deployment,
-        spec: Spec,
-        partition: Partition,
-        store: Store,
-    ) -> ShardStart:
-        site = self._site
-        meta = store.meta
-        if meta is not None:
-            log_span = await check_log(site.logs, site.cluster_id, partition, meta)
-            _check_deployment(deployment, partition, meta)
-            next_offset, decided_below = meta.next_offset, log_span.end
-        else:
-            next_offset, decided_below = await self._deployed_at(deployment, spec, partition)
-        return ShardStart(
-            next_offset=next_offset,
-            decided_below=decided_below,
-            cluster_id=site.cluster_id,
-            spec_digest=deployment.deploy.digest,
-            flush_keys=spec.state.flush_keys,
-        )
-
-    async def _deployed_at(
-        self, deployment: control.Deployment, spec: Spec, partition: Partition
-    ) -> tuple[int, int]:
-        """Where the log says that the agent began here, and how far it may have decided since.
-
-        Says it first if nobody has.
-        """
-        deploy = deployment.commands[0]
-        logged = deployment.effect(deploy.control_id, partition)
-        if logged is None:
-            start = await self._start(spec, partition)
-            return await self._log_effect(deploy, partition, start), 0
-        log_span = await self._site.logs.span(partition)
-        if not log_span.begin <= logged <= log_span.end:
-            raise ForeignStateError(
-                f"agent {deployment.agent!r} began at offset {logged} of {partition.topic}"
-                f"[{partition.partition}] and there is no local state, but the log now holds "
-                f"{log_span.begin}..{log_span.end}: it cannot be learned again. Delete the agent "
-                "and deploy it again to start from what is there"
-            )
-        return logged, log_span.end
-
-    async def _start(self, spec: Spec, partition: Partition) -> int:
-        log_span = await self._site.logs.span(partition)
-        if spec.source.start == "earliest":
-            return log_span.begin
-        if spec.source.start_ms is None:
-            return log_span.end
-        at = await self._site.logs.offset_at_time(partition, spec.source.start_ms)
-        return log_span.end if at is None else at
+        return await log_effect(self._site, self._controls, accepted, (partition, offset))
 
     async def _catch_up_with_commands(self, shard: Shard, deployment: control.Deployment) -> None:
         """Give a shard the commands that came after its deploy, those without an effect last.
@@ -349,8 +247,8 @@ class Shards:
                 if at is None:
                     unapplied.append(command)
                 else:
-                    changes.append(Change(at, command.kind, command.offset))
-            shard.schedule(changes)
+                    changes.append(self._change(shard, command, at))
+            await shard.schedule(changes)
             for command in unapplied:
                 await self._apply(shard, command)
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Mapping
+from types import MappingProxyType
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
@@ -26,8 +28,10 @@ REPLICAS_MAX = 3
 CREATE_WAIT_S = 10.0
 """How long a topic that was just made may take to appear in the cluster's metadata."""
 CREATE_PAUSE_S = 0.05
-RETENTION = {"retention.ms": "-1", "retention.bytes": "-1", "cleanup.policy": "delete"}
+FOR_EVER = {"retention.ms": "-1", "retention.bytes": "-1", "cleanup.policy": "delete"}
 """What keeps a topic for ever: Kafka deletes a record stamped 1998 at once by time."""
+NEWEST_OF_EACH = {**FOR_EVER, "cleanup.policy": "compact"}
+"""What keeps the newest record of each key for ever."""
 
 
 class Topics:
@@ -73,16 +77,23 @@ class Topics:
         """As `partition_count`, without asking: as of the last question."""
         return self._counts.get(topic, 0)
 
-    async def ensure(self, topic: str, *, partitions: int, ours: bool) -> None:
+    async def ensure(
+        self,
+        topic: str,
+        *,
+        partitions: int,
+        ours: bool,
+        retention: Mapping[str, str] = MappingProxyType(FOR_EVER),
+    ) -> None:
         """Make the topic, to be kept for ever, unless it is there.
 
         Raises StateError if it is there with another number of partitions, or if it is `ours` (a
-        topic that only the service writes and must be able to read from its beginning) and its
-        retention would delete or compact it.
+        topic that only the service writes and must be able to read from its beginning) and has
+        another retention.
         """
         found = await self.partition_count(topic)
         if not found:
-            await self._create(topic, partitions)
+            await self._create(topic, partitions, retention)
             return
         if found != partitions:
             raise StateError(
@@ -90,7 +101,7 @@ class Topics:
                 "delete it or use another name"
             )
         if ours and self._broker.durable:
-            await self._check_kept(topic)
+            await self._check_kept(topic, retention)
 
     async def match(self, source: Partition, topic: str) -> None:
         """Make the topic, with as many partitions as the source's has, unless it is there.
@@ -103,14 +114,14 @@ class Topics:
                 partitions = max(await self.partition_count(source.topic), source.partition + 1)
                 await self.ensure(topic, partitions=partitions, ours=False)
 
-    async def _create(self, topic: str, partitions: int) -> None:
+    async def _create(self, topic: str, partitions: int, retention: Mapping[str, str]) -> None:
         try:
             brokers = (await self._admin.describe_cluster())["brokers"]
             new = NewTopic(
                 topic,
                 partitions,
                 min(REPLICAS_MAX, len(brokers)),
-                topic_configs=dict(RETENTION),
+                topic_configs=dict(retention),
             )
             answer = await self._admin.create_topics([new])
         except KafkaError as error:
@@ -128,7 +139,7 @@ class Topics:
                 "broker_away", f"topic {topic} was made but does not appear: {CREATE_WAIT_S:g} s"
             ) from error
 
-    async def _check_kept(self, topic: str) -> None:
+    async def _check_kept(self, topic: str, retention: Mapping[str, str]) -> None:
         asked = ConfigResource(ConfigResourceType.TOPIC, topic)
         try:
             answers = await self._admin.describe_configs([asked])
@@ -142,12 +153,12 @@ class Topics:
         }
         wrong = [
             f"{name}={settings[name]} (must be {value})"
-            for name, value in RETENTION.items()
+            for name, value in retention.items()
             if settings.get(name, value) != value
         ]
         if wrong:
             raise StateError(
-                f"topic {topic} must keep its records for ever, but has {', '.join(wrong)}: "
+                f"topic {topic} must keep what the service wrote, but has {', '.join(wrong)}: "
                 f"set it with kafka-configs --alter --entity-type topics --entity-name {topic}"
             )
 

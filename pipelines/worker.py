@@ -21,19 +21,25 @@ from headrace.logs import fields
 from headrace.models.codec import CODEC_VERSION
 from headrace.pipelines import control, outlets
 from headrace.pipelines.broker import Broker
+from headrace.pipelines.cataloguelog import CatalogueLog
 from headrace.pipelines.controllog import ControlLog
 from headrace.pipelines.emit import Emitter
 from headrace.pipelines.holdings import Holdings
+from headrace.pipelines.housekeeping import Housekeeping
 from headrace.pipelines.logwatch import ClusterId, LogWatch
 from headrace.pipelines.memory import MemoryBudget
 from headrace.pipelines.presence import Presence, patiently
 from headrace.pipelines.reader import KafkaLogs
 from headrace.pipelines.shard import Shard
-from headrace.pipelines.shards import Shards, Site
+from headrace.pipelines.shards import Shards
+from headrace.pipelines.site import Site
+from headrace.pipelines.snapshotting import AutomaticSnapshots
 from headrace.pipelines.streams import Streams
-from headrace.pipelines.topics import Topics
+from headrace.pipelines.topics import NEWEST_OF_EACH, Topics
 from headrace.pipelines.transport import Chunk
+from headrace.pipelines.vault import Vault
 from headrace.state.directory import Identity, StateDirectory
+from headrace.state.repository import open_repository
 from headrace.state.store import StoreOptions
 from headrace.views import Partition
 
@@ -71,6 +77,7 @@ class Worker:
         self.controls: ControlLog  # these are made by `start`
         self.shards: Shards
         self.holdings: Holdings
+        self.vault: Vault
         self.logwatch: LogWatch
         self.streams: Streams
         self._memory: MemoryBudget
@@ -86,6 +93,10 @@ class Worker:
     @property
     def control_topic(self) -> str:
         return f"{self.config.app}.control"
+
+    @property
+    def catalogue_topic(self) -> str:
+        return f"{self.config.app}.snapshots"
 
     @property
     def quarantine_topic(self) -> str:
@@ -125,6 +136,13 @@ class Worker:
         self._taken.callback(directory.close)
         for topic in (self.control_topic, self.quarantine_topic):
             await self.topics.ensure(topic, partitions=1, ours=True)
+        await self.topics.ensure(
+            self.catalogue_topic, partitions=1, ours=True, retention=NEWEST_OF_EACH
+        )
+        catalogue = CatalogueLog(self.broker.bootstrap, self.catalogue_topic)
+        url = self.config.snapshots or f"file://{(self._state_dir / 'snapshots').absolute()}"
+        repository = await asyncio.to_thread(open_repository, url)
+        self.vault = Vault(directory, repository, catalogue, identity.versions)
         await self._emitter.start()
         self._taken.push_async_callback(self._emitter.stop)
         self._giving_up.append(lambda: self._emitter.give_up_in(STOP_DRAIN_S))
@@ -145,7 +163,10 @@ class Worker:
             busy=self._busy,
             descriptors_max=self.config.descriptors_max,
         )
-        self._hold(Shards(site, self.controls))
+        self._hold(Shards(site, self.controls, self.vault))
+        await catalogue.start()
+        self._taken.push_async_callback(catalogue.stop)
+        self._giving_up.append(catalogue.give_up)
         await self.controls.start()
         self._taken.push_async_callback(self.controls.stop)
         self._giving_up.append(self.controls.give_up)
@@ -168,7 +189,7 @@ class Worker:
             on_gone=self._on_gone,
             away=lambda: self.presence.away_s > 0,
         )
-        for part in (self.controls.failed, self.streams.failed):
+        for part in (self.controls.failed, self.streams.failed, catalogue.failed):
             part.add_done_callback(self._part_failed)
         await self.streams.start()
         self._taken.push_async_callback(self.streams.stop)
@@ -184,9 +205,15 @@ class Worker:
                     finish = functools.partial(self.shards.finish_delete, deleted, count)
                     await self._patiently(finish)
         for deployment in list(self.controls.registry.live()):
-            self.shards.drop_lives(deployment.agent, through=deployment.epoch - 1)
+            self.shards.drop_lives(deployment.agent, through=deployment.life - 1)
             await self.follow_source(deployment)
         self._run(outlets.keep(self.topics, self.controls.registry, self._emitter.waits))
+        self._run(self.vault.publish())
+        automatic = AutomaticSnapshots(
+            self.vault, self.shards.all, self.topics.known_partition_count
+        )
+        self._run(automatic.run())
+        self._run(Housekeeping(self.vault, self.controls.registry, self.shards).run())
 
     def _hold(self, shards: Shards) -> None:
         """Take these shards, with what decides which are opened, given up, kept in memory."""
@@ -271,7 +298,7 @@ class Worker:
         deployment = self.controls.registry.last(accepted.agent)
         assert deployment is not None
         if accepted.kind == "deploy":
-            if deployment.epoch == accepted.epoch and not deployment.deleted:
+            if deployment.life == accepted.life and not deployment.deleted:
                 await self.follow_source(deployment)
         elif accepted.kind == "delete":
             # In turn with openings: a shard that is being opened now must not outlive its agent.

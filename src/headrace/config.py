@@ -48,6 +48,7 @@ class Config:
     broker: str = "memory:"  # or kafka://host:port,…
     app: Name = "headrace"  # names the consumer group and the internal topics
     state_dir: Path | None = None  # None: see `state_path`
+    snapshots: str | None = None  # None: in the state directory; or file:///DIR, s3://BUCKET/DIR
     grpc_host: str = "127.0.0.1"
     grpc_port: Port = 50051  # 0: a free one
     metrics_port: Port | None = 0  # 0: a free one; None ("off"): no metrics endpoint

@@ -18,6 +18,8 @@ from headrace.pipelines.broker import Broker, open_broker
 from headrace.pipelines.commands import Commands
 from headrace.pipelines.feeds import Decisions, EventProducer, Feedback
 from headrace.pipelines.live import LiveShards
+from headrace.pipelines.rollback_commands import RollbackCommands
+from headrace.pipelines.snapshot_commands import SnapshotCommands
 from headrace.pipelines.worker import Worker
 from headrace.serving.backend import Backend
 from headrace.serving.limits import Limits
@@ -83,12 +85,15 @@ class Service:
         )
         self.events = EventProducer(self.broker.bootstrap)
         live = LiveShards(self.worker)
+        snapshots = SnapshotCommands(self.worker)
         backend = Backend(
             predictor=live,
             directory=live,
             controls=Commands(self.worker),
             sink=Feedback(self.worker, self.events),
             feed=Decisions(self.worker),
+            snapshots=snapshots,
+            rollbacks=RollbackCommands(self.worker, snapshots),
         )
         # Before the shards: health must answer NOT_SERVING while they are being restored.
         listen = Listen(

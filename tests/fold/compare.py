@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import replace
 from typing import Any, Protocol
 
 import msgspec
@@ -108,22 +109,29 @@ def _counters(folded: Folded, stored: StoredRows) -> list[str]:
 
 
 def decisions(
-    folded: Folded, values: Iterable[bytes], origin: Origin, *, whole: bool = True
+    folded: Folded,
+    values: Iterable[bytes],
+    origin: Origin,
+    *,
+    whole: bool = True,
+    epochs: Collection[int] = (),
 ) -> list[str]:
     """Each event that is emitted has its one decision; repeats are byte-identical; no others.
 
-    `values` are the decision topic's, of one partition; those of other epochs are left out. Not
-    `whole`: the last ones may be missing, because the agent was deleted.
+    `values` are the decision topic's, of one partition; those of other epochs than `epochs` (the
+    origin's, if there are none) are left out. Not `whole`: the last ones may be missing, because
+    the agent was deleted.
     """
+    epochs = epochs or (origin.epoch,)
     by_offset: dict[int, set[bytes]] = defaultdict(set)
     found = []
     for value in values:
         told = msgspec.json.decode(value)
-        if (told["agent"], told["epoch"]) != (origin.agent, origin.epoch):
+        if told["agent"] != origin.agent or told["epoch"] not in epochs:
             continue
         offset = told["position"]["offset"]
         by_offset[offset].add(value)
-        if told["id"] != origin.id_of(offset):
+        if told["id"] != replace(origin, epoch=told["epoch"]).id_of(offset):
             found.append(f"the decision on offset {offset} is called {told['id']!r}")
     last = max(by_offset, default=-1)
     for offset in sorted(folded.decisions.keys() | by_offset.keys()):
@@ -149,19 +157,26 @@ def _decision(offset: int, must: dict[str, Any] | None, values: set[bytes]) -> l
 
 
 def quarantined(
-    folded: Folded, values: Iterable[bytes], origin: Origin, *, whole: bool = True
+    folded: Folded,
+    values: Iterable[bytes],
+    origin: Origin,
+    *,
+    whole: bool = True,
+    epochs: Collection[int] = (),
 ) -> list[str]:
     """Exactly the refused events are in quarantine, each with its reason.
 
     `values` are the quarantine topic's; those of other agents, epochs and partitions are left out.
-    `whole` as for decisions.
+    `whole` and `epochs` as for decisions.
     """
+    epochs = epochs or (origin.epoch,)
     there: dict[int, set[bytes]] = defaultdict(set)
     for value in values:
         told = msgspec.json.decode(value)
         position = told["position"]
-        mine = (told["agent"], told["epoch"], position["topic"], position["partition"])
-        if mine == (origin.agent, origin.epoch, origin.topic, origin.partition):
+        mine = (told["agent"], position["topic"], position["partition"])
+        ours = (origin.agent, origin.topic, origin.partition)
+        if mine == ours and told["epoch"] in epochs:
             there[position["offset"]].add(value)
     found = []
     last = max(there, default=-1)

@@ -13,9 +13,26 @@ from tests.fold.oracle import Origin
 Where = tuple[str, int]  # topic and partition
 
 
+@dataclass(frozen=True)
+class Rollback:
+    """From offset `at` on the agent is in `epoch`, with what it was at `base_offset` of
+    `base_epoch`: all keys, or only some.
+    """
+
+    at: int
+    epoch: int
+    base_epoch: int
+    base_offset: int
+    keys: tuple[str, ...]
+
+
 @dataclass
 class Life:
-    """An agent from a deploy to its delete. `commands`: (control id, kind), the deploy first."""
+    """An agent from a deploy to its delete. `commands`: (control id, kind), the deploy first.
+
+    `epoch` is the first one, `last_epoch` the present one; `rolled`: the record and the new epoch
+    of each rollback.
+    """
 
     agent: str
     epoch: int
@@ -26,10 +43,32 @@ class Life:
     effects: dict[tuple[str, Where], int] = field(default_factory=dict)
     paused: bool = False
     deleted: bool = False
+    last_epoch: int = 0
+    version: int = 1
+    rolled: dict[str, tuple[dict[str, Any], int]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.last_epoch = self.epoch
+
+    @property
+    def epochs(self) -> range:
+        """All of them."""
+        return range(self.epoch, self.last_epoch + 1)
+
+    def rollbacks(self, where: Where) -> list[Rollback]:
+        """Those that have counted in the partition, in their order."""
+        found = []
+        for control_id, (told, epoch) in self.rolled.items():
+            if (control_id, where) in self.effects:
+                base = next(b for b in told["bases"] if b["partition"] == where[1])
+                at = self.effects[control_id, where]
+                bases = (base["epoch"], base["next_offset"])
+                found.append(Rollback(at, epoch, *bases, tuple(told.get("keys", ()))))
+        return found
 
     def origin(self, where: Where) -> Origin:
         """Whose decisions these are; a new deployment is a new version of the spec, too."""
-        return Origin(self.agent, self.epoch, self.epoch, *where)
+        return Origin(self.agent, self.version, self.epoch, *where)
 
     def partitions(self) -> list[Where]:
         """Where the agent has begun."""
@@ -67,7 +106,7 @@ def lives(values: Iterable[bytes]) -> list[Life]:
         if kind == "effect":
             # It may come when the next life has begun: commands are accepted before they count.
             mine = [life for life in found if life.agent == told["agent"]]
-            for life in (life for life in mine if life.epoch == told["epoch"]):
+            for life in (life for life in mine if told["epoch"] in life.epochs):
                 where = (told["topic"], told["partition"])
                 life.effects.setdefault((told["control_id"], where), told["next_offset"])
             continue
@@ -77,7 +116,7 @@ def lives(values: Iterable[bytes]) -> list[Life]:
         if kind == "deploy":
             _deploy(found, now, told)
         elif now is not None and not now.deleted:
-            _command(now, kind, told["id"])
+            _command(now, told)
     return found
 
 
@@ -89,7 +128,8 @@ def _deploy(found: list[Life], now: Life | None, told: dict[str, Any]) -> None:
     found.append(
         Life(
             agent=told["agent"],
-            epoch=1 if now is None else now.epoch + 1,
+            epoch=1 if now is None else now.last_epoch + 1,
+            version=1 if now is None else now.version + 1,
             digest=told["digest"],
             topic=told["spec"]["source"]["topic"],
             emit_topic=told["emit_topic"],
@@ -98,11 +138,29 @@ def _deploy(found: list[Life], now: Life | None, told: dict[str, Any]) -> None:
     )
 
 
-def _command(life: Life, kind: str, control_id: str) -> None:
+def _command(life: Life, told: dict[str, Any]) -> None:
+    kind, control_id = told["type"], told["id"]
     if kind == "delete":
         life.deleted = True
+    elif kind == "rollback":
+        if told["life"] != life.epoch or _rolling_back(life):
+            return
+        life.last_epoch += 1
+        life.rolled[control_id] = (told, life.last_epoch)
+    elif kind == "snapshot":
+        if told["life"] != life.epoch:
+            return
     elif life.paused == (kind == "pause"):
         return
     else:
         life.paused = kind == "pause"
     life.commands.append((control_id, kind))
+
+
+def _rolling_back(life: Life) -> bool:
+    """Whether the last rollback has yet to count in some partition."""
+    if not life.rolled:
+        return False
+    control_id, (told, _) = list(life.rolled.items())[-1]
+    done = [where for known, where in life.effects if known == control_id]
+    return len(done) < len(told["bases"])

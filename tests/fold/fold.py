@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from tests.fold.asking import RIVER_ERRORS, Chosen, Moment, Said, ask, choose
+from tests.fold.control import Rollback
 from tests.fold.oracle import Oracle, Origin
 from tests.fold.reading import EXTREME, Entry, Event, Refused, read
 
@@ -74,6 +75,7 @@ class Folded:
     stamps: list[int] = field(default_factory=list)  # the last ones, oldest first
     expired: int = 0  # keys that came back after they had been forgotten
     idle: set[str] = field(default_factory=set)  # keys that nobody can see any more
+    rollbacks: int = 0
 
 
 def fold(
@@ -83,30 +85,86 @@ def fold(
     *,
     start: int,
     pauses: Iterable[tuple[int, bool]] = (),
+    rollbacks: Iterable[Rollback] = (),
 ) -> Folded:
     """Everything that follows from the records at `start` and above.
 
     `pauses`: (offset, paused?) in the order of their commands; each holds from the record at its
-    offset on.
+    offset on. `rollbacks` likewise. Those that count from behind the last record are done, too.
     """
-    run = _Fold(oracle, origin)
+    run = _Fold(oracle, origin, tuple(rollbacks))
     commands = list(pauses)
     for record in records:
         if record.offset < start:
             continue
         while commands and commands[0][0] <= record.offset:
             run.paused = commands.pop(0)[1]
+        run.come_to(record.offset)
         run.take(record)
+    run.come_to(None)
     run.out.idle = {key for key, state in run.out.keys.items() if run.is_idle(state)}
     return run.out
 
 
 class _Fold:
-    def __init__(self, oracle: Oracle, origin: Origin) -> None:
+    def __init__(self, oracle: Oracle, origin: Origin, rollbacks: tuple[Rollback, ...]) -> None:
         self.oracle = oracle
         self.origin = origin
         self.out = Folded()
         self.paused = False
+        self._ahead = list(rollbacks)
+        self._bases = {(r.base_epoch, r.base_offset) for r in rollbacks}
+        self._kept: dict[tuple[int, int], dict[str, KeyFold]] = {}
+
+    def come_to(self, offset: int | None) -> None:
+        """Do what counts before the record at `offset` (None: all that is left), and keep what a
+        rollback will go back to.
+        """
+        while True:
+            self._keep(offset)
+            if not self._ahead or (offset is not None and self._ahead[0].at > offset):
+                return
+            self._roll_back(self._ahead.pop(0))
+
+    def _keep(self, offset: int | None) -> None:
+        epoch = self.origin.epoch
+        for base in self._bases - self._kept.keys():
+            # In an epoch that ends here it was taken at the latest where that ended.
+            if base[0] == epoch and (offset is None or base[1] <= offset):
+                self._kept[base] = self._seen()
+
+    def _seen(self) -> dict[str, KeyFold]:
+        """All keys that somebody can see, as they are."""
+        keys = self.out.keys.items()
+        return {key: copy.copy(state) for key, state in keys if not self.is_idle(state)}
+
+    def _roll_back(self, rollback: Rollback) -> None:
+        base, now = self._kept[rollback.base_epoch, rollback.base_offset], self._seen()
+        scope = set(rollback.keys) or base.keys() | now.keys() | self.out.keys.keys()
+        for key in scope:
+            reverted = self._reverted(key, base.get(key), now.get(key), alone=bool(rollback.keys))
+            if reverted is None:
+                self.out.keys.pop(key, None)
+            else:
+                self.out.keys[key] = reverted
+        self.origin = replace(self.origin, epoch=rollback.epoch)
+        self.out.rollbacks += 1
+
+    def _reverted(
+        self, key: str, base: KeyFold | None, now: KeyFold | None, *, alone: bool
+    ) -> KeyFold | None:
+        """The base's model, and the labels that are waited for now."""
+        waiting = now.waiting if now is not None else []
+        if base is None:
+            if now is None or not waiting:
+                return None
+            return KeyFold(self.oracle.make(key), last_seen=now.last_seen, waiting=waiting)
+        reverted = copy.copy(base)
+        if alone or waiting or base.waiting:  # its row is written, and it is not idle for that
+            reverted.waiting = waiting
+            if now is not None:
+                reverted.last_seen = max(base.last_seen, now.last_seen)
+        return reverted
 
     def take(self, record: Entry) -> None:
         """One record."""

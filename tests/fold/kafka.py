@@ -34,6 +34,7 @@ async def folded(bootstrap: str, oracle: Oracle, life: Life, where: Where) -> Fo
         [record for record in records if end is None or record.offset < end],
         start=life.start(where),
         pauses=life.pauses(where),
+        rollbacks=life.rollbacks(where),
     )
 
 
@@ -51,8 +52,9 @@ async def differences(
             must = await folded(bootstrap, oracle, life, where)
             origin = life.origin(where)
             decided = await _values(bootstrap, Partition(life.emit_topic, where[1]))
-            told = compare.decisions(must, decided, origin, whole=not life.deleted)
-            told += compare.quarantined(must, quarantine, origin, whole=not life.deleted)
+            whole, epochs = not life.deleted, life.epochs
+            told = compare.decisions(must, decided, origin, whole=whole, epochs=epochs)
+            told += compare.quarantined(must, quarantine, origin, whole=whole, epochs=epochs)
             stored = None if life.deleted else opened(life, where)
             if stored is not None:
                 told += compare.rows(must, stored)

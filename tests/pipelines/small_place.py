@@ -6,12 +6,15 @@ import asyncio
 import random
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 from headrace.models.spec import load_spec
 from headrace.pipelines import control
+from headrace.pipelines.cataloguelog import CatalogueLog
 from headrace.pipelines.order import Chunk
-from headrace.pipelines.shards import Shards, Site
+from headrace.pipelines.shards import Shards
+from headrace.pipelines.site import Site
+from headrace.pipelines.vault import Vault
 from headrace.state.directory import StateDirectory
 from headrace.state.store import StoreOptions
 from headrace.views import Partition
@@ -19,10 +22,11 @@ from tests.fold.events import log
 from tests.fold.oracle import Origin
 from tests.fold.oracles import visits
 from tests.simulation.broker import CLUSTER, SimBroker, SimLogs
+from tests.simulation.catalogue import SimCatalogueLog
 from tests.simulation.controls import CONTROL, SimControlLog
 from tests.simulation.loop import Process, VirtualLoop
 from tests.simulation.sink import SimSink
-from tests.simulation.worker import IDENTITY
+from tests.simulation.worker import IDENTITY, SimClock
 
 WHERE = Partition("events", 0)
 ORIGIN = Origin("a", 1, 1, *WHERE)
@@ -64,6 +68,7 @@ class Place:
         self.deleted = asyncio.Event()
         self.directory = StateDirectory.open(tmp_path / "state", IDENTITY)
         self.controls = Crowded(self.broker, process, self._accept)
+        self.catalogue = SimCatalogueLog(self.broker, process)
         self.sink = HeldSink(self.broker, process, random.Random(1))
         site = Site(
             descriptors_max=10_000,
@@ -76,7 +81,14 @@ class Place:
             sink=self.sink,
             busy=lambda: False,
         )
-        self.shards = Shards(site, self.controls)
+        self.vault = Vault(
+            self.directory,
+            self.broker.repository,
+            cast(CatalogueLog, self.catalogue),
+            IDENTITY.versions,
+            clock=SimClock(),
+        )
+        self.shards = Shards(site, self.controls, self.vault)
         spec = load_spec(visits(agent="a", topic="events").spec)
         self.command(
             control.Deploy(

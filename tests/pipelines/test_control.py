@@ -7,6 +7,7 @@ import pytest
 from headrace.errors import ConflictError, NotFoundError, OverloadError
 from headrace.pipelines import control
 from headrace.pipelines.control import Delete, Deploy, Hello, Pause, Registry, Resume, ShardEffect
+from headrace.pipelines.control import registry as registry_module
 from headrace.views import Partition
 
 
@@ -51,9 +52,9 @@ def test_same_digest_twice_changes_nothing() -> None:
 
 def test_agents_names_and_commands_have_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
     """Beyond each bound a command is refused by the log itself, for every reader alike."""
-    monkeypatch.setattr(control, "AGENTS_MAX", 2)
-    monkeypatch.setattr(control, "NAMES_MAX", 3)
-    monkeypatch.setattr(control, "COMMANDS_MAX", 4)
+    monkeypatch.setattr(registry_module, "AGENTS_MAX", 2)
+    monkeypatch.setattr(registry_module, "NAMES_MAX", 3)
+    monkeypatch.setattr(registry_module, "COMMANDS_MAX", 4)
     registry = fold(
         *(deploy("c1", "a"), deploy("c2", "b"), deploy("c3", "c"), deploy("c4", "a")),
         *(Delete(id="c5", agent="b"), deploy("c6", "c"), Delete(id="c7", agent="c")),
@@ -67,7 +68,7 @@ def test_agents_names_and_commands_have_bounds(monkeypatch: pytest.MonkeyPatch) 
     said = {name: str(error) for name, error in refused.items()}
     assert "2 agents already" in said["c3"]
     assert "3 names have been used" in said["c8"]
-    assert "paused and resumed 4 times" in said["p4"]
+    assert "has had 4 commands" in said["p4"]
     assert registry.outcome("p5").refused is None, "it was running still"
     assert all(isinstance(refused[name], OverloadError) for name in ("c3", "c8", "p4"))
     assert [d.agent for d in registry.live()] == ["a", "c"]

@@ -12,6 +12,7 @@ import pytest
 from headrace.errors import DiskFullError, StateError
 from headrace.pipelines import control
 from headrace.pipelines.holdings import ROOM_RETRY_S, Holdings
+from headrace.pipelines.site import Site
 from headrace.pipelines.topics import Topics
 from headrace.state.store import Store
 from headrace.views import Partition
@@ -87,10 +88,10 @@ def test_want_of_room_hides_no_other_reason(
         holdings, host = await held(place)
         failing = iter(errors)
 
-        def cannot(_: Path) -> Store:
+        def cannot(_site: Site, _path: Path) -> Store:
             raise next(failing)
 
-        monkeypatch.setattr(place.shards, "_open_store", cannot)
+        monkeypatch.setattr(Site, "open_store", cannot)
         async with holdings.opening:
             opened = [holdings.open(place.deployment, where) for where in (WHERE, BESIDE)]
             assert await asyncio.gather(*opened) == [None, None]

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from headrace.errors import CorruptStateError, StateError
 from headrace.models.decisions import decode_decision
 from headrace.pipelines import quarantine
-from headrace.pipelines.shard import Change
+from headrace.pipelines.changes import Change
 from headrace.state.memory import MemoryStore
 from tests.pipelines.small_shard import (
     DECISIONS,
@@ -147,7 +147,7 @@ async def test_a_pause_takes_effect_at_its_offset_also_inside_a_chunk() -> None:
     """After a restart the pause is replayed at the position that the control log states."""
     sink = Sink()
     shard = open_shard(sink, MemoryStore())
-    shard.schedule([Change(3, "pause", 1), Change(7, "resume", 2)])
+    await shard.schedule([Change(3, "pause", 1), Change(7, "resume", 2)])
     await shard.process(chunk(*(event(n) for n in range(10))))
     updates = [decode_decision(value).updates for value in sink.of(DECISIONS)]
     assert updates == [0, 1, 2, 3, 3, 3, 3, 3, 4, 5]
@@ -251,7 +251,7 @@ async def test_a_command_that_was_scheduled_is_not_applied_again() -> None:
     a later command may have undone it.
     """
     shard = open_shard(Sink(), MemoryStore())
-    shard.schedule([Change(0, "pause", 1), Change(0, "resume", 2)])
+    await shard.schedule([Change(0, "pause", 1), Change(0, "resume", 2)])
 
     async def effect(offset: int) -> int:
         raise AssertionError("no second effect is logged")

@@ -10,6 +10,7 @@ from typing import cast
 
 from headrace.pipelines.reader import LogSpan
 from headrace.ports import Record
+from headrace.state.repository import Repository, open_repository
 from headrace.views import Partition
 from tests.fold.events import Row
 from tests.simulation.loop import VirtualLoop
@@ -62,6 +63,7 @@ class SimBroker:
         self.committed: dict[Partition, int] = {}
         # Agent, epoch, topic, partition: deleted, and nothing that it had decided may be missing.
         self.whole: set[tuple[str, int, str, int]] = set()
+        self.repository: Repository = open_repository("memory://")  # of snapshots
         self.counts: dict[str, int] = defaultdict(int)  # what the world has seen, for its table
 
     async def start(self) -> None:
@@ -107,6 +109,11 @@ class SimLogs:
         log = self._broker.logs[partition]
         rows = log.rows(log.begin)
         return next((row.offset for row in rows if row.timestamp >= timestamp_ms), None)
+
+    async def newest(self, partition: Partition, count: int) -> list[Record]:
+        await self._broker.away(0.01)
+        log = self._broker.logs[partition]
+        return list(log.rows(max(log.begin, log.end - count)))
 
 
 class SimTopics:

@@ -18,7 +18,7 @@ class Parts:
     """Makers of the parts, and the chance that they share. `shards` makes the real ones."""
 
     chance: random.Random
-    shards: Callable[..., Any]
+    shards: Any  # a class of `Shards`
     sink: Callable[..., SimSink] = SimSink
     controls: Callable[..., SimControlLog] = SimControlLog
     streams: Callable[..., SimStreams] = SimStreams

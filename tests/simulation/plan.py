@@ -17,8 +17,10 @@ LONG = 300  # in the others: log time is settled and keys expire
 LAST_S = 6.0  # virtual seconds until the last record has come
 
 # How a worker ends, and when: at a step of its life or of its stop, or after so many seconds.
-Fault = tuple[Literal["crash", "stop", "rebalance", "crash in a stop"], float]
-Command = tuple[float, Literal["deploy", "pause", "resume", "delete"], str]
+# "loss": it crashes, and its disk is lost.
+Fault = tuple[Literal["crash", "loss", "stop", "rebalance", "crash in a stop"], float]
+Verb = Literal["deploy", "pause", "resume", "delete", "snapshot", "rollback", "undo"]
+Command = tuple[float, Verb, str]
 Make = Callable[..., Oracle]
 
 # How often a kind of agent lives in a world: the slow ones seldom.
@@ -52,6 +54,8 @@ def draw(seed: int) -> Plan:
     records = tuple(_records(chance, count) for _ in range(partitions))
     commands = [c for name in agents for c in _commands(chance, name)]
     faults = tuple(_fault(chance) for _ in range(chance.choice((0, 1, 1, 2, 2, 3, 4))))
+    for name in agents:
+        commands += _rollbacks(chance, name)
     return Plan(seed, agents, records, tuple(sorted(commands)), faults)
 
 
@@ -65,6 +69,7 @@ def _agents(chance: random.Random, count: int, *, long: bool) -> dict[str, Oracl
             f"flush_ms: {chance.choice((50, 300, 2000))}, flush_keys: {chance.choice((1, 3, 99))}"
         )
         limits += f", hot_keys_max: {chance.choice((1, 3, 100))}"
+        limits += f", snapshot_s: {chance.choice((1, 2, 30))}"
         oracle = make(agent=name, topic=TOPIC, state=limits)
         if chance.random() < 0.15:
             oracle = replace(oracle, spec=oracle.spec.replace("start: earliest", "start: latest"))
@@ -96,10 +101,22 @@ def _commands(chance: random.Random, agent: str) -> list[Command]:
     return found
 
 
+def _rollbacks(chance: random.Random, agent: str) -> list[Command]:
+    """Snapshots by name, rollbacks and their undoing, at any time."""
+    if chance.random() < 0.5:
+        return []
+    verbs: list[Verb] = ["snapshot"]
+    verbs += [chance.choice(("snapshot", "rollback", "rollback", "undo")) for _ in range(4)]
+    return [(chance.random() * (LAST_S + 1), verb, agent) for verb in verbs]
+
+
 def _fault(chance: random.Random) -> Fault:
     kind = chance.random()
     if kind < 0.6:
-        return "crash", float(int(10 ** (1 + 2.7 * chance.random())))  # at its step of this number
+        step = float(
+            int(10 ** (1 + 2.7 * chance.random()))
+        )  # it crashes at its step of this number
+        return "loss" if chance.random() < 0.2 else "crash", step
     if kind < 0.75:
         return "crash in a stop", float(chance.randrange(1, 60))
     if kind < 0.88:

@@ -12,9 +12,10 @@ from msgspec import structs
 from headrace.models.guard import Event, Guard, Refusal
 from headrace.models.learner import Learner, Outcome
 from headrace.pipelines import control
+from headrace.pipelines.opening import Opening, State
 from headrace.pipelines.order import Chunk, PartitionOrder
 from headrace.pipelines.shard import Chunk as ShardChunk
-from headrace.pipelines.shard import Shard, ShardStart
+from headrace.pipelines.shard import Shard
 from headrace.ports import Record
 from headrace.views import Partition
 from tests.fold import oracles
@@ -23,7 +24,7 @@ from tests.simulation.controls import SimControlLog
 from tests.simulation.parts import Parts
 from tests.simulation.plan import TOPIC, Command, Plan
 from tests.simulation.sink import SimSink
-from tests.simulation.worker import WatchedShards, WatchedStore
+from tests.simulation.worker import WatchedShards, WatchedSite, WatchedStore
 
 
 class HastySink(SimSink):
@@ -40,11 +41,16 @@ class BlindStore(WatchedStore):
         self._store.write(rows, meta)
 
 
+class BlindSite(WatchedSite, frozen=True, kw_only=True):
+    """A site of such stores."""
+
+    watched: type[WatchedStore] = BlindStore
+
+
 class BlindShards(WatchedShards):
     """Shards over stores without that law."""
 
-    def _watched(self, *args: Any) -> WatchedStore:
-        return BlindStore(*args)
+    site_class = BlindSite
 
 
 class HastyShards(WatchedShards):
@@ -54,11 +60,12 @@ class HastyShards(WatchedShards):
         return self.next_offset(partition)
 
 
-class ForgetfulShards(WatchedShards):
+class ForgetfulOpening(Opening):
     """Does not know what may have been decided before the last crash."""
 
-    async def _shard_start(self, *args: Any) -> ShardStart:
-        return (await super()._shard_start(*args))._replace(decided_below=0)
+    async def state(self) -> State:
+        state = await super().state()
+        return state._replace(start=state.start._replace(decided_below=0))
 
 
 class Trusting(PartitionOrder):
@@ -106,9 +113,10 @@ class Hasty(Shard):
 class Undying(Shard):
     """Goes on behind its delete until somebody closes it."""
 
-    def _take_changes(self, offset: int) -> None:
-        super()._take_changes(offset)
+    async def _take_changes(self, offset: int) -> bool:
+        done = await super()._take_changes(offset)
         self._deleted = False
+        return done
 
 
 class Lenient(Guard):
@@ -201,8 +209,3 @@ def without_durable_commits(parts: Parts) -> Parts:
 def without_effects_read_back(parts: Parts) -> Parts:
     """A command is in force before the log says where."""
     return replace(parts, controls=HastyControls)
-
-
-def without_decided_below(parts: Parts) -> Parts:
-    """A command may count from before what is decided already, which then comes out otherwise."""
-    return replace(parts, shards=ForgetfulShards)

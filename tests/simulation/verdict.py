@@ -28,7 +28,7 @@ def differences(plan: Plan, broker: SimBroker, state_dir: Path) -> list[str]:
             for where in life.partitions():
                 folded = _folded(broker, oracle, life, where)
                 told = _topics(broker, life, where, folded)
-                path = directory.shard_path(life.agent, life.epoch, *where)
+                path = directory.shard_path(life.agent, life.last_epoch, *where)
                 if not life.deleted:
                     told += _rows(path, folded)
                 elif path.exists():
@@ -47,6 +47,7 @@ def _folded(broker: SimBroker, oracle: Oracle, life: Life, where: Where) -> Fold
         [row for row in rows if end is None or row.offset < end],
         start=life.start(where),
         pauses=life.pauses(where),
+        rollbacks=life.rollbacks(where),
     )
 
 
@@ -59,8 +60,8 @@ def _topics(broker: SimBroker, life: Life, where: Where, folded: Folded) -> list
     refused = _values(broker, QUARANTINE)
     broker.counts["decisions delivered again"] += len(decided) - len(set(decided))
     return [
-        *compare.decisions(folded, decided, origin, whole=whole),
-        *compare.quarantined(folded, refused, origin, whole=whole),
+        *compare.decisions(folded, decided, origin, whole=whole, epochs=life.epochs),
+        *compare.quarantined(folded, refused, origin, whole=whole, epochs=life.epochs),
     ]
 
 
@@ -83,5 +84,6 @@ def _count(broker: SimBroker, folded: Folded) -> None:
     counts["events learned"] += folded.learned
     counts["decisions"] += len(folded.decisions)
     counts["bad events"] += len(folded.refused)
+    counts["rollbacks that counted in a shard"] += folded.rollbacks
     counts["keys that came back expired"] += folded.expired
     counts["labels lost"] += folded.labels_lost

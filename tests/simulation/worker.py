@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, ClassVar, cast
+
+import msgspec
 
 from headrace.config import Config
 from headrace.pipelines import control
+from headrace.pipelines.cataloguelog import CatalogueLog
 from headrace.pipelines.controllog import ControlLog
 from headrace.pipelines.emit import Emitter
-from headrace.pipelines.shards import Shards, Site
+from headrace.pipelines.shard import Shard
+from headrace.pipelines.shards import Shards
+from headrace.pipelines.site import Site
 from headrace.pipelines.streams import Streams
 from headrace.pipelines.topics import Topics
+from headrace.pipelines.vault import Vault
 from headrace.pipelines.worker import Worker
 from headrace.state.directory import Identity, StateDirectory
 from headrace.state.store import ShardMeta, ShardStore, Store, StoreOptions
 from headrace.views import Partition
 from tests.fold.oracle import Origin
 from tests.simulation.broker import CLUSTER, SimBroker, SimLogs, SimTopics
+from tests.simulation.catalogue import SimCatalogueLog
 from tests.simulation.controls import SimControlLog
 from tests.simulation.loop import Process
 from tests.simulation.parts import Parts
@@ -28,14 +36,25 @@ IDENTITY = Identity.of_this_build(app="sim", cluster_id=CLUSTER, codec="1", hash
 CONFIG = Config(app="sim", descriptors_max=1 << 20)
 
 
+class SimClock:
+    """Virtual time, from a moment of the year 2023 on."""
+
+    def time(self) -> float:
+        return 1_700_000_000 + self.monotonic()
+
+    def monotonic(self) -> float:
+        return asyncio.get_running_loop().time()
+
+
 class WatchedStore:
     """A shard's real store. At each write the law holds: what is durable has been acknowledged."""
 
-    def __init__(self, store: ShardStore, unacknowledged: Callable[[Origin], list[int]]) -> None:
+    def __init__(
+        self, store: ShardStore, origin: Origin, unacknowledged: Callable[[Origin], list[int]]
+    ) -> None:
         self._store = store
         self._unacknowledged = unacknowledged
-        self.origin: Origin | None = None  # known once the shard is there
-        self.writes = 0
+        self.origin = origin
 
     @property
     def meta(self) -> ShardMeta | None:
@@ -48,15 +67,13 @@ class WatchedStore:
         return self._store.scan(prefix)
 
     def write(self, rows: Iterable[tuple[bytes, bytes | None]], meta: ShardMeta) -> None:
-        if self.origin is not None:
-            early = [o for o in self._unacknowledged(self.origin) if o < meta.next_offset]
-            if early:
-                raise Violation(
-                    f"state up to {meta.next_offset} became durable before the decisions on "
-                    f"{early[:5]} were acknowledged"
-                )
+        early = [o for o in self._unacknowledged(self.origin) if o < meta.next_offset]
+        if early:
+            raise Violation(
+                f"state up to {meta.next_offset} became durable before the decisions on "
+                f"{early[:5]} were acknowledged"
+            )
         self._store.write(rows, meta)
-        self.writes += 1
 
     def recover(self) -> None:
         self._store.recover()
@@ -71,36 +88,36 @@ class WatchedStore:
         self._store.close()
 
 
+class WatchedSite(Site, frozen=True, kw_only=True):
+    """A site whose stores are watched; `stores_by_path` has all that were opened."""
+
+    process: Process
+    stores_by_path: dict[Path, WatchedStore] = msgspec.field(default_factory=dict)
+    watched: type[WatchedStore] = WatchedStore
+
+    def open_store(self, path: Path) -> Store:
+        store = ShardStore.open(path, create=True, options=self.stores)
+        self.process.held.callback(store.close)
+        topic, _, partition = path.name.rpartition("@")
+        agent, epoch = path.parent.parent.name, int(path.parent.name)
+        origin = Origin(agent, 0, epoch, topic, int(partition))
+        sink: Any = self.sink
+        watched = self.watched(store, origin, sink.unacknowledged)
+        self.stores_by_path[path] = watched
+        return watched
+
+
 class WatchedShards(Shards):
     """The real shards over watched stores."""
 
-    def __init__(self, site: Site, controls: Any, process: Process) -> None:
-        super().__init__(site, controls)
-        self._process = process
-        self.stores: dict[Path, WatchedStore] = {}
-        self.whole: set[tuple[str, int, str, int]] = set()  # the world's, once it has told
+    site_class: ClassVar[type[WatchedSite]] = WatchedSite
+    whole: set[tuple[str, int, str, int]]  # the world's
 
-    def _open_store(self, path: Path) -> Store:
-        store = ShardStore.open(path, create=True, options=self._site.stores)
-        self._process.held.callback(store.close)
-        sink: Any = self._site.sink
-        watched = self.stores[path] = self._watched(store, sink.unacknowledged)
-        return watched
-
-    def _watched(
-        self, store: ShardStore, unacknowledged: Callable[[Origin], list[int]]
-    ) -> WatchedStore:
-        return WatchedStore(store, unacknowledged)
-
-    async def open(self, deployment: Any, partition: Partition) -> Any:
-        shard = await super().open(deployment, partition)
-        store = self.stores[
-            self._site.directory.shard_path(deployment.agent, deployment.epoch, *partition)
-        ]
-        store.origin = Origin(
-            deployment.agent, deployment.spec_version, deployment.epoch, *partition
-        )
-        return shard
+    def _durable(self, shard: Shard) -> ShardMeta | None:
+        """What is on disk of it."""
+        origin = shard.origin
+        path = self._site.shard_path(origin.agent, origin.epoch, shard.partition)
+        return cast(WatchedSite, self._site).stores_by_path[path].meta
 
     async def _log_effect(
         self, accepted: control.Accepted, partition: Partition, offset: int
@@ -108,7 +125,7 @@ class WatchedShards(Shards):
         """A delete behind nothing but what this shard has handled leaves no decision out."""
         shard = self.find(accepted.agent, partition)
         if accepted.kind == "delete" and shard is not None and shard.next_offset == offset:
-            self.whole.add((accepted.agent, accepted.epoch, *partition))
+            self.whole.add((accepted.agent, accepted.life, *partition))
         return await super()._log_effect(accepted, partition, offset)
 
     def on_disk(self, partition: Partition) -> int:
@@ -116,24 +133,24 @@ class WatchedShards(Shards):
         durable = []
         for deployment in self._controls.registry.live():
             shard = self.find(deployment.agent, partition)
-            path = self._site.directory.shard_path(deployment.agent, deployment.epoch, *partition)
             if shard is None or shard.origin.epoch != deployment.epoch:
                 return 0
-            meta = self.stores[path].meta
+            meta = self._durable(shard)
             durable.append(0 if meta is None else meta.next_offset)
         return min(durable, default=0)
 
     def removed(self, deployment: control.Deployment) -> bool:
         """Whether nothing is left of a deleted agent on disk."""
         path = self._site.directory.shard_path(deployment.agent, deployment.epoch, "", 0)
-        return not path.parent.exists()
+        agent = path.parent.parent
+        epochs = agent.iterdir() if agent.exists() else ()
+        return all(int(epoch.name) < deployment.life for epoch in epochs)
 
     def check_commit(self, partition: Partition, offset: int) -> None:
         """The law of commits: never ahead of what is on disk in every shard of the partition."""
         for shard in self.of_partition(partition):
             origin = shard.origin
-            path = self._site.directory.shard_path(origin.agent, origin.epoch, *partition)
-            meta = self.stores[path].meta
+            meta = self._durable(shard)
             deployment = self._controls.registry.last(origin.agent)
             assert deployment is not None
             began = deployment.effect(deployment.commands[0].control_id, partition)
@@ -173,7 +190,16 @@ class SimWorker(Worker):
         self._taken.push_async_callback(sink.drain)
         controls: SimControlLog = parts.controls(self._sim, process, self._on_accepted)
         self.controls = cast(ControlLog, controls)
-        site = Site(
+        catalogue = SimCatalogueLog(self._sim, process)
+        self.vault = Vault(
+            directory,
+            self._sim.repository,
+            cast(CatalogueLog, catalogue),
+            IDENTITY.versions,
+            clock=SimClock(),
+        )
+        site = parts.shards.site_class(
+            process=process,
             worker=process.name,
             logs=SimLogs(self._sim),
             cluster_id=CLUSTER,
@@ -184,9 +210,11 @@ class SimWorker(Worker):
             busy=lambda: parts.chance.random() < 0.2,
             descriptors_max=self.config.descriptors_max,
         )
-        shards = parts.shards(site, self.controls, process)
+        shards = parts.shards(site, self.controls, self.vault)
         shards.whole = self._sim.whole
         self._hold(shards)
+        await catalogue.start()
+        self._taken.push_async_callback(catalogue.stop)
         await self.controls.start()
         self._taken.push_async_callback(self.controls.stop)
         self._taken.push_async_callback(self._close_shards)

@@ -11,10 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from headrace.models.spec import load_spec
-from headrace.pipelines import control
 from headrace.state.options import StoreOptions
 from headrace.views import Partition
+from tests.simulation.asked import Asked
 from tests.simulation.broker import SimBroker
 from tests.simulation.controls import CONTROL
 from tests.simulation.loop import Killed, Process, Stuck, VirtualLoop
@@ -95,7 +94,7 @@ class _World:
         self._processes: list[Process] = []
         self.broker.counts["several agents"] = len(plan.agents) > 1
         self.broker.counts["several partitions"] = len(plan.records) > 1
-        self._specs = {name: load_spec(oracle.spec) for name, oracle in plan.agents.items()}
+        self._asked = Asked(plan, self.broker, self._chance)
 
     async def live(self) -> None:
         """All faults, then one worker that lives until it has caught up and stops cleanly."""
@@ -133,31 +132,18 @@ class _World:
         began = asyncio.get_running_loop().time()
         for number, (at, kind, agent) in enumerate(self.plan.commands):
             await asyncio.sleep(max(began + at - asyncio.get_running_loop().time(), 0.0))
-            record = self._record(kind, agent, f"c{number}")
+            record = self._asked.record(kind, agent, f"c{number}")
+            if record is None:  # there is nothing to roll back, or nothing to go back to
+                continue
             for _ in range(2 if self._chance.random() < 0.1 else 1):  # a retry of the producer
-                self.broker.logs[CONTROL].append(None, control.encode(record))
+                self.broker.logs[CONTROL].append(None, record)
             self.broker.counts[f"{kind}s"] += 1
-
-    def _record(self, kind: str, agent: str, control_id: str) -> control.ControlRecord:
-        if kind == "deploy":
-            spec = self._specs[agent]
-            return control.Deploy(
-                id=control_id,
-                agent=agent,
-                spec=spec.to_dict(),
-                digest=spec.digest,
-                emit_topic=spec.emit_topic,
-            )
-        if kind == "delete":
-            return control.Delete(id=control_id, agent=agent)
-        made = control.Pause if kind == "pause" else control.Resume
-        return made(id=control_id, agent=agent)
 
     # -- workers -----------------------------------------------------------------------------
 
     async def _run_worker(self, fault: Fault | None, outside: asyncio.Future[Any]) -> None:
         kind, amount = fault or ("", 0.0)
-        dies_at = int(amount) if kind == "crash" else None
+        dies_at = int(amount) if kind in ("crash", "loss") else None
         process = Process(f"w{len(self._processes)}", dies_at)
         self._processes.append(process)
         work = process.start(self._work(process, fault, outside))
@@ -168,6 +154,10 @@ class _World:
                 raise Violation(f"the worker failed: {error!r}") from error
         else:
             self.broker.counts["crashes"] += 1
+        if kind == "loss":
+            process.bury()
+            shutil.rmtree(self._state_dir, ignore_errors=True)
+            self.broker.counts["disks lost"] += 1
 
     async def _work(
         self, process: Process, fault: Fault | None, outside: asyncio.Future[Any]
@@ -179,7 +169,7 @@ class _World:
         if fault is None:
             while not (worker.failed.done() or (outside.done() and self._caught_up(worker))):
                 await asyncio.wait({worker.failed}, timeout=LOOK_S)
-        elif fault[0] == "crash":
+        elif fault[0] in ("crash", "loss"):
             await asyncio.wait({worker.failed}, timeout=LIFE_S)
             process.dies_at = process.steps + 1
         else:
@@ -200,8 +190,10 @@ class _World:
             raise Violation(f"agents gave up: {worker.holdings.broken}")
 
     async def _retire(self, worker: SimWorker) -> None:
-        """Retention: now and then the log loses what every shard has on disk."""
-        while True:
+        """Retention: now and then the log loses what every shard has on disk, unless that may be
+        lost.
+        """
+        while not any(kind == "loss" for kind, _ in self.plan.faults):
             await asyncio.sleep(1.0)
             for number in range(len(self.plan.records)):
                 partition = Partition(TOPIC, number)

@@ -36,6 +36,11 @@ def up(
     state_dir: Path | None = _setting(
         "state_dir", "Where state lives.", ".headrace/APP; with memory: none"
     ),
+    snapshots: str | None = _setting(
+        "snapshots",
+        "Where snapshots are kept: file:///DIR or s3://BUCKET/DIR.",
+        "in the state directory",
+    ),
     grpc_host: str | None = _setting("grpc_host", "Address to listen on."),
     grpc_port: int | None = _setting("grpc_port", "Port of gRPC; 0: a free one."),
     metrics_port: str | None = _setting("metrics_port", "Of /metrics; 0: a free one; off: none."),

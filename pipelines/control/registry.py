@@ -1,23 +1,33 @@
 """The control log as a pure fold: which agents exist, and where each change took effect.
 
-The control log is one topic of one partition. It holds *commands* (deploy, pause, resume,
-delete) and, for every shard that a command concerns, an *effect*: the next offset of the shard at
-the moment at which the command was applied. `Registry.apply` folds the records in order; two
-workers that have read the same prefix of the log hold the same registry. So what a command meant
-(accepted, refused, without effect) is decided by its place in the log and by nothing else.
+The control log is one topic of one partition. It holds *commands* (deploy, pause, resume, delete,
+snapshot, rollback) and, for every shard that a command concerns, an *effect*: the next offset of
+the shard at the moment at which the command was applied. `Registry.apply` folds the records in
+order; two workers that have read the same prefix of the log hold the same registry. So what a
+command meant (accepted, refused, without effect) is decided by its place in the log and by nothing
+else.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, ClassVar, Literal, NamedTuple
-
-import msgspec
+from typing import NamedTuple
 
 from headrace.errors import ConflictError, NotFoundError, OverloadError, RequestError
+from headrace.pipelines.control.deployment import Accepted, Deployment
+from headrace.pipelines.control.records import (
+    Command,
+    ControlRecord,
+    Delete,
+    Deploy,
+    Hello,
+    Pause,
+    Resume,
+    Rollback,
+    ShardEffect,
+    Snapshot,
+)
 from headrace.views import Partition
-
-Kind = Literal["deploy", "pause", "resume", "delete"]
 
 OUTCOMES_MAX = 10_000
 """Commands whose outcome is remembered. A repeat of one, by a retrying producer, comes soon."""
@@ -29,150 +39,10 @@ NAMES_MAX = 10_000
 """Names that agents have ever had: each keeps its epoch, and its last spec, for good."""
 
 COMMANDS_MAX = 10_000
-"""Pauses and resumes of one deployment: each is kept with its place in every partition."""
+"""Commands of one deployment: each is kept with its place in every partition."""
 
 ROOM_RETRY_S = 60.0
 """When a command for which there is no room may come again: somebody has to act first."""
-
-
-class _Logged(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"):
-    """What every record of the control log has: an identity that makes it idempotent."""
-
-    schema: int = 1
-    id: str
-
-
-class Deploy(_Logged, frozen=True, kw_only=True, tag="deploy"):
-    """Start an agent. `spec` has all defaults filled in; `digest` is its identity."""
-
-    kind: ClassVar[Kind] = "deploy"
-    agent: str
-    spec: dict[str, Any]
-    digest: str
-    emit_topic: str
-
-
-class Pause(_Logged, frozen=True, kw_only=True, tag="pause"):
-    """Stop learning: the agent goes on predicting and deciding."""
-
-    kind: ClassVar[Kind] = "pause"
-    agent: str
-
-
-class Resume(_Logged, frozen=True, kw_only=True, tag="resume"):
-    """Learn again, from the effect's position on."""
-
-    kind: ClassVar[Kind] = "resume"
-    agent: str
-
-
-class Delete(_Logged, frozen=True, kw_only=True, tag="delete"):
-    """Stop the agent and remove its state. Its topics stay."""
-
-    kind: ClassVar[Kind] = "delete"
-    agent: str
-
-
-class ShardEffect(_Logged, frozen=True, kw_only=True, tag="effect"):
-    """A command took effect in one shard: records below `next_offset` came before it."""
-
-    control_id: str
-    agent: str
-    epoch: int
-    topic: str
-    partition: int
-    next_offset: int
-    worker: str
-
-
-class Hello(_Logged, frozen=True, kw_only=True, tag="hello"):
-    """A worker has started and reads until it sees this, so it knows that it has read all."""
-
-    worker: str
-
-
-Command = Deploy | Pause | Resume | Delete
-ControlRecord = Command | ShardEffect | Hello
-
-_encoder = msgspec.json.Encoder()
-_decoder: msgspec.json.Decoder[ControlRecord] = msgspec.json.Decoder(ControlRecord)
-
-
-def encode(record: ControlRecord) -> bytes:
-    """The record as JSON, with its `type`."""
-    return _encoder.encode(record)
-
-
-def decode(data: bytes) -> ControlRecord:
-    """The record. Raises msgspec.DecodeError for what this build does not write."""
-    return _decoder.decode(data)
-
-
-def is_ours(data: bytes) -> bool:
-    """Whether some Headrace may have written it: an object with a type, of whatever schema.
-
-    >>> is_ours(b'{"schema": 2, "type": "rollback"}'), is_ours(b'{"id": 7}'), is_ours(b"hello")
-    (True, False, False)
-    """
-    try:
-        found = msgspec.json.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return False
-    return isinstance(found, dict) and "type" in found
-
-
-class Accepted(msgspec.Struct, frozen=True, kw_only=True):
-    """A command that changed something: `offset` is its place in the control log."""
-
-    control_id: str
-    kind: Kind
-    agent: str
-    epoch: int
-    spec_version: int
-    offset: int
-
-
-class Deployment(msgspec.Struct, kw_only=True):
-    """An agent in one epoch. `commands` begins with its deploy."""
-
-    deploy: Deploy
-    epoch: int
-    spec_version: int
-    commands: list[Accepted] = []
-    # (control id, partition) -> next offset. The first effect counts, a repeated one is a replay.
-    effects: dict[tuple[str, Partition], int] = {}
-    paused: bool = False
-    deleted: bool = False
-
-    @property
-    def agent(self) -> str:
-        """The agent's name."""
-        return self.deploy.agent
-
-    @property
-    def source_topic(self) -> str:
-        """The topic that it reads."""
-        return str(self.deploy.spec.get("source", {}).get("topic", ""))
-
-    def accept(self, control_id: str, kind: Kind, offset: int) -> Accepted:
-        """Note a command that changes something, and return what the shards are told."""
-        accepted = Accepted(
-            control_id=control_id,
-            kind=kind,
-            agent=self.agent,
-            epoch=self.epoch,
-            spec_version=self.spec_version,
-            offset=offset,
-        )
-        self.commands.append(accepted)
-        return accepted
-
-    def effect(self, control_id: str, partition: Partition) -> int | None:
-        return self.effects.get((control_id, partition))
-
-    def positions(self, control_id: str) -> dict[Partition, int]:
-        """Where the command took effect so far."""
-        return {p: offset for (cid, p), offset in self.effects.items() if cid == control_id}
 
 
 class Outcome(NamedTuple):
@@ -240,8 +110,8 @@ class Registry:
 
     def _effect(self, effect: ShardEffect) -> None:
         deployment = self._last.get(effect.agent)
-        if deployment is None or deployment.epoch != effect.epoch:
-            return  # of an epoch that is over
+        if deployment is None or not deployment.life <= effect.epoch <= deployment.epoch:
+            return  # of a life that is over
         partition = Partition(effect.topic, effect.partition)
         deployment.effects.setdefault((effect.control_id, partition), effect.next_offset)
 
@@ -252,30 +122,57 @@ class Registry:
         if isinstance(record, Delete):
             deployment.deleted = True
             del self._live[record.agent]
-        else:
-            paused = isinstance(record, Pause)
-            if deployment.paused == paused:
-                return None
-            if len(deployment.commands) > COMMANDS_MAX:
-                raise _no_room(
-                    f"agent {record.agent!r} has been paused and resumed {COMMANDS_MAX:,} times; "
-                    "delete it and deploy it again"
-                )
-            deployment.paused = paused
-        return deployment.accept(record.id, record.kind, offset)
+            return deployment.accept(record, offset)
+        if isinstance(record, Pause | Resume) and deployment.paused == isinstance(record, Pause):
+            return None
+        if len(deployment.commands) > COMMANDS_MAX:
+            raise _no_room(
+                f"agent {record.agent!r} has had {COMMANDS_MAX:,} commands; "
+                "delete it and deploy it again"
+            )
+        if isinstance(record, Snapshot | Rollback):
+            self.check_life(deployment, record)
+        if isinstance(record, Pause | Resume):
+            deployment.paused = isinstance(record, Pause)
+        elif isinstance(record, Rollback):
+            self.check_rollback(deployment)
+            deployment.epoch += 1
+        return deployment.accept(record, offset)
+
+    def check_life(self, deployment: Deployment, record: Snapshot | Rollback) -> None:
+        """Raises ConflictError if the agent is not the one that the command was meant for."""
+        if record.life != deployment.life:
+            raise ConflictError(
+                "spec_mismatch",
+                f"agent {record.agent!r} was deployed anew meanwhile: ask again",
+                agent=record.agent,
+            )
+
+    def check_rollback(self, deployment: Deployment) -> None:
+        """Raises ConflictError if a rollback of the agent is on its way."""
+        running = deployment.rolling_back()
+        if running is not None:
+            raise ConflictError(
+                "rollback_running",
+                f"agent {deployment.agent!r} is being rolled back ({running.control_id}): "
+                "ask again when that is done",
+                agent=deployment.agent,
+            )
 
     def _deploy(self, record: Deploy, offset: int) -> Accepted | None:
         self.check_deploy(record)
         if record.agent in self._live:
             return None
         before = self._last.get(record.agent)
+        epoch = before.epoch + 1 if before else 1
         deployment = Deployment(
             deploy=record,
-            epoch=before.epoch + 1 if before else 1,
+            life=epoch,
+            epoch=epoch,
             spec_version=before.spec_version + 1 if before else 1,
         )
         self._live[record.agent] = self._last[record.agent] = deployment
-        return deployment.accept(record.id, "deploy", offset)
+        return deployment.accept(record, offset)
 
     def check_deploy(self, record: Deploy) -> None:
         """Raises ConflictError if this deploy contradicts what is there, OverloadError `no_room`

@@ -1,0 +1,58 @@
+"""The control log's records and their fold; see `registry`."""
+
+from headrace.pipelines.control.deployment import Accepted, Deployment
+from headrace.pipelines.control.records import (
+    Base,
+    Command,
+    ControlRecord,
+    Delete,
+    Deploy,
+    Hello,
+    Kind,
+    Mode,
+    Pause,
+    Resume,
+    Rollback,
+    ShardEffect,
+    Snapshot,
+    decode,
+    encode,
+    is_ours,
+)
+from headrace.pipelines.control.registry import (
+    AGENTS_MAX,
+    COMMANDS_MAX,
+    NAMES_MAX,
+    OUTCOMES_MAX,
+    ROOM_RETRY_S,
+    Outcome,
+    Registry,
+)
+
+__all__ = [
+    "AGENTS_MAX",
+    "COMMANDS_MAX",
+    "NAMES_MAX",
+    "OUTCOMES_MAX",
+    "ROOM_RETRY_S",
+    "Accepted",
+    "Base",
+    "Command",
+    "ControlRecord",
+    "Delete",
+    "Deploy",
+    "Deployment",
+    "Hello",
+    "Kind",
+    "Mode",
+    "Outcome",
+    "Pause",
+    "Registry",
+    "Resume",
+    "Rollback",
+    "ShardEffect",
+    "Snapshot",
+    "decode",
+    "encode",
+    "is_ours",
+]

@@ -1,0 +1,105 @@
+"""An agent from its deploy to its delete: its commands, and where each took effect."""
+
+from __future__ import annotations
+
+import msgspec
+
+from headrace.pipelines.control.records import Command, Deploy, Kind, Rollback
+from headrace.views import Partition
+
+
+class Accepted(msgspec.Struct, frozen=True, kw_only=True):
+    """A command that changed something: `offset` is its place in the control log.
+
+    `epoch`: the agent's from here on; `life`: the one at which it was deployed.
+    """
+
+    command: Command
+    life: int
+    epoch: int
+    spec_version: int
+    offset: int
+
+    @property
+    def control_id(self) -> str:
+        """The command's identity."""
+        return self.command.id
+
+    @property
+    def kind(self) -> Kind:
+        """What it does."""
+        return self.command.kind
+
+    @property
+    def agent(self) -> str:
+        """Whom it concerns."""
+        return self.command.agent
+
+
+class Deployment(msgspec.Struct, kw_only=True):
+    """An agent's life. `commands` begins with its deploy.
+
+    `life`: the epoch at which it began; `epoch`: the present one, which each rollback raises.
+    """
+
+    deploy: Deploy
+    life: int
+    epoch: int
+    spec_version: int
+    commands: list[Accepted] = []
+    # (control id, partition) -> next offset. The first effect counts, a repeated one is a replay.
+    effects: dict[tuple[str, Partition], int] = {}
+    paused: bool = False
+    deleted: bool = False
+
+    @property
+    def agent(self) -> str:
+        """The agent's name."""
+        return self.deploy.agent
+
+    @property
+    def source_topic(self) -> str:
+        """The topic that it reads."""
+        return str(self.deploy.spec.get("source", {}).get("topic", ""))
+
+    def accept(self, command: Command, offset: int) -> Accepted:
+        """Note a command that changes something, and return what the shards are told."""
+        accepted = Accepted(
+            command=command,
+            life=self.life,
+            epoch=self.epoch,
+            spec_version=self.spec_version,
+            offset=offset,
+        )
+        self.commands.append(accepted)
+        return accepted
+
+    def effect(self, control_id: str, partition: Partition) -> int | None:
+        """The next offset from which the command counts in that partition, as soon as it does."""
+        return self.effects.get((control_id, partition))
+
+    def positions(self, control_id: str) -> dict[Partition, int]:
+        """Where the command took effect so far."""
+        return {p: offset for (cid, p), offset in self.effects.items() if cid == control_id}
+
+    def rollbacks(self) -> list[Accepted]:
+        """Those of this life, oldest first."""
+        return [accepted for accepted in self.commands if accepted.kind == "rollback"]
+
+    def rolling_back(self) -> Accepted | None:
+        """The rollback that some partition has yet to do: there is one at a time."""
+        for accepted in reversed(self.commands):
+            if isinstance(accepted.command, Rollback):
+                done = len(self.positions(accepted.control_id))
+                return accepted if done < len(accepted.command.bases) else None
+        return None
+
+    def epoch_at(self, partition: Partition, next_offset: int) -> int:
+        """The epoch of a shard that stands there and has done all that counts up to there."""
+        epoch = self.life
+        for accepted in self.rollbacks():
+            effect = self.effect(accepted.control_id, partition)
+            if effect is None or effect > next_offset:
+                break
+            epoch = accepted.epoch
+        return epoch

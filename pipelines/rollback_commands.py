@@ -1,0 +1,214 @@
+"""Rolling an agent back, as people ask for it: preview, do, undo, and what became of it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+import msgspec
+
+from headrace.clock import new_id
+from headrace.errors import (
+    ConflictError,
+    NotFoundError,
+    RequestError,
+    StateError,
+    UnavailableError,
+)
+from headrace.models.reverting import can_revert_keys
+from headrace.pipelines import control
+from headrace.pipelines.previewing import Preview
+from headrace.pipelines.site import spec_of
+from headrace.pipelines.snapshot_commands import SnapshotCommands
+from headrace.pipelines.submission import Submission
+from headrace.pipelines.vault import undo_id
+from headrace.pipelines.worker import Worker
+from headrace.views import (
+    Position,
+    RollbackPreview,
+    RollbackRequest,
+    RollbackView,
+    SnapshotView,
+)
+
+SWAP_LOOK_S = 0.005
+"""Between two looks at whether the shards here answer from the new epoch."""
+
+
+class RollbackCommands:
+    """Implements `ports.Rollbacks`."""
+
+    def __init__(self, worker: Worker, snapshots: SnapshotCommands) -> None:
+        self._worker = worker
+        self._snapshots = snapshots
+        self._submission = Submission(worker)
+
+    async def preview(self, request: RollbackRequest) -> RollbackPreview:
+        """Raises what `rollback` would raise. Changes nothing."""
+        command = await self._command(request)
+        return await Preview(self._worker, command).made()
+
+    async def rollback(self, request: RollbackRequest) -> RollbackView:
+        """Returns when the shards of this worker answer from the new epoch.
+
+        Raises NotFoundError, ConflictError, RequestError, CorruptStateError `snapshot_damaged`,
+        and what a command raises.
+        """
+        return await self._roll_back(await self._command(request))
+
+    async def undo(self, agent: str, control_id: str | None) -> RollbackView:
+        """Go back to what the rollback replaced, in the same scope.
+
+        Raises NotFoundError `unknown_rollback`, ConflictError.
+        """
+        self._worker.check_ready()
+        deployment = self._worker.controls.registry.get(agent)
+        done = [
+            a.command for a in deployment.rollbacks() if isinstance(a.command, control.Rollback)
+        ]
+        undone = {command.undoes for command in done}
+        found = [
+            command
+            for command in done
+            if (command.id == control_id)
+            or (control_id is None and not command.undoes and command.id not in undone)
+        ]
+        if not found:
+            which = "no rollback to undo" if control_id is None else f"no rollback {control_id!r}"
+            raise NotFoundError(
+                "unknown_rollback", f"agent {agent!r} has {which}", rollback=control_id or ""
+            )
+        undone_now = found[-1]
+        snapshot = await self._snapshots.published(undo_id(agent, undone_now.id))
+        command = await self._to(deployment, snapshot, undone_now.keys)
+        return await self._roll_back(msgspec.structs.replace(command, undoes=undone_now.id))
+
+    def get(self, control_id: str) -> RollbackView:
+        """Raises NotFoundError `unknown_rollback`."""
+        self._worker.check_ready()
+        for deployment in self._worker.controls.registry.live():
+            for accepted in deployment.rollbacks():
+                if accepted.control_id == control_id:
+                    return self._view(deployment, accepted)
+        raise NotFoundError("unknown_rollback", f"there is no rollback {control_id!r}")
+
+    def list(self, agent: str) -> Sequence[RollbackView]:
+        self._worker.check_ready()
+        deployment = self._worker.controls.registry.get(agent)
+        return [self._view(deployment, accepted) for accepted in deployment.rollbacks()[::-1]]
+
+    # -- what is asked for -------------------------------------------------------------------
+
+    async def _command(self, request: RollbackRequest) -> control.Rollback:
+        self._worker.check_ready()
+        deployment = self._worker.controls.registry.get(request.agent)
+        if request.mode != "revert" or request.exclude is not None:
+            raise RequestError("invalid_request", "only mode `revert` can be done yet")
+        return await self._to(deployment, self._chosen(request), request.keys)
+
+    def _chosen(self, request: RollbackRequest) -> SnapshotView:
+        if request.snapshot_id is not None:
+            return self._snapshots.get(request.snapshot_id)
+        if request.before_ms is None:
+            raise RequestError("invalid_request", "name a snapshot, or a time before which")
+        for view in self._snapshots.list(request.agent):  # newest first
+            taken = view.complete and view.kind != "undo"
+            if taken and view.created_ms < request.before_ms:
+                return view
+        before = datetime.fromtimestamp(request.before_ms / 1000, UTC)
+        raise NotFoundError(
+            "unknown_snapshot",
+            f"agent {request.agent!r} has no complete snapshot from before {before:%F %T} UTC; "
+            f"`headrace snapshot ls {request.agent}` lists them",
+        )
+
+    async def _to(
+        self, deployment: control.Deployment, snapshot: SnapshotView, keys: tuple[str, ...]
+    ) -> control.Rollback:
+        """The command that goes back to that snapshot, after everything that speaks against it."""
+        agent = deployment.agent
+        if snapshot.agent != agent:
+            raise ConflictError(
+                "spec_mismatch", f"{snapshot.snapshot_id!r} is a snapshot of {snapshot.agent!r}"
+            )
+        if snapshot.spec_digest != deployment.deploy.digest:
+            raise ConflictError(
+                "spec_mismatch",
+                f"{snapshot.snapshot_id!r} is of another spec (digest {snapshot.spec_digest[:12]}) "
+                f"than agent {agent!r} runs ({deployment.deploy.digest[:12]})",
+            )
+        if not snapshot.complete:
+            raise ConflictError(
+                "snapshot_incomplete",
+                f"{snapshot.snapshot_id!r} has {len(snapshot.shards)} of {snapshot.partitions} "
+                "partitions: it is not published yet, or a worker was lost; take another one",
+            )
+        if keys and not can_revert_keys(spec_of(deployment)):
+            raise ConflictError(
+                "not_per_key",
+                f"the keys of agent {agent!r} share a model: only the whole agent can go back",
+            )
+        self._worker.controls.registry.check_rollback(deployment)
+        vouched = self._worker.vault.catalogue.shards(snapshot.snapshot_id)
+        for partition, shard in vouched.items():
+            await self._worker.vault.check(partition, snapshot.snapshot_id, shard.digest)
+        return control.Rollback(
+            id=new_id(),
+            agent=agent,
+            life=deployment.life,
+            snapshot_id=snapshot.snapshot_id,
+            bases=tuple(
+                control.Base(
+                    partition=partition.partition,
+                    epoch=shard.epoch,
+                    next_offset=shard.next_offset,
+                    digest=shard.digest,
+                )
+                for partition, shard in sorted(vouched.items())
+            ),
+            keys=keys,
+        )
+
+    # -- on its way --------------------------------------------------------------------------
+
+    async def _roll_back(self, command: control.Rollback) -> RollbackView:
+        await self._submission.submit(command)
+        view = self.get(command.id)
+        try:
+            async with asyncio.timeout(self._worker.config.control_timeout_s):
+                while not self._answers_from(command.agent, view.epoch):  # noqa: ASYNC110
+                    await asyncio.sleep(SWAP_LOOK_S)
+        except TimeoutError:
+            raise UnavailableError(
+                "control_timeout",
+                f"the rollback {command.id} counts, and is being done: "
+                f"`headrace rollbacks {command.agent}` shows how far it is",
+            ) from None
+        return self.get(command.id)
+
+    def _answers_from(self, agent: str, epoch: int) -> bool:
+        """Whether all shards here are in that epoch. Raises StateError if they cannot get there."""
+        broken = self._worker.holdings.broken.get(agent)
+        if broken is not None:
+            raise StateError(str(broken))
+        return all(s.origin.epoch >= epoch for s in self._worker.shards.of_agent(agent))
+
+    def _view(self, deployment: control.Deployment, accepted: control.Accepted) -> RollbackView:
+        command = accepted.command
+        assert isinstance(command, control.Rollback)
+        return RollbackView(
+            control_id=command.id,
+            agent=command.agent,
+            mode=command.mode,
+            snapshot_id=command.snapshot_id,
+            undo_snapshot_id=undo_id(command.agent, command.id),
+            undoes=command.undoes,
+            keys=command.keys,
+            epoch=accepted.epoch,
+            partitions=len(command.bases),
+            positions=tuple(
+                Position(p.topic, p.partition, offset)
+                for p, offset in sorted(deployment.positions(command.id).items())
+            ),
+        )

@@ -1,0 +1,110 @@
+"""A command on its way: appended to the control log, and waited for until it has taken effect."""
+
+from __future__ import annotations
+
+import asyncio
+
+from headrace.errors import (
+    DiskFullError,
+    NotFoundError,
+    OverloadError,
+    StateError,
+    UnavailableError,
+)
+from headrace.pipelines import control
+from headrace.pipelines.worker import Worker
+from headrace.views import Effect, Position
+
+WAITING_MAX = 100
+"""Commands read from the control log and not applied yet; beyond it no more are appended."""
+
+WAITING_RETRY_S = 5.0
+"""When to try again then: a command is applied in milliseconds, or, with a new topic, seconds."""
+
+
+class Submission:
+    """Submits commands. One whose answer was lost can be sent again, under its own id."""
+
+    def __init__(self, worker: Worker) -> None:
+        self._worker = worker
+
+    async def submit(self, command: control.Command) -> Effect:
+        """Raises what the control log decides against it, UnavailableError, OverloadError, and
+        StateError if the agent cannot run.
+        """
+        self._worker.check_ready()
+        self._worker.presence.check()
+        controls = self._worker.controls
+        if controls.waiting >= WAITING_MAX:
+            text = f"{WAITING_MAX} commands are waiting to be applied; try again later"
+            raise OverloadError("overloaded", text, retry_s=WAITING_RETRY_S)
+        if not isinstance(command, control.Deploy):
+            controls.registry.get(command.agent)  # raises before anything is appended
+            broken = self._worker.holdings.broken.get(command.agent)
+            if broken is not None and not isinstance(command, control.Delete):
+                raise StateError(str(broken))
+        await controls.append_in_time(command)
+        outcome = controls.registry.outcome(command.id)
+        if outcome.refused is not None:
+            raise outcome.refused
+        deployment = controls.registry.last(command.agent)
+        assert deployment is not None
+        if outcome.accepted is None:
+            return _effect(deployment, command.id, changed=False, note="nothing to change")
+        await self._took_effect(deployment, command.id)
+        return _effect(deployment, command.id, changed=True)
+
+    async def _took_effect(self, deployment: control.Deployment, control_id: str) -> None:
+        controls = self._worker.controls
+        topic = deployment.source_topic
+        partitions = await self._worker.topics.partition_count(topic)
+        seconds = self._worker.config.control_timeout_s
+
+        def done() -> bool:
+            return len(deployment.positions(control_id)) >= partitions
+
+        def overtaken() -> bool:
+            return controls.registry.last(deployment.agent) is not deployment or (
+                deployment.deleted and deployment.commands[-1].control_id != control_id
+            )
+
+        def broken() -> StateError | None:
+            why = self._worker.holdings.broken.get(deployment.agent)
+            # A delete concerns it all the same, and an agent without room is tried again.
+            return None if deployment.deleted or isinstance(why, DiskFullError) else why
+
+        try:
+            await asyncio.wait_for(
+                controls.wait_for(lambda: done() or overtaken() or broken() is not None),
+                seconds,
+            )
+            if not done() and not overtaken() and (why := broken()) is not None:
+                raise StateError(str(why))
+            if not done():
+                raise NotFoundError(
+                    "unknown_agent", f"agent {deployment.agent!r} was deleted meanwhile"
+                )
+            await asyncio.wait_for(self._worker.holdings.all_open(), seconds)
+        except TimeoutError:
+            raise UnavailableError(
+                "control_timeout",
+                f"the command is in the control log but has not taken effect in all {partitions} "
+                f"partitions of {topic!r} after {seconds:g} s; `headrace agents` shows when it has",
+            ) from None
+
+
+def _effect(
+    deployment: control.Deployment, control_id: str, *, changed: bool, note: str = ""
+) -> Effect:
+    return Effect(
+        control_id=control_id,
+        agent=deployment.agent,
+        spec_version=deployment.spec_version,
+        epoch=deployment.epoch,
+        positions=tuple(
+            Position(p.topic, p.partition, offset)
+            for p, offset in sorted(deployment.positions(control_id).items())
+        ),
+        changed=changed,
+        note=note,
+    )

@@ -1,0 +1,115 @@
+"""What people ask for in a world: the records that go into the control log, told from the logs."""
+
+from __future__ import annotations
+
+import random
+
+from headrace.models.spec import load_spec
+from headrace.pipelines import control
+from headrace.pipelines.vault import undo_id
+from headrace.state.catalogue import Catalogue
+from headrace.views import SnapshotView
+from tests.simulation.broker import SimBroker
+from tests.simulation.catalogue import CATALOGUE
+from tests.simulation.controls import CONTROL
+from tests.simulation.plan import Plan, Verb
+
+
+class Asked:
+    """Somebody outside, who sees the logs as they are."""
+
+    def __init__(self, plan: Plan, broker: SimBroker, chance: random.Random) -> None:
+        self._broker = broker
+        self._chance = chance
+        keys = (row.key or b"" for rows in plan.records for _, row in rows)
+        self._keys = sorted({key.decode(errors="ignore") for key in keys})
+        self._specs = {name: load_spec(oracle.spec) for name, oracle in plan.agents.items()}
+        self._partitions = len(plan.records)
+
+    def record(self, verb: Verb, agent: str, control_id: str) -> bytes | None:
+        """The command; None if there is nothing to ask for."""
+        found = self._record(verb, agent, control_id)
+        return None if found is None else control.encode(found)
+
+    def _record(self, verb: Verb, agent: str, control_id: str) -> control.Command | None:
+        if verb == "deploy":
+            spec = self._specs[agent]
+            return control.Deploy(
+                id=control_id,
+                agent=agent,
+                spec=spec.to_dict(),
+                digest=spec.digest,
+                emit_topic=spec.emit_topic,
+            )
+        if verb == "delete":
+            return control.Delete(id=control_id, agent=agent)
+        if verb == "pause":
+            return control.Pause(id=control_id, agent=agent)
+        if verb == "resume":
+            return control.Resume(id=control_id, agent=agent)
+        registry = self._registry()
+        deployment = registry.last(agent)
+        if deployment is None or deployment.deleted:
+            return None
+        if verb == "snapshot":
+            return control.Snapshot(
+                id=control_id,
+                agent=agent,
+                life=deployment.life,
+                snapshot_id=f"{agent}.{control_id}",
+                partitions=self._partitions,
+            )
+        return self._rollback(verb, deployment, control_id)
+
+    def _rollback(
+        self, verb: Verb, deployment: control.Deployment, control_id: str
+    ) -> control.Rollback | None:
+        catalogue = self._catalogue()
+        there = [s for s in catalogue.snapshots(deployment.agent) if self._fits(s, deployment)]
+        keys: tuple[str, ...] = ()
+        undoes = ""
+        if verb == "undo":
+            done = [a.command for a in deployment.rollbacks()]
+            if not done or not isinstance(done[-1], control.Rollback):
+                return None
+            keys, undoes = done[-1].keys, done[-1].id
+            there = [s for s in there if s.snapshot_id == undo_id(deployment.agent, undoes)]
+        elif self._chance.random() < 0.4:
+            keys = tuple(self._chance.sample(self._keys, min(2, len(self._keys))))
+        if not there:
+            return None
+        self._broker.counts["rollbacks of keys" if keys else "rollbacks of agents"] += 1
+        snapshot = self._chance.choice(there)
+        vouched = catalogue.shards(snapshot.snapshot_id)
+        return control.Rollback(
+            id=control_id,
+            agent=deployment.agent,
+            life=deployment.life,
+            snapshot_id=snapshot.snapshot_id,
+            bases=tuple(
+                control.Base(
+                    partition=where.partition,
+                    epoch=shard.epoch,
+                    next_offset=shard.next_offset,
+                    digest=shard.digest,
+                )
+                for where, shard in sorted(vouched.items())
+            ),
+            keys=keys,
+            undoes=undoes,
+        )
+
+    def _fits(self, snapshot: SnapshotView, deployment: control.Deployment) -> bool:
+        return snapshot.complete and snapshot.epoch >= deployment.life
+
+    def _registry(self) -> control.Registry:
+        registry = control.Registry()
+        for row in self._broker.logs[CONTROL].rows():
+            registry.apply(control.decode(row.value or b""), row.offset)
+        return registry
+
+    def _catalogue(self) -> Catalogue:
+        catalogue = Catalogue()
+        for row in self._broker.logs[CATALOGUE].rows():
+            catalogue.apply(row.key, row.value, row.offset)
+        return catalogue
