@@ -6,11 +6,12 @@ import asyncio
 from collections.abc import Sequence
 
 from headrace.clock import new_id
-from headrace.errors import ConflictError, NotFoundError, RequestError
+from headrace.errors import ConflictError, NotFoundError, OverloadError, RequestError
 from headrace.pipelines import control
 from headrace.pipelines.housekeeping import in_use_by
 from headrace.pipelines.submission import Submission
 from headrace.pipelines.worker import Worker
+from headrace.state.catalogue import NAMED_MAX
 from headrace.state.manifest import is_snapshot_id
 from headrace.views import SnapshotView
 
@@ -43,7 +44,18 @@ class SnapshotCommands:
                 "with neither 'auto-' nor 'undo-', which are the service's own",
             )
         if self._worker.vault.catalogue.get(snapshot_id) is not None:
-            raise ConflictError("snapshot_exists", f"there is a snapshot {snapshot_id!r} already")
+            raise ConflictError(
+                "snapshot_exists",
+                f"there is a snapshot {snapshot_id!r} already",
+                snapshot=snapshot_id,
+            )
+        there = self._worker.vault.catalogue.snapshots(agent)
+        if sum(view.kind == "named" for view in there) >= NAMED_MAX:
+            raise OverloadError(
+                "no_room",
+                f"agent {agent!r} has {NAMED_MAX:,} named snapshots: delete one first",
+                retry_s=control.ROOM_RETRY_S,
+            )
         partitions = await self._worker.topics.partition_count(deployment.source_topic)
         await self._submission.submit(
             control.Snapshot(
@@ -82,10 +94,14 @@ class SnapshotCommands:
             return view
         if catalogue.was_removed(snapshot_id):
             raise NotFoundError(
-                "snapshot_expired", f"snapshot {snapshot_id!r} has been removed", agent=""
+                "snapshot_expired",
+                f"snapshot {snapshot_id!r} has been removed",
+                snapshot=snapshot_id,
             )
         raise NotFoundError(
-            "unknown_snapshot", f"no snapshot is called {snapshot_id!r}; `headrace snapshot ls`"
+            "unknown_snapshot",
+            f"no snapshot is called {snapshot_id!r}; `headrace snapshot ls` lists them",
+            snapshot=snapshot_id,
         )
 
     async def pin(self, snapshot_id: str, *, pinned: bool) -> SnapshotView:

@@ -136,13 +136,7 @@ class Worker:
         self._taken.callback(directory.close)
         for topic in (self.control_topic, self.quarantine_topic):
             await self.topics.ensure(topic, partitions=1, ours=True)
-        await self.topics.ensure(
-            self.catalogue_topic, partitions=1, ours=True, retention=NEWEST_OF_EACH
-        )
-        catalogue = CatalogueLog(self.broker.bootstrap, self.catalogue_topic)
-        url = self.config.snapshots or f"file://{(self._state_dir / 'snapshots').absolute()}"
-        repository = await asyncio.to_thread(open_repository, url)
-        self.vault = Vault(directory, repository, catalogue, identity.versions)
+        await self._open_vault(directory, identity)
         await self._emitter.start()
         self._taken.push_async_callback(self._emitter.stop)
         self._giving_up.append(lambda: self._emitter.give_up_in(STOP_DRAIN_S))
@@ -164,9 +158,6 @@ class Worker:
             descriptors_max=self.config.descriptors_max,
         )
         self._hold(Shards(site, self.controls, self.vault))
-        await catalogue.start()
-        self._taken.push_async_callback(catalogue.stop)
-        self._giving_up.append(catalogue.give_up)
         await self.controls.start()
         self._taken.push_async_callback(self.controls.stop)
         self._giving_up.append(self.controls.give_up)
@@ -189,12 +180,26 @@ class Worker:
             on_gone=self._on_gone,
             away=lambda: self.presence.away_s > 0,
         )
-        for part in (self.controls.failed, self.streams.failed, catalogue.failed):
+        for part in (self.controls.failed, self.streams.failed):
             part.add_done_callback(self._part_failed)
         await self.streams.start()
         self._taken.push_async_callback(self.streams.stop)
         await self._resume()
         self.ready = True
+
+    async def _open_vault(self, directory: StateDirectory, identity: Identity) -> None:
+        """What snapshots there are is known before any shard is opened."""
+        await self.topics.ensure(
+            self.catalogue_topic, partitions=1, ours=True, retention=NEWEST_OF_EACH
+        )
+        catalogue = CatalogueLog(self.broker.bootstrap, self.catalogue_topic)
+        await catalogue.start()
+        self._taken.push_async_callback(catalogue.stop)
+        self._giving_up.append(catalogue.give_up)
+        catalogue.failed.add_done_callback(self._part_failed)
+        url = self.config.snapshots or f"file://{(self._state_dir / 'snapshots').absolute()}"
+        repository = await asyncio.to_thread(open_repository, url)
+        self.vault = Vault(directory, repository, catalogue, identity.versions)
 
     async def _resume(self) -> None:
         """Finish the deletes that a crash cut short, and go on with the agents that live."""

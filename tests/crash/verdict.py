@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import msgspec
 from aiokafka.structs import ConsumerRecord
@@ -104,21 +104,23 @@ def _judge_shard(
         return
     start, end, origin = life.start(where), life.end(where), life.origin(where)
     records = [r for r in topics.source[partition] if end is None or r.offset < end]
-    folded = fold(agent.oracle, origin, records, start=start, pauses=life.pauses(where))
+    folded = fold(agent.oracle, origin, records, life.course(where))
     if folded.refused.keys() != {at for at in planted(records) if at >= start}:
         verdict.differ(name, ["the fold refuses other events than those planted"])
     decided = [r.value for r in topics.decisions[partition]]
     whole = not life.deleted
-    verdict.differ(name, compare.decisions(folded, decided, origin, whole=whole))
-    verdict.differ(name, compare.quarantined(folded, topics.quarantine, origin, whole=whole))
-    there = _offsets(decided, origin)
+    epochs = life.epochs
+    told = compare.decisions(folded, decided, origin, whole=whole, epochs=epochs)
+    told += compare.quarantined(folded, topics.quarantine, origin, whole=whole, epochs=epochs)
+    verdict.differ(name, told)
+    there = _offsets(decided, life, origin)
     verdict.unexpected += len(there - folded.decisions.keys())
     if whole:
         verdict.missing += len(folded.decisions.keys() - there)
-        verdict.escaped += len(folded.refused.keys() - _offsets(topics.quarantine, origin))
+        verdict.escaped += len(folded.refused.keys() - _offsets(topics.quarantine, life, origin))
         verdict.keys += len(folded.keys)
         verdict.learned += folded.learned
-        rows = _rows(left, folded, origin)
+        rows = _rows(left, folded, replace(origin, epoch=life.last_epoch))
         verdict.rows_wrong += len(rows)
         verdict.differ(name, rows)
 
@@ -132,14 +134,15 @@ def _rows(left: Left, folded: Folded, origin: Origin) -> list[str]:
         store.close()
 
 
-def _offsets(values: Iterable[bytes], origin: Origin) -> set[int]:
+def _offsets(values: Iterable[bytes], life: Life, origin: Origin) -> set[int]:
     """The offsets on which the shard has decided, or which it has put into quarantine."""
-    mine = (origin.agent, origin.epoch, origin.topic, origin.partition)
+    mine = (origin.agent, origin.topic, origin.partition)
     found = set()
     for value in values:
         told = msgspec.json.decode(value)
         position = told["position"]
-        if (told["agent"], told["epoch"], position["topic"], position["partition"]) == mine:
+        shard = (told["agent"], position["topic"], position["partition"])
+        if shard == mine and told["epoch"] in life.epochs:
             found.add(position["offset"])
     return found
 

@@ -26,6 +26,19 @@ class Rollback:
     keys: tuple[str, ...]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Course:
+    """What happened to one shard: the first offset that is learned, and the commands.
+
+    `pauses`: (offset, paused?) in the order of their commands; each holds from the record at its
+    offset on. `rollbacks` likewise; those from behind the last record are done, too.
+    """
+
+    start: int = 0
+    pauses: tuple[tuple[int, bool], ...] = ()
+    rollbacks: tuple[Rollback, ...] = ()
+
+
 @dataclass
 class Life:
     """An agent from a deploy to its delete. `commands`: (control id, kind), the deploy first.
@@ -55,8 +68,7 @@ class Life:
         """All of them."""
         return range(self.epoch, self.last_epoch + 1)
 
-    def rollbacks(self, where: Where) -> list[Rollback]:
-        """Those that have counted in the partition, in their order."""
+    def _rollbacks(self, where: Where) -> list[Rollback]:
         found = []
         for control_id, (told, epoch) in self.rolled.items():
             if (control_id, where) in self.effects:
@@ -84,13 +96,15 @@ class Life:
         control_id, kind = self.commands[-1]
         return self.effects.get((control_id, where)) if kind == "delete" else None
 
-    def pauses(self, where: Where) -> list[tuple[int, bool]]:
-        """(offset, paused?) of each pause and resume that has counted, in their order."""
-        return [
+    def course(self, where: Where) -> Course:
+        """What has counted in the partition."""
+        pauses = (
             (self.effects[control_id, where], kind == "pause")
             for control_id, kind in self.commands
             if kind in ("pause", "resume") and (control_id, where) in self.effects
-        ]
+        )
+        rollbacks = tuple(self._rollbacks(where))
+        return Course(start=self.start(where), pauses=tuple(pauses), rollbacks=rollbacks)
 
 
 def lives(values: Iterable[bytes]) -> list[Life]:

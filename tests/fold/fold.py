@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from tests.fold.asking import RIVER_ERRORS, Chosen, Moment, Said, ask, choose
-from tests.fold.control import Rollback
+from tests.fold.control import Course, Rollback
 from tests.fold.oracle import Oracle, Origin
 from tests.fold.reading import EXTREME, Entry, Event, Refused, read
 
@@ -82,18 +82,11 @@ def fold(
     oracle: Oracle,
     origin: Origin,
     records: Iterable[Entry],
-    *,
-    start: int,
-    pauses: Iterable[tuple[int, bool]] = (),
-    rollbacks: Iterable[Rollback] = (),
+    course: Course,
 ) -> Folded:
-    """Everything that follows from the records at `start` and above.
-
-    `pauses`: (offset, paused?) in the order of their commands; each holds from the record at its
-    offset on. `rollbacks` likewise. Those that count from behind the last record are done, too.
-    """
-    run = _Fold(oracle, origin, tuple(rollbacks))
-    commands = list(pauses)
+    """Everything that follows from the records and from the commands that counted among them."""
+    run = _Fold(oracle, origin, course.rollbacks)
+    commands, start = list(course.pauses), course.start
     for record in records:
         if record.offset < start:
             continue

@@ -32,9 +32,7 @@ async def folded(bootstrap: str, oracle: Oracle, life: Life, where: Where) -> Fo
         oracle,
         life.origin(where),
         [record for record in records if end is None or record.offset < end],
-        start=life.start(where),
-        pauses=life.pauses(where),
-        rollbacks=life.rollbacks(where),
+        life.course(where),
     )
 
 

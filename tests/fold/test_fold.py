@@ -19,6 +19,7 @@ from headrace.models.memory_rows import MemoryRows
 from headrace.models.spec import load_spec
 from headrace.pipelines.quarantine import encode, quarantined
 from tests.fold import compare, oracles
+from tests.fold.control import Course
 from tests.fold.events import Row, log
 from tests.fold.fold import Folded, fold
 from tests.fold.oracle import Oracle, Origin
@@ -100,7 +101,7 @@ def folded_of(
 ) -> Folded:
     """The fold of the records for the service's origin."""
     origin = Origin(service.origin.agent, 1, 1, service.origin.topic, 0)
-    return fold(oracle, origin, records, start=0, pauses=pauses)
+    return fold(oracle, origin, records, Course(pauses=tuple(pauses)))
 
 
 def test_the_fold_imports_the_codec_and_a_reader_of_topics_only() -> None:
@@ -155,7 +156,7 @@ def test_every_reason_is_met() -> None:
     for make in (oracles.fraud, oracles.visits):
         records = log(77, 1000, bad_share=0.9)
         origin = Origin(make.__name__, 1, 1, "t", 0)
-        met.update(fold(make(), origin, records, start=0).refused.values())
+        met.update(fold(make(), origin, records, Course()).refused.values())
     assert met.keys() >= {
         "null_value", "too_large", "too_deep", "bad_utf8", "bad_json", "not_an_object",
         "key_missing", "key_mismatch", "missing", "wrong_type", "not_finite", "out_of_range",

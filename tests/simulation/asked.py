@@ -9,8 +9,7 @@ from headrace.pipelines import control
 from headrace.pipelines.vault import undo_id
 from headrace.state.catalogue import Catalogue
 from headrace.views import SnapshotView
-from tests.simulation.broker import SimBroker
-from tests.simulation.catalogue import CATALOGUE
+from tests.simulation.broker import CATALOGUE, SimBroker
 from tests.simulation.controls import CONTROL
 from tests.simulation.plan import Plan, Verb
 

@@ -5,11 +5,8 @@ from __future__ import annotations
 import asyncio
 
 from headrace.state.catalogue import Catalogue
-from headrace.views import Partition
-from tests.simulation.broker import SimBroker
+from tests.simulation.broker import CATALOGUE, SimBroker
 from tests.simulation.loop import Process
-
-CATALOGUE = Partition("sim.snapshots", 0)
 
 
 class SimCatalogueLog:

@@ -45,9 +45,7 @@ def _folded(broker: SimBroker, oracle: Oracle, life: Life, where: Where) -> Fold
         oracle,
         life.origin(where),
         [row for row in rows if end is None or row.offset < end],
-        start=life.start(where),
-        pauses=life.pauses(where),
-        rollbacks=life.rollbacks(where),
+        life.course(where),
     )
 
 
