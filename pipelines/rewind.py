@@ -17,6 +17,7 @@ from pathlib import Path
 
 from msgspec import structs
 
+from headrace.errors import StateError
 from headrace.models import exclusion
 from headrace.models.learner import Learner
 from headrace.models.slots import KEY_ROW
@@ -86,16 +87,23 @@ class Rewind(Replacement):
         self._twin = self._path = None
 
     async def state(self, shard: Shard) -> Path:
-        """The new state as far as the shard is now, as a closed store; for a preview."""
+        """The new state about where the shard is now, as a closed store; for a preview.
+
+        Raises StateError.
+        """
         if not await self._ready(shard):
-            raise asyncio.CancelledError
+            raise StateError(f"the shard of {self._command.agent!r} is being closed: ask again")
         return await self._closed(shard.meta(self._accepted.epoch))
 
     async def _ready(self, shard: Shard) -> bool:
+        return await self._catch_up(shard, shard.next_offset)
+
+    async def _catch_up(self, shard: Shard, offset: int) -> bool:
+        """Let the twin learn all below `offset`; False: the shard is being closed."""
         if self._twin is None:
             await self._begin(shard)
         assert self._twin is not None
-        while self._twin.next_offset < shard.next_offset:
+        while self._twin.next_offset < offset:
             if shard.leaving:
                 return False
             await self._learn_some(shard)

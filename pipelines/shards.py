@@ -225,6 +225,18 @@ class Shards:
         finally:
             await work.end()
 
+    def rewind(self, command: control.Rollback) -> Rewind:
+        """A rewind as it would be if it were accepted now, for a preview."""
+        deployment = self._controls.registry.get(command.agent)
+        accepted = control.Accepted(
+            command=command,
+            life=deployment.life,
+            epoch=deployment.epoch + 1,
+            spec_version=deployment.spec_version,
+            offset=self._controls.registry.next_offset,
+        )
+        return Rewind(self._site, self._vault, deployment, accepted)
+
     def _work(self, accepted: control.Accepted) -> Replacement | NamedSnapshot | None:
         """What the command does besides."""
         command = accepted.command

@@ -178,9 +178,9 @@ class ShelfRepository:
         content = manifests.encode(manifest)
         digest = manifests.digest(content)
         name = _manifest_name(manifest.snapshot_id, manifest.topic, manifest.partition, digest)
-        if not self._shelf.put(name, [content], size=len(content), create=True):
-            if self._read(name) != content:  # under that name are these bytes or damaged ones
-                self._shelf.put(name, [content], size=len(content), create=False)
+        there = not self._shelf.put(name, [content], size=len(content), create=True)
+        if there and self._read(name) != content:  # under that name are these or damaged bytes
+            self._shelf.put(name, [content], size=len(content), create=False)
         return digest
 
     def remove(self, snapshot_id: str) -> None:
