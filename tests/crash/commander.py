@@ -28,7 +28,7 @@ PAUSE_S = 0.1
 NEWEST = 8
 """A rollback goes back to one of so many snapshots."""
 LOOKS_MAX = 60
-"""How often an undo looks for a rollback whose former state is kept: a disk may be lost that had it."""
+"""How often an undo looks for a rollback whose former state is kept: it may be lost with a disk."""
 PASSING = (
     "rollback_running",
     "snapshot_incomplete",
