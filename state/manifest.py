@@ -46,7 +46,7 @@ class FileEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         plain = _NAME.fullmatch(self.name) and ".." not in self.name
         if not plain or len(self.name) > _NAME_CHARACTERS_MAX:
             raise ValueError(f"{self.name[:80]!r} is no name for a file of a shard")
-        if not _SHA256.fullmatch(self.sha256):
+        if not is_sha256(self.sha256):
             raise ValueError(f"{self.sha256[:80]!r} is no SHA-256")
         if self.size < 0:
             raise ValueError(f"{self.name} cannot have {self.size} bytes")
@@ -130,6 +130,15 @@ def is_snapshot_id(text: str) -> bool:
     (True, False, False)
     """
     return _SNAPSHOT_ID.fullmatch(text) is not None
+
+
+def is_sha256(text: str) -> bool:
+    """Whether it is a SHA-256 as this room writes them: 64 hexadecimal digits in lower case.
+
+    >>> is_sha256("ab" * 32), is_sha256("AB" * 32), is_sha256("../" * 21 + "x")
+    (True, False, False)
+    """
+    return _SHA256.fullmatch(text) is not None
 
 
 def digest(content: bytes) -> str:
