@@ -18,6 +18,7 @@ from headrace.state import archive
 from headrace.state.archive import Index, digest_of, export, import_
 from headrace.state.manifest import ShardRef, digest
 from headrace.state.repository import LocalRepository, ShelfRepository
+from headrace.state.tar import header
 from tests.small_disk import SmallDisk
 from tests.state.snapshot import CONTENT, MANIFEST, blob, blobs, replaced
 
@@ -157,7 +158,7 @@ def test_a_damaged_snapshot_is_not_exported_and_nothing_is_left(local: World) ->
 
 
 def test_a_file_that_exists_is_not_written_over(local: World) -> None:
-    """Whatever it is."""
+    """Whatever it is, it stays as it was."""
     local.path.write_bytes(b"mine")
     with pytest.raises(StateError, match="it exists"):
         local.exported()
@@ -193,7 +194,7 @@ def test_what_is_too_large_is_neither_exported_nor_imported(
 # -- what is refused ---------------------------------------------------------------------------
 
 
-def refused(local: World, content: bytes, vouched: str) -> None:
+def check_refused(local: World, content: bytes, vouched: str) -> None:
     """The archive is refused, and no manifest is there."""
     local.path.write_bytes(content)
     with pytest.raises(CorruptStateError):
@@ -224,7 +225,7 @@ def test_a_flipped_bit_anywhere_is_refused(local: World, data: st.DataObject) ->
     content = bytearray(local.path.read_bytes())
     bit = data.draw(st.integers(0, len(content) * 8 - 1))
     content[bit // 8] ^= 1 << bit % 8
-    refused(local, bytes(content), vouched)
+    check_refused(local, bytes(content), vouched)
 
 
 @given(st.data())
@@ -236,15 +237,15 @@ def test_what_is_cut_short_anywhere_is_refused(local: World, data: st.DataObject
     local.path.unlink(missing_ok=True)
     vouched = local.exported()
     content = local.path.read_bytes()
-    refused(local, content[: data.draw(st.integers(0, len(content) - 1))], vouched)
+    check_refused(local, content[: data.draw(st.integers(0, len(content) - 1))], vouched)
 
 
 def test_something_behind_the_end_is_refused(local: World) -> None:
-    """A byte, a block, another archive."""
+    """A byte, a block, a record, another archive."""
     vouched = local.exported()
     content = local.path.read_bytes()
     for more in (b"\0", bytes(512), bytes(10_240), content):
-        refused(local, content + more, vouched)
+        check_refused(local, content + more, vouched)
 
 
 def test_members_that_changed_places_are_refused(local: World) -> None:
@@ -256,11 +257,11 @@ def test_members_that_changed_places_are_refused(local: World) -> None:
         for other in range(one):
             swapped = list(members)
             swapped[one], swapped[other] = members[other], members[one]
-            refused(local, _tar(swapped), vouched)
+            check_refused(local, _tar(swapped), vouched)
             if members[one][0].size == members[other][0].size:
                 swapped[one] = (members[one][0], members[other][1])
                 swapped[other] = (members[other][0], members[one][1])
-                refused(local, _tar(swapped), vouched)
+                check_refused(local, _tar(swapped), vouched)
 
 
 def _link(info: tarfile.TarInfo) -> None:
@@ -290,7 +291,7 @@ def test_what_a_tar_can_do_besides_is_refused(local: World, change: object, whic
         members = [(each, tar.extractfile(each).read()) for each in tar]  # type: ignore[union-attr]
     assert callable(change)
     change(members[which][0])
-    refused(local, _tar(members, tarfile.PAX_FORMAT), vouched)
+    check_refused(local, _tar(members, tarfile.PAX_FORMAT), vouched)
 
 
 def _tar(members: list[tuple[tarfile.TarInfo, bytes]], form: int = tarfile.USTAR_FORMAT) -> bytes:
@@ -305,7 +306,7 @@ def test_an_index_of_another_headrace_is_foreign(local: World) -> None:
     """Its digest is right, and it is not ours to read."""
     local.exported()
     content = b'{"schema":2}'
-    local.path.write_bytes(_tar([(archive.header("index.json", len(content)), content)]))
+    local.path.write_bytes(_tar([(header("index.json", len(content)), content)]))
     with pytest.raises(ForeignStateError, match="use the Headrace that wrote it"):
         import_(local.path, digest(content), local.other())
 
@@ -325,7 +326,7 @@ def test_an_index_that_mixes_up_its_manifests_is_refused(
     with tarfile.open(local.path) as tar:
         members = [(each, tar.extractfile(each).read()) for each in tar]  # type: ignore[union-attr]
     content = archive._encoded(index)
-    members[0] = (archive.header("index.json", len(content)), content)
+    members[0] = (header("index.json", len(content)), content)
     members[1 + one], members[1 + other] = members[1 + other], members[1 + one]
     local.path.write_bytes(_tar(members))
     with pytest.raises(StateError, match="not those of one complete snapshot"):
