@@ -25,6 +25,7 @@ from headrace.pipelines.shard import Shard
 from headrace.pipelines.shards import Shards
 from headrace.pipelines.transport import ChunkConsumer
 from headrace.pipelines.vault import Vault
+from headrace.state import publishing
 from headrace.state.cut import Cut, Kind
 from headrace.state.directory import StateDirectory
 from headrace.state.publishing import Published
@@ -134,7 +135,7 @@ class Aim:
         setattr(StateDirectory, "adopt", adopted)  # noqa: B010
 
     def _wrap_publish(self) -> None:
-        real = vault.publish
+        real = publishing.publish
 
         def publish(cut: Cut, checkpoint: Path, repository: Repository, sums: Sums) -> Published:
             done = real(cut, checkpoint, repository, sums)

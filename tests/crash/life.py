@@ -32,7 +32,7 @@ class Life(msgspec.Struct, frozen=True, kw_only=True):
     bootstrap: str
     transactions: bool  # whether the broker can do them
     state: str  # the state directory
-    snapshots: str  # the repository, a URL
+    snapshots: str | None = None  # the repository, a URL; None: in the state directory
     session_s: float
     point: Point | None = None
     passage: int = 1

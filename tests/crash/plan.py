@@ -17,7 +17,7 @@ from tests.crash.life import Point, Protection, Trouble
 
 Ending: TypeAlias = Point | Literal["random", "sigterm"]
 
-PASSAGES = {
+PASSAGES: dict[Ending, int] = {
     "handed-over": 6,
     "acknowledged": 14,
     "written": 14,

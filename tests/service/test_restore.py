@@ -20,7 +20,9 @@ async def published(client: AsyncClient, snapshot_id: str) -> None:
     than the rollback before which it was taken.
     """
     async with asyncio.timeout(20):
-        while snapshot_id not in {s.snapshot_id for s in await client.snapshots()}:  # noqa: ASYNC110
+        while True:
+            if snapshot_id in {view.snapshot_id for view in await client.snapshots()}:
+                return
             await asyncio.sleep(0.02)
 
 
