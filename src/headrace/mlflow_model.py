@@ -7,7 +7,7 @@ classes: nothing that lies in MLflow or in the repository can run here.
 
 from __future__ import annotations
 
-import logging
+import warnings
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -19,7 +19,6 @@ import msgspec
 
 from headrace.config import WORKER_VARIABLES, hash_seed
 from headrace.errors import CorruptStateError, RequestError, StateError
-from headrace.logs import fields
 from headrace.models.codec import CODEC_VERSION
 from headrace.models.decisions import Origin
 from headrace.models.learner import Learner
@@ -35,8 +34,6 @@ from headrace.views import Answer, Question
 
 if TYPE_CHECKING:  # of the extra `mlflow`
     import pandas
-
-log = logging.getLogger(__name__)
 
 KEY = "key"
 ASKED: Mapping[str, Callable[[Any], Any]] = {"setpoint": float, "item": str, "k": int}
@@ -64,8 +61,11 @@ class SnapshotModel:
         self.reference = reference
         self.spec = _spec(reference)
         if hash_seed() != WORKER_VARIABLES["PYTHONHASHSEED"]:
-            # The order of sets decides what some models answer.
-            log.warning("mlflow.hash_seed", extra=fields(wanted="PYTHONHASHSEED=0"))
+            warnings.warn(
+                "the order of sets decides what some models answer: start Python with"
+                " PYTHONHASHSEED=0, as the service does",
+                stacklevel=2,
+            )
         self._lock = Lock()  # learners keep what they read last
         self._learners: list[Learner] = []
         directory = TemporaryDirectory(prefix="headrace-snapshot-")
