@@ -14,6 +14,7 @@ import json
 import logging
 import platform
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -22,6 +23,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from headrace import interpreter
 from headrace.config import settle_mlflow
 from headrace.errors import ForeignStateError, HeadraceError, StateError
 from headrace.state.disk import make_directory
@@ -75,6 +77,12 @@ class MlflowSink:
     any time, after which every verb raises. All raise StateError if MLflow is away or refuses, and
     so does making one where MLflow is not installed. What was done is not done again by a second
     call, so after an error all may be called again.
+
+    >>> sink = MlflowSink("http://127.0.0.1:9", "headrace")  # nothing is asked yet
+    >>> sink.close()
+    >>> sink.versions("fraud")
+    Traceback (most recent call last):
+    headrace.errors.StateError: MLflow is told nothing more: the worker is going down
     """
 
     def __init__(self, uri: str, app: str) -> None:
@@ -157,10 +165,9 @@ class MlflowSink:
     def log(self, life: Life, points: Sequence[Point]) -> None:
         """Add metrics to the run of that life. Points that are there already change nothing."""
         with _Explained(self._uri, self._forget):
-            from mlflow.entities import Metric
-
+            metric = _mlflow().entities.Metric
             values = [
-                Metric(name, value, point.at_ms, point.records)
+                metric(name, value, point.at_ms, point.records)
                 for point in points
                 for name, value in point.values.items()
             ]
@@ -185,11 +192,9 @@ class MlflowSink:
 
     def _model(self, agent: str) -> Any | None:
         """The agent's registered model, None if there is none. Raises ForeignStateError."""
-        from mlflow.exceptions import MlflowException
-
         try:
             model = self._client.get_registered_model(agent)
-        except MlflowException as error:
+        except _mlflow().exceptions.MlflowException as error:
             if error.error_code == "RESOURCE_DOES_NOT_EXIST":
                 return None
             raise
@@ -287,15 +292,30 @@ def _model_files(reference: Reference) -> dict[str, bytes]:
     return {"MLmodel": json.dumps(model, indent=2).encode(), "snapshot.json": encode(reference)}
 
 
-def _client_of(uri: str) -> Any:
-    """A client. This imports MLflow, and makes the tables of a sqlite file that has none."""
+@cache
+def _mlflow() -> Any:
+    """The package, imported at the first call: under its settings, and without a search for garbage
+    among all that it loads.
+    """
     settle_mlflow()
-    import mlflow
+    with interpreter.loading():
+        import mlflow
+        import mlflow.entities
+        import mlflow.exceptions
+    return mlflow
 
+
+def _client_of(uri: str) -> Any:
+    """A client. It makes the tables of a sqlite file that has none."""
     logging.getLogger("alembic").setLevel(logging.WARNING)  # it tells every table that it makes
-    if uri.startswith(_SQLITE):
-        make_directory(_file_of(uri).parent)
-    return mlflow.MlflowClient(uri, uri)
+    if not uri.startswith(_SQLITE):
+        return _mlflow().MlflowClient(uri, uri)
+    make_directory(_file_of(uri).parent)
+    mlflow = _mlflow()
+    with interpreter.loading():  # SQLAlchemy, with the first call
+        client = mlflow.MlflowClient(uri, uri)
+        client.search_registered_models(max_results=1)
+        return client
 
 
 def _artifacts_of(uri: str) -> str | None:

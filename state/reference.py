@@ -34,7 +34,7 @@ class Reference(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     ...     shards=(ShardAt(next_offset=42, digest="ab" * 32),),
     ... )
     >>> reference.digest[:8], reference.url, decode(encode(reference)) == reference
-    ('2f1e7ecc', 'file:///snapshots/manifests/fraud.s1', True)
+    ('271a413b', 'file:///snapshots/manifests/fraud.s1', True)
     """
 
     repository: str

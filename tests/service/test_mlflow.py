@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import os
 import subprocess
 import sys
 import time
@@ -16,6 +14,7 @@ from typing import Any
 import pandas
 import pytest
 
+from headrace.config import worker_environment
 from headrace.pipelines import registering
 from headrace.serving.client import AsyncClient
 from headrace.views import Answer, RollbackRequest
@@ -227,11 +226,26 @@ async def test_an_agent_that_mlflow_refuses_does_not_hold_up_the_others(
         assert not service.failed.done()
 
 
-def test_without_the_setting_mlflow_is_not_even_imported() -> None:
-    """Who does not ask for it pays nothing, neither the second nor the memory."""
-    heavy = {"mlflow", "pandas", "alembic"}  # River takes SQLAlchemy where it finds it
-    code = f"import json, sys, headrace.service; print(json.dumps([*({heavy} & set(sys.modules))]))"
+IMPORTS = """
+import sys
+import headrace.service
+before = {"mlflow", "pandas", "alembic"} & set(sys.modules)  # River takes SQLAlchemy if it is there
+from headrace.state.mlflow_sink import MlflowSink
+MlflowSink(sys.argv[1], "app").versions("nobody")
+from mlflow.telemetry import get_telemetry_client
+print(before, "mlflow" in sys.modules, get_telemetry_client())
+"""
+
+
+def test_mlflow_is_imported_when_it_is_told_something_and_tells_nobody(mlflow_uri: str) -> None:
+    """Who does not ask for it pays neither time nor memory; who does is not reported to its makers.
+    Nothing but our own lines goes to standard error.
+    """
     found = subprocess.run(
-        [sys.executable, "-c", code], env=dict(os.environ), capture_output=True, check=True
+        [sys.executable, "-c", IMPORTS, mlflow_uri],
+        env=worker_environment(),
+        capture_output=True,
+        check=True,
+        text=True,
     )
-    assert json.loads(found.stdout) == []
+    assert (found.stdout, found.stderr) == ("set() True None\n", "")
