@@ -63,6 +63,7 @@ class Holdings:
         self._registry = registry
         self._topics = topics
         self._host = host
+        shards.in_background = self.in_background
 
     async def all_open(self) -> None:
         """Return when no shard is being opened: a new source topic makes all of them open anew."""
@@ -101,6 +102,19 @@ class Holdings:
             return None
         self._host.spawn(self._flush(shard, spec_of(deployment).state.flush_ms / 1000))
         return shard
+
+    def in_background(self, shard: Shard, work: Coroutine[Any, Any, None]) -> None:
+        """Do something beside a shard that takes long; the stop waits for it."""
+        self._host.spawn(self._beside(shard, work))
+
+    async def _beside(self, shard: Shard, work: Coroutine[Any, Any, None]) -> None:
+        try:
+            await work
+        except StateError as error:
+            await self.drop(shard, error)
+        except UnavailableError:
+            if not (self._host.over() or shard.leaving):
+                raise
 
     async def drop(self, shard: Shard, error: StateError) -> None:
         """Close a shard whose state cannot be used any more, and give up its agent.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import NamedTuple, Protocol
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -13,6 +13,7 @@ from aiokafka.structs import ConsumerRecord
 
 from headrace.errors import UnavailableError
 from headrace.pipelines import clients
+from headrace.pipelines.replay import Replay, replaying
 from headrace.ports import Record
 from headrace.views import Partition
 
@@ -44,6 +45,8 @@ class Logs(Protocol):
 
     async def newest(self, partition: Partition, count: int) -> Sequence[Record]: ...
 
+    def replay(self, partition: Partition, begin: int) -> AbstractAsyncContextManager[Replay]: ...
+
 
 class KafkaLogs:
     """The logs of the broker at `bootstrap`; each question is asked by a consumer of its own."""
@@ -62,6 +65,9 @@ class KafkaLogs:
 
     async def newest(self, partition: Partition, count: int) -> Sequence[Record]:
         return [record for _, record in await recent(self._bootstrap, [partition], count)]
+
+    def replay(self, partition: Partition, begin: int) -> AbstractAsyncContextManager[Replay]:
+        return replaying(self._bootstrap, partition, begin)
 
 
 @asynccontextmanager

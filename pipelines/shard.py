@@ -129,6 +129,20 @@ class Shard:
         self._closing = asyncio.Event()
 
     @property
+    def leaving(self) -> bool:
+        """Whether somebody wants to close it."""
+        return self._leaving
+
+    @property
+    def relearns(self) -> bool:
+        """Whether it may have decided already, in an earlier life, on what it learns now."""
+        return self.next_offset < self._at.decided_below
+
+    def knows(self, control_offset: int) -> bool:
+        """Whether it has been told of that command."""
+        return self._changes.knows(control_offset)
+
+    @property
     def store(self) -> Store:
         """Its durable rows, as of the last flush."""
         return self._store

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from typing import Any
 
 from headrace import interpreter
 from headrace.errors import OverloadError, StateError
@@ -13,7 +14,9 @@ from headrace.models.learner import Learner
 from headrace.pipelines import control
 from headrace.pipelines.changes import Change
 from headrace.pipelines.opening import Opening
-from headrace.pipelines.rollback import Revert
+from headrace.pipelines.replacement import Replacement
+from headrace.pipelines.revert import Revert
+from headrace.pipelines.rewind import Rewind
 from headrace.pipelines.shard import Outlets, Shard
 from headrace.pipelines.site import Commands, Site, log_effect, origin_of, spec_of
 from headrace.pipelines.snapshotting import NamedSnapshot
@@ -21,6 +24,7 @@ from headrace.pipelines.vault import Vault
 from headrace.views import Partition
 
 log = logging.getLogger(__name__)
+Effect = Callable[[int], Awaitable[int]]
 
 
 LEAVING_PAUSE_S = 0.02
@@ -33,6 +37,8 @@ class Shards:
     def __init__(self, site: Site, controls: Commands, vault: Vault) -> None:
         self._site = site
         self._vault = vault
+        # Runs what takes long beside the shard that it is for; its failure is that of the shard.
+        self.in_background: Callable[[Shard, Coroutine[Any, Any, None]], None]
         self._controls = controls
         self._open: dict[tuple[str, Partition], Shard] = {}
         self._leaving: list[Shard] = []  # being closed: their stores are still open
@@ -200,12 +206,38 @@ class Shards:
             return await self._log_effect(accepted, shard.partition, offset)
 
         work = self._work(accepted)
-        if isinstance(work, Revert):
-            await work.prepare(shard)  # before events have to wait for it
+        if isinstance(work, Rewind):  # it takes as long as the log is long
+            self.in_background(shard, self._apply_prepared(shard, accepted, work, effect))
+            return
+        if isinstance(work, Replacement):
+            await self._apply_prepared(shard, accepted, work, effect)
+            return
         done_by = None if work is None else work.work
         await shard.apply(accepted.kind, accepted.offset, effect, done_by)
 
-    def _work(self, accepted: control.Accepted) -> Revert | NamedSnapshot | None:
+    async def _apply_prepared(
+        self, shard: Shard, accepted: control.Accepted, work: Replacement, effect: Effect
+    ) -> None:
+        """Apply a rollback; what can be done before it counts does not keep events waiting."""
+        try:
+            if await work.prepare(shard):
+                await shard.apply(accepted.kind, accepted.offset, effect, work.work)
+        finally:
+            await work.end()
+
+    def rewind(self, command: control.Rollback) -> Rewind:
+        """A rewind as it would be if it were accepted now, for a preview."""
+        deployment = self._controls.registry.get(command.agent)
+        accepted = control.Accepted(
+            command=command,
+            life=deployment.life,
+            epoch=deployment.epoch + 1,
+            spec_version=deployment.spec_version,
+            offset=self._controls.registry.next_offset,
+        )
+        return Rewind(self._site, self._vault, deployment, accepted)
+
+    def _work(self, accepted: control.Accepted) -> Replacement | NamedSnapshot | None:
         """What the command does besides."""
         command = accepted.command
         if isinstance(command, control.Snapshot):
@@ -213,13 +245,14 @@ class Shards:
         if isinstance(command, control.Rollback):
             deployment = self._controls.registry.last(accepted.agent)
             assert deployment is not None
-            return Revert(self._site, self._vault, deployment, accepted)
+            mode = Rewind if command.mode == "rewind" else Revert
+            return mode(self._site, self._vault, deployment, accepted)
         return None
 
     def _change(self, shard: Shard, accepted: control.Accepted, offset: int) -> Change:
         """A command that counts from there on; what the shard's state holds already is done."""
         work = self._work(accepted)
-        if isinstance(work, Revert):
+        if isinstance(work, Replacement):
             done = accepted.epoch <= shard.origin.epoch
         else:
             done = offset < shard.next_offset

@@ -44,8 +44,8 @@ class StoreOptions:
         """Bytes of write buffers in use, of all shards together."""
         return self._buffers.get_usage()
 
-    def rocksdb(self) -> rocksdict.Options:
-        """The options of one shard's database."""
+    def rocksdb(self, *, compact: bool) -> rocksdict.Options:
+        """The options of one shard's database; whether it merges its tables by itself."""
         table = rocksdict.BlockBasedOptions()
         table.set_block_cache(self._cache)
         table.set_cache_index_and_filter_blocks(True)  # else they escape the shared bound
@@ -58,6 +58,7 @@ class StoreOptions:
         # Level: 0.8-1.9 new bytes per changed byte between checkpoints, universal has 2-7.
         options.set_compaction_style(rocksdict.DBCompactionStyle.level())
         options.set_level_compaction_dynamic_level_bytes(True)
+        options.set_disable_auto_compactions(not compact)
         options.set_compression_type(rocksdict.DBCompressionType.lz4())
         options.set_max_open_files(self.open_files)
         # The default spreads the open files over 64 parts, each of which keeps at least one.

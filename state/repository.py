@@ -34,6 +34,8 @@ _MANIFESTS = "manifests"
 _BLOBS = "blobs"
 _TRASH = "trash"
 _SHA256_DIGITS = 64
+DIGEST_DIGITS = 16
+"""Of a manifest's digest, in its name."""
 
 
 class Collected(msgspec.Struct, frozen=True, kw_only=True):
@@ -143,7 +145,7 @@ class ShelfRepository:
         return sorted(name for name in found if manifests.is_snapshot_id(name))
 
     def manifest(self, snapshot_id: str, topic: str, partition: int, digest: str) -> Manifest:
-        name = _manifest_name(snapshot_id, topic, partition)
+        name = _manifest_name(snapshot_id, topic, partition, digest)
         content = self._read(name)
         if content is None:
             raise CorruptStateError(
@@ -174,18 +176,12 @@ class ShelfRepository:
 
     def add_manifest(self, manifest: Manifest) -> str:
         content = manifests.encode(manifest)
-        name = _manifest_name(manifest.snapshot_id, manifest.topic, manifest.partition)
-        if self._shelf.put(name, [content], size=len(content), create=True):
-            return manifests.digest(content)
-        there = self._read(name)
-        if there is None:
-            raise StateError(f"{name} is being removed by somebody else: use another id")
-        if there != content:
-            raise StateError(
-                f"{name} is there already, with other content: somebody else made that snapshot."
-                f" Make one with another id"
-            )
-        return manifests.digest(content)
+        digest = manifests.digest(content)
+        name = _manifest_name(manifest.snapshot_id, manifest.topic, manifest.partition, digest)
+        there = not self._shelf.put(name, [content], size=len(content), create=True)
+        if there and self._read(name) != content:  # under that name are these or damaged bytes
+            self._shelf.put(name, [content], size=len(content), create=False)
+        return digest
 
     def remove(self, snapshot_id: str) -> None:
         for kept in list(self._shelf.list(f"{_MANIFESTS}/{_checked(snapshot_id)}")):
@@ -322,8 +318,12 @@ s3://BUCKET/PREFIX
     raise StateError(f"no snapshots can be kept at {kind}: name file://DIR or s3://BUCKET/PREFIX")
 
 
-def _manifest_name(snapshot_id: str, topic: str, partition: int) -> str:
-    return f"{_MANIFESTS}/{_checked(snapshot_id)}/{escaped(topic)}@{partition}.json"
+def _manifest_name(snapshot_id: str, topic: str, partition: int, digest: str) -> str:
+    """With a part of its digest: a shard may be taken twice, before and after a crash, and what the
+    logs vouch for must not depend on which of the two was kept first.
+    """
+    shard = f"{escaped(topic)}@{partition}.{digest[:DIGEST_DIGITS]}"
+    return f"{_MANIFESTS}/{_checked(snapshot_id)}/{shard}.json"
 
 
 def _checked(snapshot_id: str) -> str:

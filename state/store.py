@@ -113,11 +113,11 @@ class ShardStore:
     >>> directory.cleanup()
     """
 
-    def __init__(self, path: Path, options: StoreOptions) -> None:
+    def __init__(self, path: Path, options: StoreOptions, *, compact: bool) -> None:
         self.path = path
-        self._options = options
+        self._options = options.rocksdb(compact=compact)
         with _Explained(path):
-            self._database = rocksdict.Rdict(str(path), options.rocksdb())
+            self._database = self._connected()
         self._synced = rocksdict.WriteOptions()
         self._synced.sync = True
         self._scans: WeakSet[_Scan] = WeakSet()
@@ -131,9 +131,13 @@ class ShardStore:
             raise
 
     @classmethod
-    def open(cls, path: Path, *, create: bool, options: StoreOptions | None = None) -> ShardStore:
+    def open(
+        cls, path: Path, *, create: bool, options: StoreOptions | None = None, compact: bool = True
+    ) -> ShardStore:
         """Open the shard at `path`, or make a new one if `create`.
 
+        Not `compact`: no tables are merged. For a draft that is closed again soon: a close waits
+        for a merge that has begun, which takes a second in a shard of a million keys.
         Raises StateError if there is none and `create` is False, or if the directory cannot be
         written, DiskFullError if there is no room, LockedStateError if it is open elsewhere,
         CorruptStateError if its files or its meta are damaged, ForeignStateError if its layout is
@@ -147,7 +151,7 @@ class ShardStore:
             if fresh and not create:
                 raise StateError(f"no shard at {path}")
             make_directory(path)
-            store = cls(path, options or StoreOptions())
+            store = cls(path, options or StoreOptions(), compact=compact)
             sync_directory(path)
         return store
 
@@ -215,7 +219,7 @@ class ShardStore:
             self._close()
         self._waits_to_reopen = True
         with _Explained(self.path):
-            self._database = rocksdict.Rdict(str(self.path), self._options.rocksdb())
+            self._database = self._connected()
         self._waits_to_reopen = False
         self._meta = self._read_meta()
         if self._meta != former:
@@ -249,6 +253,11 @@ class ShardStore:
         self._open = False
         if not self._waits_to_reopen:
             self._close()
+
+    def _connected(self) -> rocksdict.Rdict:
+        # Named, because else a database that is there has the options that lie beside it: a cache
+        # of its own, and no filters.
+        return rocksdict.Rdict(str(self.path), self._options, {"default": self._options})
 
     def _check_open(self) -> None:
         assert self._open

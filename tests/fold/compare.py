@@ -93,8 +93,8 @@ def _counters(folded: Folded, stored: StoredRows) -> list[str]:
         empty = not folded.accepted and not folded.refused
         return [] if empty else ["there are no counters, although events came"]
     must = [
-        len(folded.accepted),
-        len(folded.refused),
+        folded.counted,
+        folded.counted_bad,
         folded.learned,
         folded.unlabelled,
         folded.labels_lost,

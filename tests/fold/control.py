@@ -17,6 +17,9 @@ Where = tuple[str, int]  # topic and partition
 class Rollback:
     """From offset `at` on the agent is in `epoch`, with what it was at `base_offset` of
     `base_epoch`: all keys, or only some.
+
+    `rewind`: and has learned again what came from there on, without what is excluded: each
+    exclusion as the control log has it, with the offset below which it holds.
     """
 
     at: int
@@ -24,6 +27,8 @@ class Rollback:
     base_epoch: int
     base_offset: int
     keys: tuple[str, ...]
+    rewind: bool = False
+    excluded: tuple[tuple[dict[str, Any], int], ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,13 +74,27 @@ class Life:
         return range(self.epoch, self.last_epoch + 1)
 
     def _rollbacks(self, where: Where) -> list[Rollback]:
-        found = []
+        found: list[Rollback] = []
+        holding: dict[str, tuple[dict[str, Any], int]] = {}  # exclusions, by control id
         for control_id, (told, epoch) in self.rolled.items():
-            if (control_id, where) in self.effects:
-                base = next(b for b in told["bases"] if b["partition"] == where[1])
-                at = self.effects[control_id, where]
-                bases = (base["epoch"], base["next_offset"])
-                found.append(Rollback(at, epoch, *bases, tuple(told.get("keys", ()))))
+            if (control_id, where) not in self.effects:
+                continue
+            at = self.effects[control_id, where]
+            holding.pop(told.get("undoes", ""), None)
+            if told.get("exclude"):
+                holding[control_id] = (told["exclude"], at)
+            base = next(b for b in told["bases"] if b["partition"] == where[1])
+            found.append(
+                Rollback(
+                    at,
+                    epoch,
+                    base["epoch"],
+                    base["next_offset"],
+                    tuple(told.get("keys", ())),
+                    told.get("mode") == "rewind",
+                    tuple(holding.values()),
+                )
+            )
         return found
 
     def origin(self, where: Where) -> Origin:

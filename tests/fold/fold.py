@@ -9,6 +9,7 @@ from typing import Any
 
 from tests.fold.asking import RIVER_ERRORS, Chosen, Moment, Said, ask, choose
 from tests.fold.control import Course, Rollback
+from tests.fold.excluded import is_excluded
 from tests.fold.oracle import Oracle, Origin
 from tests.fold.reading import EXTREME, Entry, Event, Refused, read
 
@@ -76,6 +77,8 @@ class Folded:
     expired: int = 0  # keys that came back after they had been forgotten
     idle: set[str] = field(default_factory=set)  # keys that nobody can see any more
     rollbacks: int = 0
+    counted: int = 0  # accepted events in the counters, which a rewind reckons anew
+    counted_bad: int = 0
 
 
 def fold(
@@ -85,29 +88,27 @@ def fold(
     course: Course,
 ) -> Folded:
     """Everything that follows from the records and from the commands that counted among them."""
-    run = _Fold(oracle, origin, course.rollbacks)
-    commands, start = list(course.pauses), course.start
+    run = _Fold(oracle, origin, course)
     for record in records:
-        if record.offset < start:
-            continue
-        while commands and commands[0][0] <= record.offset:
-            run.paused = commands.pop(0)[1]
-        run.come_to(record.offset)
-        run.take(record)
+        if record.offset >= course.start:
+            run.come_to(record.offset)
+            run.take(record)
     run.come_to(None)
     run.out.idle = {key for key, state in run.out.keys.items() if run.is_idle(state)}
     return run.out
 
 
 class _Fold:
-    def __init__(self, oracle: Oracle, origin: Origin, rollbacks: tuple[Rollback, ...]) -> None:
+    def __init__(self, oracle: Oracle, origin: Origin, course: Course) -> None:
         self.oracle = oracle
         self.origin = origin
         self.out = Folded()
         self.paused = False
-        self._ahead = list(rollbacks)
-        self._bases = {(r.base_epoch, r.base_offset) for r in rollbacks}
-        self._kept: dict[tuple[int, int], dict[str, KeyFold]] = {}
+        self._pauses = course.pauses
+        self._ahead = list(course.rollbacks)
+        self._bases = {(r.base_epoch, r.base_offset) for r in course.rollbacks}
+        self._kept: dict[tuple[int, int], _Fold] = {}
+        self._taken: list[Entry] = []
 
     def come_to(self, offset: int | None) -> None:
         """Do what counts before the record at `offset` (None: all that is left), and keep what a
@@ -116,15 +117,37 @@ class _Fold:
         while True:
             self._keep(offset)
             if not self._ahead or (offset is not None and self._ahead[0].at > offset):
-                return
+                break
             self._roll_back(self._ahead.pop(0))
+        for at, paused in self._pauses:
+            if offset is None or at <= offset:
+                self.paused = paused
 
     def _keep(self, offset: int | None) -> None:
         epoch = self.origin.epoch
         for base in self._bases - self._kept.keys():
             # In an epoch that ends here it was taken at the latest where that ended.
             if base[0] == epoch and (offset is None or base[1] <= offset):
-                self._kept[base] = self._seen()
+                self._kept[base] = self._copied()
+
+    def _copied(self) -> _Fold:
+        """As it is now; states of keys are replaced, not altered, but for what waits."""
+        kept = copy.copy(self)
+        kept.out = copy.copy(self.out)
+        kept.out.keys = {key: copy.copy(state) for key, state in self.out.keys.items()}
+        kept.out.accepted, kept.out.refused, kept.out.decisions = set(), {}, {}
+        kept._ahead, kept._bases, kept._taken = [], set(), []
+        return kept
+
+    def _rewound(self, rollback: Rollback) -> _Fold:
+        """The base, and what came since learned again without what is excluded."""
+        run = self._kept[rollback.base_epoch, rollback.base_offset]._copied()
+        for record in self._taken:
+            if rollback.base_offset <= record.offset < rollback.at:
+                run.come_to(record.offset)
+                if not is_excluded(rollback, record, self.origin):
+                    run.take(record)
+        return run
 
     def _seen(self) -> dict[str, KeyFold]:
         """All keys that somebody can see, as they are."""
@@ -132,7 +155,28 @@ class _Fold:
         return {key: copy.copy(state) for key, state in keys if not self.is_idle(state)}
 
     def _roll_back(self, rollback: Rollback) -> None:
-        base, now = self._kept[rollback.base_epoch, rollback.base_offset], self._seen()
+        if rollback.rewind:
+            self._rewind(rollback)
+        else:
+            self._revert(rollback)
+        self.origin = replace(self.origin, epoch=rollback.epoch)
+        self.out.rollbacks += 1
+
+    def _rewind(self, rollback: Rollback) -> None:
+        there, out = self._rewound(rollback).out, self.out
+        if not rollback.keys:
+            names = ("keys", "learned", "unlabelled", "labels_lost", "now", "stamps", "counted")
+            for name in (*names, "counted_bad", "expired"):
+                setattr(out, name, getattr(there, name))
+            return
+        for key in rollback.keys:
+            out.keys.pop(key, None)
+            if key in there.keys:
+                out.keys[key] = there.keys[key]
+
+    def _revert(self, rollback: Rollback) -> None:
+        base = self._kept[rollback.base_epoch, rollback.base_offset]._seen()
+        now = self._seen()
         scope = set(rollback.keys) or base.keys() | now.keys() | self.out.keys.keys()
         for key in scope:
             reverted = self._reverted(key, base.get(key), now.get(key), alone=bool(rollback.keys))
@@ -140,8 +184,6 @@ class _Fold:
                 self.out.keys.pop(key, None)
             else:
                 self.out.keys[key] = reverted
-        self.origin = replace(self.origin, epoch=rollback.epoch)
-        self.out.rollbacks += 1
 
     def _reverted(
         self, key: str, base: KeyFold | None, now: KeyFold | None, *, alone: bool
@@ -161,14 +203,17 @@ class _Fold:
 
     def take(self, record: Entry) -> None:
         """One record."""
+        self._taken.append(record)
         self._tick(record.timestamp)
         try:
             event = read(self.oracle, record)
             chosen, updates = self._handle(record, event)
         except Refused as refused:
             self.out.refused[record.offset] = refused.code
+            self.out.counted_bad += 1
             return
         self.out.accepted.add(record.offset)
+        self.out.counted += 1
         if self.oracle.emit is None or chosen.decision in self.oracle.emit:
             self.out.decisions[record.offset] = self._record(record, event, chosen, updates)
 

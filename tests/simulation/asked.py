@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import random
+from typing import Any
 
 from headrace.models.spec import load_spec
 from headrace.pipelines import control
 from headrace.pipelines.vault import undo_id
 from headrace.state.catalogue import Catalogue
-from headrace.views import SnapshotView
+from headrace.views import Exclusion, SnapshotView
 from tests.simulation.broker import CATALOGUE, SimBroker
 from tests.simulation.controls import CONTROL
 from tests.simulation.plan import Plan, Verb
@@ -21,6 +22,7 @@ class Asked:
         self._broker = broker
         self._chance = chance
         keys = (row.key or b"" for rows in plan.records for _, row in rows)
+        self._stamps = [row.timestamp for rows in plan.records for _, row in rows]
         self._keys = sorted({key.decode(errors="ignore") for key in keys})
         self._specs = {name: load_spec(oracle.spec) for name, oracle in plan.agents.items()}
         self._partitions = len(plan.records)
@@ -96,7 +98,27 @@ class Asked:
             ),
             keys=keys,
             undoes=undoes,
+            **self._mode(deployment, undo=verb == "undo"),
         )
+
+    def _mode(self, deployment: control.Deployment, *, undo: bool) -> dict[str, Any]:
+        """A rewind, mostly without some events, as often as not."""
+        chance = self._chance
+        if undo or chance.random() < 0.5:
+            return {}
+        self._broker.counts["rewinds"] += 1
+        agent, topic = deployment.agent, deployment.source_topic
+        offsets = [chance.randrange(80) for _ in range(4)]
+        parts: dict[str, Any] = {}
+        if chance.random() < 0.4:
+            where = [f"{agent}/1/{topic}/{chance.randrange(self._partitions)}/{o}" for o in offsets]
+            parts["decisions"] = tuple(where)
+        if chance.random() < 0.4:
+            parts["keys"] = (chance.choice(self._keys),)
+        if chance.random() < 0.3:
+            stamps = sorted(chance.sample(self._stamps, 2)) if len(self._stamps) > 1 else [0, 0]
+            parts["from_ms"], parts["to_ms"] = stamps
+        return {"mode": "rewind", "exclude": Exclusion(**parts) if parts else None}
 
     def _fits(self, snapshot: SnapshotView, deployment: control.Deployment) -> bool:
         return snapshot.complete and snapshot.epoch >= deployment.life

@@ -6,10 +6,15 @@ import asyncio
 import hashlib
 import re
 from collections import defaultdict
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import cast
 
+from headrace.errors import StateError
+from headrace.pipelines.order import Chunk
 from headrace.pipelines.reader import LogSpan
+from headrace.pipelines.replay import Pieces, Replay
 from headrace.ports import Record
 from headrace.state.repository import Repository, open_repository
 from headrace.views import Partition
@@ -122,6 +127,32 @@ class SimLogs:
         await self._broker.away(0.01)
         log = self._broker.logs[partition]
         return list(log.rows(max(log.begin, log.end - count)))
+
+    @asynccontextmanager
+    async def replay(self, partition: Partition, begin: int) -> AsyncIterator[Replay]:
+        yield SimReplay(self._broker, partition, begin)
+
+
+class SimReplay:
+    """`pipelines.replay.Replay` over the broker."""
+
+    def __init__(self, broker: SimBroker, partition: Partition, begin: int) -> None:
+        self._broker = broker
+        self._partition = partition
+        self._next_offset = begin
+        self._pieces = Pieces(partition, begin)
+
+    async def upto(self, offset: int) -> Chunk | None:
+        if not self._pieces.reach(offset):
+            await self._broker.away(0.02)
+            log = self._broker.logs[self._partition]
+            if self._next_offset < log.begin:
+                raise StateError("the log does not reach back")
+            end = min(log.end, self._next_offset + 20)
+            rows = [row for row in log.entries[self._next_offset : end] if row is not None]
+            self._next_offset = end
+            self._pieces.add(rows, end)
+        return self._pieces.upto(offset)
 
 
 class SimTopics:

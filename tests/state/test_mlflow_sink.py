@@ -17,8 +17,6 @@ from headrace.state.mlflow_sink import Aliases, Identity, Life, MlflowSink, Poin
 from headrace.state.reference import Reference, decode
 from tests.mlflow_place import client_of, free_port
 from tests.state.test_reference import REFERENCE
-from tests.test_tidy import imports
-from tests.tree import PRODUCT, parsed, sources
 
 LIFE = Life("fraud", 1, "d1")
 NEXT_LIFE = Life("fraud", 3, "d2")
@@ -219,9 +217,3 @@ def test_a_sink_that_is_closed_tells_nothing_more(sink: MlflowSink, mlflow_uri: 
     with sqlite3.connect(urlsplit(mlflow_uri).path) as told:
         assert told.execute("select count(*) from registered_models").fetchone() == (0,)
     told.close()
-
-
-def test_mlflow_is_imported_in_one_place() -> None:
-    """No other module of the product names it."""
-    naming = [str(path) for path in sources(*PRODUCT) if "mlflow" in imports(parsed(path))]
-    assert naming == ["state/mlflow_sink.py"]

@@ -235,6 +235,32 @@ def test_shards_share_cache_and_buffers(tmp_path: Path) -> None:
         store.close()
 
 
+def test_a_shard_that_is_opened_again_shares_them_too(tmp_path: Path) -> None:
+    """What RocksDB wrote beside it of its options does not count: it would have a cache of its own
+    and no filters.
+    """
+    create(tmp_path / "shard").close()
+    options = StoreOptions(cache_bytes=1 << 24, buffer_bytes=1 << 23)
+    store = ShardStore.open(tmp_path / "shard", create=False, options=options)
+    assert store._database.property_int_value("rocksdb.block-cache-capacity") == 1 << 24
+    store.close()
+    assert "filter_policy: bloomfilter" in (tmp_path / "shard" / "LOG").read_text()
+
+
+def test_a_draft_merges_no_tables(tmp_path: Path) -> None:
+    """Else its close would wait for that; the shard that it becomes merges them again."""
+    create(tmp_path / "shard").close()
+    store = ShardStore.open(tmp_path / "shard", create=False, compact=False)
+    for number in range(8):
+        store.write([(b"k/%d" % number, os.urandom(1_000))], META)
+        store._database.flush()
+    assert store._database.property_value("rocksdb.num-files-at-level0") == "8"
+    store.close()
+    ShardStore.open(tmp_path / "shard", create=False).close()
+    newest = max((tmp_path / "shard").glob("OPTIONS-*"))
+    assert "disable_auto_compactions=false" in newest.read_text()
+
+
 def test_checkpoint_can_be_taken_while_another_thread_writes(tmp_path: Path) -> None:
     """Rows and position in a checkpoint agree, whatever is being written beside it."""
     store = create(tmp_path / "shard")

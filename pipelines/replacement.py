@@ -1,0 +1,116 @@
+"""Putting another state in place of a shard's, between two events.
+
+The steps of a rollback, each of which may be the last one before a crash:
+
+1. the effect is in the control log and has been read back: it counts from here, position X;
+2. what was learned below X is durable, in the old epoch, and its decisions are acknowledged;
+3. a checkpoint of that is on this disk: the undo snapshot, which is published by and by;
+4. a draft has the new state, its position X and the new epoch, synced;
+5. the draft takes its place under the new epoch: renamed, and the directory synced;
+6. the shard goes on with it, and the old epoch's directory is removed.
+
+After a crash before 5, the old epoch is learned up to X again and the rest is done then; after it,
+the new epoch is there. So it is always all of the old state or all of the new one.
+"""
+
+from __future__ import annotations
+
+import abc
+import asyncio
+from pathlib import Path
+
+from headrace import interpreter
+from headrace.models.learner import Learner
+from headrace.models.spec import Spec
+from headrace.pipelines import control
+from headrace.pipelines.shard import Shard
+from headrace.pipelines.site import Site, origin_of, spec_of
+from headrace.pipelines.vault import Vault, undo_id
+from headrace.state.store import ShardMeta, Store
+from headrace.views import Partition
+
+COOL_KEYS = 500
+"""Live models of the former state that are let go of between two turns of the event loop."""
+
+
+class Replacement(abc.ABC):
+    """One rollback in one shard. Order of calls: `prepare` before the command counts, as far as
+    that is possible, then `end` in any case; `work` under the shard's turn.
+    """
+
+    def __init__(
+        self,
+        site: Site,
+        vault: Vault,
+        deployment: control.Deployment,
+        accepted: control.Accepted,
+    ) -> None:
+        assert isinstance(accepted.command, control.Rollback)
+        self._site = site
+        self._vault = vault
+        self._deployment = deployment
+        self._accepted = accepted
+        self._command: control.Rollback = accepted.command
+        self._spec: Spec = spec_of(deployment)
+
+    @abc.abstractmethod
+    async def prepare(self, shard: Shard) -> bool:
+        """Have ready what can be had before; False: the shard is being closed.
+
+        Raises StateError if the snapshot is not good.
+        """
+
+    @abc.abstractmethod
+    async def _ready(self, shard: Shard) -> bool:
+        """Have ready all that is needed at the shard's position; False: it is being closed."""
+
+    @abc.abstractmethod
+    async def _draft(self, shard: Shard, undo: Path, meta: ShardMeta) -> Path:
+        """Step 4: a closed store with the new state and that meta."""
+
+    @abc.abstractmethod
+    async def end(self) -> None:
+        """Give back what `prepare` has made; `work` makes it again if it comes later."""
+
+    async def work(self, shard: Shard) -> bool:
+        """Do it, from step 2 on; False: the shard is being closed. Raises StateError."""
+        try:
+            return await self._replaced(shard)
+        finally:
+            await self.end()
+
+    async def _replaced(self, shard: Shard) -> bool:
+        if not await self._ready(shard) or not await shard.settle():
+            return False
+        undo = await self._vault.take(
+            shard,
+            undo_id(self._command.agent, self._command.id),
+            "undo",
+            len(self._command.bases),
+        )
+        former_epoch = shard.origin.epoch
+        meta = shard.meta(self._accepted.epoch)
+        draft = await self._draft(shard, undo, meta)
+        learner, store = await asyncio.to_thread(self._adopted, draft, shard.partition)
+        former_learner, former = shard.learner, shard.renew(learner, store)
+        interpreter.keep()
+        former.close()
+        self._site.directory.drop_shard(
+            self._site.shard_path(self._command.agent, former_epoch, shard.partition)
+        )
+        while former_learner.cool(COOL_KEYS):  # noqa: ASYNC110 - to free them all takes long
+            await asyncio.sleep(0)
+        return True
+
+    async def _fetched(self, partition: Partition) -> Path:
+        """The files of the snapshot, verified, at a draft. Raises StateError."""
+        base = self._command.base(partition.partition)
+        return await self._vault.fetch(partition, self._command.snapshot_id, base.digest)
+
+    def _adopted(self, draft: Path, partition: Partition) -> tuple[Learner, Store]:
+        """Step 5, and the state opened, in a thread."""
+        epoch = self._accepted.epoch
+        path = self._site.shard_path(self._command.agent, epoch, partition)
+        self._site.directory.adopt(draft, path)
+        store = self._site.open_store(path)
+        return Learner(self._spec, origin_of(self._deployment, epoch, partition), store), store

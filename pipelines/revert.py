@@ -1,0 +1,55 @@
+"""Rollback in mode `revert`: the snapshot's state, and learning goes on from here."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from pathlib import Path
+
+from headrace.models import reverting
+from headrace.pipelines.replacement import Replacement
+from headrace.pipelines.shard import Shard
+from headrace.state.checkpoints import link_or_copy
+from headrace.state.store import ShardMeta, ShardStore
+
+
+class Revert(Replacement):
+    """All keys as the snapshot has them, or some of them; see `models.reverting`."""
+
+    _base: Path | None = None
+
+    async def prepare(self, shard: Shard) -> bool:
+        self._base = await self._fetched(shard.partition)
+        return True
+
+    async def end(self) -> None:
+        if self._base is not None:
+            shutil.rmtree(self._base, ignore_errors=True)
+        self._base = None
+
+    async def _ready(self, shard: Shard) -> bool:
+        return self._base is not None or await self.prepare(shard)
+
+    async def _draft(self, shard: Shard, undo: Path, meta: ShardMeta) -> Path:
+        return await asyncio.to_thread(self._written, shard, undo, meta)
+
+    def _written(self, shard: Shard, undo: Path, meta: ShardMeta) -> Path:
+        """In a thread: nobody writes to the shard's store meanwhile."""
+        assert self._base is not None
+        keys, options = self._command.keys, self._site.stores
+        base = ShardStore.open(self._base, create=False, options=options, compact=False)
+        try:
+            if not keys:
+                base.write(reverting.whole(self._spec, base, shard.store), meta)
+                draft, self._base = self._base, None
+                return draft
+            draft = self._site.directory.draft()
+            link_or_copy(undo, draft)
+            state = ShardStore.open(draft, create=False, options=options, compact=False)
+            try:
+                state.write(reverting.of_keys(self._spec, keys, base, shard.store), meta)
+            finally:
+                state.close()
+        finally:
+            base.close()
+        return draft

@@ -1,0 +1,229 @@
+"""Rollback in mode `rewind`: the snapshot's state, and the log learned again without some events.
+
+A *twin* of the shard begins where the snapshot ends and learns what the log has had since, through
+a reader of its own, while the shard goes on answering. Excluded records are left out as if the log
+had never held them, pauses count where they did, and nothing is emitted: all that was decided below
+X stays as it was decided. When the twin is close behind, the shard stops between two events, the
+twin learns the rest, and its state is the new one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections.abc import Callable, Iterable
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+from msgspec import structs
+
+from headrace.errors import StateError
+from headrace.models import exclusion
+from headrace.models.learner import Learner
+from headrace.models.slots import KEY_ROW
+from headrace.pipelines import control
+from headrace.pipelines.changes import Change
+from headrace.pipelines.replacement import Replacement
+from headrace.pipelines.replay import Replay
+from headrace.pipelines.shard import Outlets, Shard, ShardStart
+from headrace.pipelines.site import origin_of
+from headrace.ports import Record
+from headrace.state.checkpoints import link_or_copy
+from headrace.state.store import ShardMeta, ShardStore, Store
+from headrace.views import Partition
+
+NEAR_RECORDS = 2_000
+"""How far behind its shard a twin may be when the shard stops for it."""
+IDLE_S = 0.02
+"""Before a twin that has learned all that its shard has looks again."""
+ROOM_LOOK_S = 0.5
+
+
+class Muted:
+    """A sink of which nothing comes; see `pipelines.shard.Sink`."""
+
+    def append(self, to: Partition, key: bytes | None, value: bytes) -> None:
+        """It was decided before."""
+
+    async def flow(self) -> None:
+        """Never full."""
+
+    async def send(self) -> None:
+        """Nothing."""
+
+    async def drain(self) -> None:
+        """Nothing."""
+
+
+class Rewind(Replacement):
+    """The log since the snapshot, learned again; for `keys`, only theirs is taken over."""
+
+    excluded = 0  # records that were left out
+
+    def __init__(self, *whose: object) -> None:
+        super().__init__(*whose)  # type: ignore[arg-type]
+        self._held = AsyncExitStack()
+        self._twin: Shard | None = None
+        self._path: Path | None = None
+        self._replay: Replay
+        self._is_left_out: Callable[[Record], bool]
+
+    async def prepare(self, shard: Shard) -> bool:
+        """Let the twin learn until it is close behind."""
+        await self._begin(shard)
+        assert self._twin is not None
+        while shard.relearns or shard.next_offset - self._twin.next_offset > NEAR_RECORDS:
+            if shard.leaving:
+                return False
+            await self._learn_some(shard)
+        return not shard.leaving
+
+    async def end(self) -> None:
+        if self._twin is not None:
+            await self._twin.close(flush=False)
+        await self._held.aclose()
+        if self._path is not None:
+            shutil.rmtree(self._path, ignore_errors=True)
+        self._twin = self._path = None
+
+    async def state(self, shard: Shard) -> Path:
+        """The new state about where the shard is now, as a closed store; for a preview.
+
+        Raises StateError.
+        """
+        if not await self._ready(shard):
+            raise StateError(f"the shard of {self._command.agent!r} is being closed: ask again")
+        return await self._closed(shard.meta(self._accepted.epoch))
+
+    async def _ready(self, shard: Shard) -> bool:
+        return await self._catch_up(shard, shard.next_offset)
+
+    async def _catch_up(self, shard: Shard, offset: int) -> bool:
+        """Let the twin learn all below `offset`; False: the shard is being closed."""
+        if self._twin is None:
+            await self._begin(shard)
+        assert self._twin is not None
+        while self._twin.next_offset < offset:
+            if shard.leaving:
+                return False
+            await self._learn_some(shard)
+        return True
+
+    async def _draft(self, shard: Shard, undo: Path, meta: ShardMeta) -> Path:
+        path = await self._closed(meta)
+        if not self._command.keys:
+            return path
+        return await asyncio.to_thread(self._merged, undo, meta)
+
+    async def _closed(self, meta: ShardMeta) -> Path:
+        assert self._twin is not None
+        assert self._path is not None
+        if not await self._twin.settle():
+            raise AssertionError("nobody closes a twin but its rewind")
+        self._twin.store.write((), meta)
+        await self._twin.close(flush=False)
+        path, self._path = self._path, None
+        self._closed_path = path
+        return path
+
+    def _merged(self, undo: Path, meta: ShardMeta) -> Path:
+        """The old state with the rows of some keys as the twin has them, in a thread."""
+        draft = self._site.directory.draft()
+        link_or_copy(undo, draft)
+        options = self._site.stores
+        state = ShardStore.open(draft, create=False, options=options, compact=False)
+        twin = ShardStore.open(self._closed_path, create=False, options=options, compact=False)
+        try:
+            names = (KEY_ROW + key.encode() for key in self._command.keys)
+            state.write([(name, twin.get(name)) for name in names], meta)
+        finally:
+            state.close()
+            twin.close()
+        shutil.rmtree(self._closed_path, ignore_errors=True)
+        return draft
+
+    # -- the twin ----------------------------------------------------------------------------
+
+    async def _begin(self, shard: Shard) -> None:
+        partition = shard.partition
+        base = self._command.base(partition.partition)
+        self._path = await self._fetched(partition)
+        store: Store = ShardStore.open(self._path, create=False, options=self._site.stores)
+        origin = origin_of(self._deployment, self._accepted.epoch, partition)
+        start = ShardStart(
+            next_offset=base.next_offset,
+            decided_below=0,
+            cluster_id=self._site.cluster_id,
+            spec_digest=self._deployment.deploy.digest,
+            flush_keys=self._spec.state.flush_keys,
+            life=self._deployment.life,
+        )
+        outlets = Outlets(Muted(), partition, partition)
+        learner = await asyncio.to_thread(Learner, self._spec, origin, store)
+        self._twin = Shard(learner, store, outlets, start, busy=self._site.busy)
+        self._is_left_out = self._left_out(partition)
+        self._replay = await self._held.enter_async_context(
+            self._site.logs.replay(partition, base.next_offset)
+        )
+
+    async def _learn_some(self, shard: Shard) -> None:
+        """One piece of the log, below what the shard has learned: what counted there is known."""
+        twin = self._twin
+        assert twin is not None
+        chunk = await self._replay.upto(shard.next_offset)
+        if chunk is None:
+            await asyncio.sleep(IDLE_S)
+            return
+        await self._tell(twin)
+        kept = [record for record in chunk.records if not self._is_left_out(record)]
+        self.excluded += len(chunk.records) - len(kept)
+        await twin.process(structs.replace(chunk, records=kept))
+        while twin.waits_for and not shard.leaving:
+            await asyncio.sleep(ROOM_LOOK_S)
+            await twin.flush()
+
+    async def _tell(self, twin: Shard) -> None:
+        """Pauses and resumes, where they counted."""
+        for accepted in self._deployment.commands:
+            if accepted.kind not in ("pause", "resume") or twin.knows(accepted.offset):
+                continue
+            effect = self._deployment.effect(accepted.control_id, twin.partition)
+            if effect is None:
+                return
+            await twin.schedule([Change(effect, accepted.kind, accepted.offset)])
+
+    def _left_out(self, partition: Partition) -> Callable[[Record], bool]:
+        """Whether a record is excluded: by this rewind, or by an earlier one that was not undone,
+        which excluded records below where it counted.
+        """
+        topic, number = partition
+        rules = [
+            (exclusion.matcher(command.exclude, topic=topic, partition=number), below)
+            for command, below in self._lineage(partition)
+            if command.exclude is not None
+        ]
+
+        def left_out(record: Record) -> bool:
+            return any(
+                (below is None or record.offset < below) and rule(record) for rule, below in rules
+            )
+
+        return left_out
+
+    def _lineage(self, partition: Partition) -> Iterable[tuple[control.Rollback, int | None]]:
+        """This rewind and the earlier ones that hold, with where each counted."""
+        before = [
+            accepted
+            for accepted in self._deployment.rollbacks()
+            if accepted.offset < self._accepted.offset
+        ]
+        undone = {
+            accepted.command.undoes
+            for accepted in before
+            if isinstance(accepted.command, control.Rollback)
+        }
+        for accepted in before:
+            command = accepted.command
+            if isinstance(command, control.Rollback) and command.id not in undone:
+                yield command, self._deployment.effect(command.id, partition)
+        yield self._command, None
