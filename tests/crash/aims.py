@@ -32,7 +32,6 @@ from headrace.state.publishing import Published
 from headrace.state.repository import Repository
 from headrace.state.store import ShardMeta, ShardStore
 from headrace.state.sums import Sums
-from headrace.views import Partition
 from tests.crash.life import Life, Point
 
 POINTS: tuple[Point, ...] = ("handed-over", "acknowledged", "written", "committed")
@@ -110,10 +109,8 @@ class Aim:
     def _wrap_rollback(self) -> None:
         log_effect, take, adopt = Shards._log_effect, Vault.take, StateDirectory.adopt
 
-        async def placed(
-            shards: Shards, accepted: control.Accepted, partition: Partition, offset: int
-        ) -> int:
-            counted = await log_effect(shards, accepted, partition, offset)
+        async def placed(shards: Shards, accepted: control.Accepted, *where: Any) -> int:
+            counted = await log_effect(shards, accepted, *where)
             if accepted.kind == "rollback":
                 self.passed("placed")
             return counted
