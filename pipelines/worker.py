@@ -99,6 +99,12 @@ class Worker:
         return f"{self.config.app}.snapshots"
 
     @property
+    def snapshots_url(self) -> str:
+        """Where snapshots are kept."""
+        inside = f"file://{(self._state_dir / 'snapshots').absolute()}"
+        return self.config.snapshots or inside
+
+    @property
     def quarantine_topic(self) -> str:
         return f"{self.config.app}.quarantine"
 
@@ -197,8 +203,7 @@ class Worker:
         self._taken.push_async_callback(catalogue.stop)
         self._giving_up.append(catalogue.give_up)
         catalogue.failed.add_done_callback(self._part_failed)
-        self._url = self.config.snapshots or f"file://{(self._state_dir / 'snapshots').absolute()}"
-        repository = await asyncio.to_thread(open_repository, self._url)
+        repository = await asyncio.to_thread(open_repository, self.snapshots_url)
         self.vault = Vault(directory, repository, catalogue, identity.versions)
 
     async def _resume(self) -> None:
@@ -220,7 +225,7 @@ class Worker:
         self._run(automatic.run())
         registry, shards = self.controls.registry, self.shards
         self._run(Housekeeping(self.vault, registry, shards).run())
-        self._run(registering.run(self.config, self._url, self.vault, registry, shards))
+        self._run(registering.run(self.config, self.snapshots_url, self.vault, registry, shards))
 
     def _hold(self, shards: Shards) -> None:
         """Take these shards, with what decides which are opened, given up, kept in memory."""

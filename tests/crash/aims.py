@@ -18,6 +18,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 from headrace.pipelines import control, vault
 from headrace.pipelines.emit import Emitter
