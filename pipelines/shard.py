@@ -305,7 +305,14 @@ class Shard:
         return former
 
     async def between_events(self, work: Work) -> bool:
-        """Do this when the shard has come to rest, unless it is being closed."""
+        """Do this when the shard has come to rest, unless it is being closed.
+
+        It is finished also if the caller is cancelled meanwhile: a flush may be under way.
+        """
+        working = asyncio.create_task(self._at_rest(work))
+        return await asyncio.shield(working)
+
+    async def _at_rest(self, work: Work) -> bool:
         async with self._turn:
             if self._closing.is_set() or self._broken:
                 return False

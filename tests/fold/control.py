@@ -60,7 +60,7 @@ class Life:
     emit_topic: str
     commands: list[tuple[str, str]]
     effects: dict[tuple[str, Where], int] = field(default_factory=dict)
-    failures: set[tuple[str, Where]] = field(default_factory=set)
+    failures: dict[tuple[str, Where], str] = field(default_factory=dict)
     paused: bool = False
     deleted: bool = False
     last_epoch: int = 0
@@ -147,7 +147,7 @@ def lives(values: Iterable[bytes]) -> list[Life]:
                 if (told["control_id"], where) not in life.effects:
                     life.effects[told["control_id"], where] = told["next_offset"]
                     if told.get("failed"):
-                        life.failures.add((told["control_id"], where))
+                        life.failures[told["control_id"], where] = told["failed"]
             continue
         if told["id"] in known:
             continue
