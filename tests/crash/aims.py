@@ -29,7 +29,6 @@ from headrace.state.cut import Kind
 from headrace.state.directory import StateDirectory
 from headrace.state.repository import ShelfRepository
 from headrace.state.store import ShardStore
-from headrace.views import Partition
 from tests.crash.life import FlushPoint, Life, Point, PublishPoint, RollbackPoint
 
 OF_FLUSH: tuple[FlushPoint, ...] = get_args(FlushPoint)
@@ -113,10 +112,8 @@ class Aim:
     def _wrap_effects(self) -> None:
         real = Shards._log_effect
 
-        async def log_effect(
-            shards: Shards, accepted: control.Accepted, partition: Partition, offset: int
-        ) -> int:
-            counted = await real(shards, accepted, partition, offset)
+        async def log_effect(shards: Shards, accepted: control.Accepted, *where: Any) -> int:
+            counted = await real(shards, accepted, *where)
             if accepted.kind == "rollback":
                 self.passed("counted")
             return counted

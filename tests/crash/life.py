@@ -27,8 +27,8 @@ class Life(msgspec.Struct, frozen=True, kw_only=True):
     bootstrap: str
     transactions: bool  # whether the broker can do them
     state: str  # the state directory
-    snapshots: str  # the URL of the repository
     session_s: float
+    snapshots: str | None = None  # the URL of the repository; None: in the state directory
     point: Point | None = None
     passage: int = 1
     early: bool = False

@@ -21,7 +21,6 @@ from headrace.state.publishing import Published
 from headrace.state.repository import Repository
 from headrace.state.store import Store
 from headrace.state.sums import Sums
-from headrace.views import Partition
 from tests.crash.life import RollbackProtection
 
 LATE_S = 3.0
@@ -33,18 +32,16 @@ def without_read_back() -> None:
     real = Shards._log_effect
     sending: set[asyncio.Task[None]] = set()
 
-    async def log_effect(
-        shards: Shards, accepted: control.Accepted, partition: Partition, offset: int
-    ) -> int:
+    async def log_effect(shards: Shards, accepted: control.Accepted, *where: Any) -> int:
         if accepted.kind != "rollback":
-            return await real(shards, accepted, partition, offset)
+            return await real(shards, accepted, *where)
 
         async def send() -> None:
             await asyncio.sleep(LATE_S)
-            await real(shards, accepted, partition, offset)
+            await real(shards, accepted, *where)
 
         sending.add(asyncio.create_task(send()))
-        return offset
+        return int(where[1])
 
     setattr(Shards, "_log_effect", log_effect)  # noqa: B010 - a method is replaced on purpose
 

@@ -29,7 +29,6 @@ def life(broker: Broker, state: Path) -> Life:
         bootstrap=broker.bootstrap,
         transactions=broker.can_transactions,
         state=str(state),
-        snapshots=f"file://{state.with_name('repository')}",
         session_s=0.8,
     )
 

@@ -1,207 +1,116 @@
-"""Workers that lose their disk and keep their repository, on a real broker."""
+"""A worker with an empty disk, and the repository of the one that was lost."""
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from headrace.models.decisions import Origin
-from headrace.models.learner import Learner
-from headrace.models.spec import load_spec
 from headrace.serving.client import AsyncClient
 from headrace.views import RollbackRequest
 from tests.service.conftest import Start
-from tests.service.test_rollback import SELDOM, told
-from tests.service.test_service import KEYS, decisions, events, fold, learned, spec
-
-Logged = Callable[[str], list[dict[str, object]]]
-Damage = Callable[["Manifests"], None]
+from tests.service.test_rollback import digests, learner_over, more, taught
+from tests.service.test_service import KEYS, decisions, learned, spec
 
 
-@pytest.fixture
-def logged(caplog: pytest.LogCaptureFixture) -> Logged:
-    """The fields of the log lines of that event."""
-    caplog.set_level(logging.INFO, logger="headrace")
-
-    def of(event: str) -> list[dict[str, object]]:
-        return [vars(record) for record in caplog.records if record.getMessage() == event]
-
-    return of
-
-
-@pytest.fixture
-def kept(tmp_path: Path) -> str:
-    """The URL of a repository that is not on the disk of the state."""
-    return f"file://{tmp_path / 'repository'}"
-
-
-async def digests(client: AsyncClient, agent: str) -> dict[str, str]:
-    return {key: (await client.key(agent, key)).digest for key in KEYS}
-
-
-async def test_an_empty_disk_resumes_from_the_newest_snapshot(
-    start: Start, kept: str, logged: Logged
-) -> None:
-    """Its keys are those of one uninterrupted fold, and no decision is sent a second time."""
-    text, sent = spec("resumed", "t-resumed", state=SELDOM), events("t-resumed", range(70))
-    async with start(snapshots=kept) as (service, client):
-        await client.deploy(text)
-        await service.events.send_all(sent[:20])
-        await learned(client, "resumed", 20)
-        await client.create_snapshot("resumed", "older")
-        await service.events.send_all(sent[20:40])
-        await learned(client, "resumed", 40)
-        await client.create_snapshot("resumed", "newer")
-        await service.events.send_all(sent[40:60])
-        await learned(client, "resumed", 60)
-    async with start(state="empty", snapshots=kept) as (service, client):
-        await learned(client, "resumed", 60)
-        assert len(await decisions(client, "resumed")) == 60
-        await service.events.send_all(sent[60:])
-        await learned(client, "resumed", 70)
-        found = await digests(client, "resumed")
-        assert len(await decisions(client, "resumed")) == 70
-    (restored,) = logged("shard.restored")
-    assert "newer" in str(restored)
-    whole = fold(text, sent, "resumed", "t-resumed")
-    learner = Learner(load_spec(text), Origin("resumed", 1, 1, "t-resumed", 0), whole)
-    assert found == {key: learner.describe(key, 70).digest for key in KEYS}
-
-
-async def test_a_disk_that_is_newer_than_all_snapshots_is_used(
-    start: Start, kept: str, logged: Logged
-) -> None:
-    """A restart fetches nothing."""
-    async with start(snapshots=kept) as (service, client):
-        await client.deploy(spec("there", "t-there", state=SELDOM))
-        await service.events.send_all(events("t-there", range(30)))
-        await learned(client, "there", 30)
-        await client.create_snapshot("there", "one")
-        await service.events.send_all(events("t-there", range(30, 40)))
-        await learned(client, "there", 40)
-    async with start(snapshots=kept) as (service, client):
-        assert (await learned(client, "there", 40)).shards[0].next_offset == 40
-    assert logged("shard.restored") == []
-
-
-class Manifests:
-    """Those of one shard in the snapshots `older` and `newer` of an agent."""
-
-    def __init__(self, url: str, agent: str) -> None:
-        self._root = Path(url.removeprefix("file://"))
-        self.older, self.newer = (self._of(f"{agent}.{name}") for name in ("older", "newer"))
-
-    def table_of_newer(self) -> Path:
-        """The largest file that only the newer one has."""
-        blobs = [path for path in (self._root / "blobs").rglob("*") if path.is_file()]
-        older, newer = self.older.read_text(), self.newer.read_text()
-        mine = [path for path in blobs if path.name in newer and path.name not in older]
-        return max(mine, key=lambda path: path.stat().st_size)
-
-    def _of(self, snapshot_id: str) -> Path:
-        (manifest,) = (self._root / "manifests" / snapshot_id).iterdir()
-        return manifest
-
-
-def altered(manifests: Manifests) -> None:
-    """One figure of the newest manifest is another."""
-    text = manifests.newer.read_bytes()
-    manifests.newer.write_bytes(text.replace(b'"next_offset":40', b'"next_offset":41'))
-
-
-def missing(manifests: Manifests) -> None:
-    """There is no newest manifest."""
-    manifests.newer.unlink()
-
-
-def swapped(manifests: Manifests) -> None:
-    """The older one, which is a valid one, stands in place of the newest."""
-    manifests.newer.write_bytes(manifests.older.read_bytes())
-
-
-def flipped(manifests: Manifests) -> None:
-    """One bit of a table that only the newest has."""
-    table = manifests.table_of_newer()
-    data = bytearray(table.read_bytes())
-    data[len(data) // 2] ^= 1
-    table.write_bytes(data)
-
-
-async def two_snapshots(start: Start, kept: str, agent: str) -> dict[str, str]:
-    """`older` behind 20 events and `newer` behind 40; the keys' digests in the end."""
-    async with start(snapshots=kept) as (service, client):
-        await client.deploy(spec(agent, f"t-{agent}", state=SELDOM))
-        for name, numbers in (("older", range(20)), ("newer", range(20, 40))):
-            await service.events.send_all(events(f"t-{agent}", numbers))
-            await learned(client, agent, numbers.stop)
-            await client.create_snapshot(agent, name)
-        return await digests(client, agent)
-
-
-@pytest.mark.parametrize("damage", [altered, missing, swapped, flipped])
-async def test_a_damaged_snapshot_is_refused_and_the_older_one_used(
-    start: Start, kept: str, logged: Logged, damage: Damage
-) -> None:
-    """With a loud line in the log; the result is the same, it only takes longer."""
-    agent = f"hurt-{damage.__name__}"
-    before = await two_snapshots(start, kept, agent)
-    damage(Manifests(kept, agent))
-    async with start(state="empty", snapshots=kept) as (service, client):
-        await learned(client, agent, 40)
-        assert await digests(client, agent) == before
-        assert service.worker.vault.refusals == 1
-        assert len(await decisions(client, agent)) == 40
-    (refused,) = logged("snapshot.refused")
-    assert refused["levelname"] == "ERROR"
-    assert f"{agent}.newer" in str(refused)
-    (restored,) = logged("shard.restored")
-    assert f"{agent}.older" in str(restored)
-
-
-async def test_without_a_good_snapshot_all_is_learned_again(
-    start: Start, kept: str, logged: Logged
-) -> None:
-    """From where the deploy took effect."""
-    before = await two_snapshots(start, kept, "bare")
-    manifests = Manifests(kept, "bare")
-    for manifest in (manifests.older, manifests.newer):
-        manifest.unlink()
-    async with start(state="empty", snapshots=kept) as (_, client):
-        await learned(client, "bare", 40)
-        assert await digests(client, "bare") == before
-        assert len(await decisions(client, "bare")) == 40
-    assert len(logged("snapshot.refused")) == 2
-    assert logged("shard.restored") == []
-
-
-async def test_a_rollback_is_done_again_after_a_loss(start: Start, kept: str) -> None:
-    """With no snapshot of what came of it: from the one before, at the place that the log states.
-    The new worker can undo it.
+async def published(client: AsyncClient, snapshot_id: str) -> None:
+    """Wait until the snapshot is in the repository and vouched for; an undo snapshot is so later
+    than the rollback before which it was taken.
     """
-    async with start(snapshots=kept) as (service, client):
-        await client.deploy(spec("redone", "t-redone", state=SELDOM))
-        await service.events.send_all(events("t-redone", range(30)))
-        await learned(client, "redone", 30)
-        await client.create_snapshot("redone", "half")
-        await service.events.send_all(events("t-redone", range(30, 60)))
-        await learned(client, "redone", 60)
-        before = await told(client, "redone")
-        done = await client.rollback(RollbackRequest(agent="redone", snapshot_id="redone.half"))
-        await service.events.send_all(events("t-redone", range(60, 70)))
-        await learned(client, "redone", 70)
-        after = await told(client, "redone")
-        for snapshot in await client.snapshots("redone"):
-            if snapshot.kind == "undo":
-                await client.delete_snapshot(snapshot.snapshot_id)
-    async with start(state="empty", snapshots=kept) as (service, client):
-        view = await learned(client, "redone", 70)
-        assert (view.epoch, view.shards[0].next_offset) == (2, 70)
-        assert await told(client, "redone") == after
-        made = await decisions(client, "redone")
-        assert [d["epoch"] for d in made] == [1] * 60 + [2] * 10
-        undone = await client.undo_rollback("redone", done.control_id)
-        assert undone.snapshot_id == done.undo_snapshot_id
-        assert await told(client, "redone") == before
+    async with asyncio.timeout(20):
+        while True:
+            if snapshot_id in {view.snapshot_id for view in await client.snapshots()}:
+                return
+            await asyncio.sleep(0.02)
+
+
+async def test_an_empty_disk_goes_on_from_the_newest_snapshot(
+    start: Start, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It learns what came since, sends no decision again, and has the same keys."""
+    caplog.set_level(logging.INFO)
+    where = f"file://{tmp_path / 'repository'}"
+    text = spec("again", "t-restored")
+    async with start(snapshots=where) as running:
+        sent = await taught(running, "again", text, 30)
+        await running.client.create_snapshot("again", "one")
+        await more(running, "again", sent, 60)
+        await running.client.create_snapshot("again", "two")
+        await more(running, "again", sent, 75)
+        before = await digests(running.client, "again")
+        made = await decisions(running.client, "again")
+    async with start(state="empty", snapshots=where) as running:
+        await learned(running.client, "again", 75)
+        assert await digests(running.client, "again") == before
+        assert await decisions(running.client, "again") == made
+        await more(running, "again", sent, 90)
+        assert len(await decisions(running.client, "again")) == 90
+    restored = [record for record in caplog.records if record.message == "shard.restored"]
+    assert len(restored) == 1
+    assert "again.two" in str(vars(restored[0]))
+
+
+async def test_a_damaged_newest_snapshot_makes_way_for_an_older_one(
+    start: Start, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is refused before it is decoded, loudly; the keys are nevertheless what they must be."""
+    caplog.set_level(logging.INFO)
+    repository = tmp_path / "repository"
+    text = spec("older", "t-older")
+    async with start(snapshots=f"file://{repository}") as running:
+        sent = await taught(running, "older", text, 30)
+        await running.client.create_snapshot("older", "one")
+        await more(running, "older", sent, 60)
+        await running.client.create_snapshot("older", "two")
+    [manifest] = repository.glob("manifests/older.two/*")
+    manifest.write_bytes(manifest.read_bytes().replace(b"60", b"61"))
+    async with start(state="empty", snapshots=f"file://{repository}") as running:
+        await learned(running.client, "older", 60)
+        there = await digests(running.client, "older")
+        assert running.service.worker.vault.refusals == 1
+    never = learner_over("older", text, enumerate(sent))
+    assert there == {key: never.describe(key, 60).digest for key in KEYS}
+    refused = [record for record in caplog.records if record.message == "snapshot.refused"]
+    restored = [record for record in caplog.records if record.message == "shard.restored"]
+    assert [record.levelname for record in refused] == ["ERROR"]
+    assert "older.two" in str(vars(refused[0]))
+    assert "older.one" in str(vars(restored[0]))
+
+
+async def test_a_rolled_back_agent_is_restored_in_its_epoch(start: Start, tmp_path: Path) -> None:
+    """Lost after a rollback that no snapshot has covered yet: base, rollback and log make the same
+    keys again, and the undo snapshot is still in the repository.
+    """
+    where = f"file://{tmp_path / 'repository'}"
+    async with start(snapshots=where) as running:
+        sent = await taught(running, "rolled", spec("rolled", "t-rolled"), 30)
+        await running.client.create_snapshot("rolled", "good")
+        await more(running, "rolled", sent, 60)
+        bad = await digests(running.client, "rolled")
+        done = await running.client.rollback(
+            RollbackRequest(agent="rolled", snapshot_id="rolled.good")
+        )
+        await published(running.client, done.undo_snapshot_id)
+        after = await digests(running.client, "rolled")
+    async with start(state="empty", snapshots=where) as running:
+        await learned(running.client, "rolled", 60)
+        assert (await running.client.agent("rolled")).epoch == 2
+        assert await digests(running.client, "rolled") == after
+        await running.client.undo_rollback("rolled")
+        assert await digests(running.client, "rolled") == bad
+
+
+async def test_a_lost_repository_costs_only_learning_again(start: Start, tmp_path: Path) -> None:
+    """Neither disk nor snapshots, but the log reaches back: the keys are those of the fold."""
+    text = spec("bare", "t-bare")
+    async with start(snapshots=f"file://{tmp_path / 'repository'}") as running:
+        sent = await taught(running, "bare", text, 30)
+        await running.client.create_snapshot("bare", "gone")
+    async with start(state="empty", snapshots=f"file://{tmp_path / 'another'}") as running:
+        await learned(running.client, "bare", 30)
+        never = learner_over("bare", text, enumerate(sent))
+        there = await digests(running.client, "bare")
+        assert there == {key: never.describe(key, 30).digest for key in KEYS}
+        assert len(await decisions(running.client, "bare")) == 30

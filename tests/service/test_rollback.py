@@ -1,390 +1,308 @@
-"""Snapshots and rollbacks over gRPC on a real broker, while the agent learns and answers."""
+"""Snapshots and rollbacks over gRPC, on a real broker."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
-import grpc
-import msgspec
 import pytest
 
-from headrace.pipelines import control
+from headrace.errors import ConflictError, HeadraceError, NotFoundError, RequestError
+from headrace.models.decisions import Origin
+from headrace.models.learner import Learner
+from headrace.models.spec import load_spec
 from headrace.pipelines.feeds import Outgoing
-from headrace.service import Service
-from headrace.serving import snapshot_pb2, snapshot_pb2_grpc
 from headrace.serving.client import AsyncClient
-from headrace.state.catalogue import Vouched, encode
-from headrace.views import Answer, Position, RollbackRequest, SnapshotView
-from tests.service.conftest import Start
+from headrace.state.memory import MemoryStore
+from headrace.views import Exclusion, RollbackRequest
+from tests.pipelines.small_shard import Event
+from tests.service.conftest import Running, Start
 from tests.service.test_service import KEYS, decisions, events, learned, spec
-from tests.serving.world import code_of
-
-SELDOM = {"snapshot_s": 86_400}  # no automatic snapshots in a test
-NEW = b'{"id": "new", "power": 1, "temp": 20}'
-Told = dict[str, tuple[int, dict[str, Any]]]
 
 
-async def told(client: AsyncClient, agent: str) -> Told:
-    """How often each key has learned, and its model."""
-    views = {key: await client.key(agent, key) for key in KEYS}
-    return {key: (view.standing.updates, view.model) for key, view in views.items()}
+def learner_over(agent: str, text: bytes, sent: Iterable[tuple[int, Outgoing]]) -> Learner:
+    """A learner that has seen these events, by offset, and nothing else."""
+    topic = load_spec(text).source.topic
+    learner = Learner(load_spec(text), Origin(agent, 1, 1, topic, 0), MemoryStore())
+    learner.step([Event(n, e.timestamp_ms, e.key, e.value) for n, e in sent])
+    return learner
 
 
-async def cut_at_30_of_60(service: Service, client: AsyncClient, agent: str) -> Told:
-    """Deploy, learn 30 events, take the snapshot `half`, learn 30 more; the keys at 30."""
-    topic = f"t-{agent}"
-    await client.deploy(spec(agent, topic, state=SELDOM))
-    await service.events.send_all(events(topic, range(30)))
-    await learned(client, agent, 30)
-    half = await told(client, agent)
-    await client.create_snapshot(agent, "half")
-    await service.events.send_all(events(topic, range(30, 60)))
-    await learned(client, agent, 60)
-    return half
+def code_of(error: HeadraceError) -> str:
+    """Its code: what a caller can act upon."""
+    return error.code if isinstance(error, RequestError) else ""
 
 
-def to_half(agent: str, **more: Any) -> RollbackRequest:
-    return RollbackRequest(agent=agent, snapshot_id=f"{agent}.half", **more)
+async def digests(client: AsyncClient, agent: str) -> dict[str, str]:
+    return {key: (await client.key(agent, key)).digest for key in KEYS}
 
 
-async def asked(client: AsyncClient, agent: str, sent: list[Outgoing]) -> list[Answer]:
-    """What the agent says of these events now."""
-    found = []
-    for event in sent:
-        body = msgspec.json.decode(event.value or b"")
-        features = {"power": body["power"]}
-        found.append(await client.predict(agent, key=body["id"], features=features))
-    return found
+async def taught(running: Running, agent: str, text: bytes, count: int) -> list[Outgoing]:
+    """Deploy the agent and let it learn so many events."""
+    sent = events(load_spec(text).source.topic, range(count))
+    await running.client.deploy(text)
+    await running.service.events.send_all(sent)
+    await learned(running.client, agent, count)
+    return sent
 
 
-async def test_a_snapshot_is_made_listed_shown_pinned_and_removed(start: Start) -> None:
-    """It is complete when it is there; its name is taken until it is removed, and then it is told
-    that there was one.
-    """
-    async with start() as (service, client):
-        await cut_at_30_of_60(service, client, "kept")
-        made = await client.snapshot("kept.half")
-        assert (made.kind, made.epoch, made.complete, made.pinned) == ("named", 1, True, False)
+async def more(running: Running, agent: str, sent: list[Outgoing], upto: int) -> None:
+    """Send on until there are `upto` events, and wait until they are learned."""
+    new = events(sent[0].topic, range(len(sent), upto))
+    sent.extend(new)
+    await running.service.events.send_all(new)
+    await learned(running.client, agent, upto)
+
+
+async def test_a_snapshot_is_there_until_it_is_deleted(start: Start) -> None:
+    """Create, show, list, pin, delete: each answer says what the next one finds."""
+    async with start() as running:
+        client = running.client
+        await taught(running, "kept", spec("kept", "t-kept"), 30)
+        made = await client.create_snapshot("kept", "first")
+        assert (made.snapshot_id, made.kind, made.complete) == ("kept.first", "named", True)
         assert [(s.partition, s.next_offset) for s in made.shards] == [(0, 30)]
-        assert made.shards[0].size_bytes >= made.shards[0].new_bytes > 0
-        assert await client.snapshots("kept") == [made]
-        assert (await client.pin_snapshot("kept.half")).pinned
-        assert await client.pin_snapshot("kept.half", pinned=False) == made
-        assert await code_of(client.create_snapshot("kept", "half")) == "snapshot_exists"
-        await client.delete_snapshot("kept.half")
+        assert await client.snapshot("kept.first") == made
+        assert [s.snapshot_id for s in await client.snapshots("kept")] == ["kept.first"]
+        assert (await client.pin_snapshot("kept.first")).pinned
+        assert (await client.snapshot("kept.first")).pinned
+        assert not (await client.pin_snapshot("kept.first", pinned=False)).pinned
+        with pytest.raises(ConflictError, match="already"):
+            await client.create_snapshot("kept", "first")
+        await client.delete_snapshot("kept.first")
         assert await client.snapshots("kept") == []
-        assert await code_of(client.snapshot("kept.half")) == "snapshot_expired"
-        assert await code_of(client.snapshot("kept.never")) == "unknown_snapshot"
+        with pytest.raises(NotFoundError, match="has been removed") as found:
+            await client.snapshot("kept.first")
+        assert found.value.code == "snapshot_expired"
 
 
-async def test_a_rollback_puts_all_keys_back_and_nobody_else(start: Start) -> None:
-    """Answers and decisions are in the new epoch; another agent on the topic has not moved."""
-    async with start() as (service, client):
-        await client.deploy(spec("beside", "t-back", state=SELDOM))
-        half = await cut_at_30_of_60(service, client, "back")
-        await learned(client, "beside", 60)
-        beside = {key: (await client.key("beside", key)).digest for key in KEYS}
-        done = await client.rollback(to_half("back"))
-        assert (done.done, done.epoch, done.mode) == (True, 2, "revert")
-        assert done.positions == (Position("t-back", 0, 60),)
-        assert await told(client, "back") == half
-        answer = await client.predict("back", key="ada", features={"power": 3.0})
-        assert (answer.standing.epoch, answer.standing.offset, answer.standing.updates) == (
-            *(2, 60, 10),
-        )
-        assert {key: (await client.key("beside", key)).digest for key in KEYS} == beside
-        await service.events.send_all(events("t-back", range(60, 66)))
-        await learned(client, "back", 66)
-        assert (await told(client, "back"))["ada"][0] == 12
-        made = await decisions(client, "back")
-        assert [d["epoch"] for d in made] == [1] * 60 + [2] * 6
-        assert made[60]["id"] == "back/2/t-back/0/60"
+async def test_an_unchanged_shard_brings_nothing_new(start: Start) -> None:
+    """The second snapshot of a quiet agent has no bytes that the first had not."""
+    async with start() as running:
+        await taught(running, "quiet", spec("quiet", "t-quiet"), 30)
+        first = await running.client.create_snapshot("quiet", "one")
+        second = await running.client.create_snapshot("quiet", "two")
+        assert first.shards[0].new_bytes > 0
+        assert second.shards[0].new_bytes == 0
+
+
+async def test_a_rollback_puts_back_every_key(start: Start) -> None:
+    """By id: each key is what it was, the epoch is the next one, and learning goes on from there
+    as if nothing had come between.
+    """
+    text = spec("back", "t-back")
+    async with start() as running:
+        client = running.client
+        sent = await taught(running, "back", text, 30)
+        before = await digests(client, "back")
+        await client.create_snapshot("back", "good")
+        await more(running, "back", sent, 60)
+        done = await client.rollback(RollbackRequest(agent="back", snapshot_id="back.good"))
+        assert (done.done, done.epoch, [p.offset for p in done.positions]) == (True, 2, [60])
+        assert await digests(client, "back") == before
+        await more(running, "back", sent, 75)
+        without = [*enumerate(sent)]
+        never = learner_over("back", text, without[:30] + without[60:])
+        for key in KEYS:
+            model = (await client.key("back", key)).model
+            assert model == never.describe(key, 75).model
+
+
+async def test_decisions_and_answers_say_the_new_epoch(start: Start) -> None:
+    """Below the position of the rollback the old epoch has decided, from there on the new one."""
+    async with start() as running:
+        client = running.client
+        sent = await taught(running, "era", spec("era", "t-era"), 20)
+        await client.create_snapshot("era", "good")
+        await client.rollback(RollbackRequest(agent="era", snapshot_id="era.good"))
+        answer = await client.predict("era", key="ada", features={"power": 3.0})
+        assert answer.standing.epoch == 2
+        await more(running, "era", sent, 30)
+        made = {d["position"]["offset"]: d["epoch"] for d in await decisions(client, "era")}
+        assert made == {**dict.fromkeys(range(20), 1), **dict.fromkeys(range(20, 30), 2)}
+
+
+async def test_a_time_chooses_the_newest_snapshot_before_it(start: Start) -> None:
+    """The time of the second snapshot chooses the first, and a time before both finds none."""
+    async with start() as running:
+        client = running.client
+        sent = await taught(running, "timed", spec("timed", "t-timed"), 20)
+        first = await client.create_snapshot("timed", "one")
+        await more(running, "timed", sent, 40)
+        second = await client.create_snapshot("timed", "two")
+        done = await client.rollback(RollbackRequest(agent="timed", before_ms=second.created_ms))
+        assert done.snapshot_id == "timed.one"
+        with pytest.raises(NotFoundError, match="no complete snapshot") as found:
+            await client.rollback(RollbackRequest(agent="timed", before_ms=first.created_ms))
+        assert found.value.code == "unknown_snapshot"
+
+
+async def test_one_key_goes_back_alone(start: Start) -> None:
+    """The model of that key is the snapshot's; the others' rows stay as they are."""
+    async with start() as running:
+        client = running.client
+        sent = await taught(running, "alone", spec("alone", "t-alone"), 30)
+        model = (await client.key("alone", "bob")).model
+        await client.create_snapshot("alone", "good")
+        await more(running, "alone", sent, 60)
+        now = await digests(client, "alone")
+        request = RollbackRequest(agent="alone", snapshot_id="alone.good", keys=("bob",))
+        await client.rollback(request)
+        assert (await client.key("alone", "bob")).model == model
+        then = await digests(client, "alone")
+        assert [key for key in KEYS if then[key] != now[key]] == ["bob"]
+
+
+async def test_undo_gives_back_what_the_rollback_replaced(start: Start) -> None:
+    """Every key's row is what it was; there is nothing left to undo, and both are listed."""
+    async with start() as running:
+        client = running.client
+        sent = await taught(running, "undone", spec("undone", "t-undone"), 30)
+        await client.create_snapshot("undone", "good")
+        await more(running, "undone", sent, 60)
+        before = await digests(client, "undone")
+        done = await client.rollback(RollbackRequest(agent="undone", snapshot_id="undone.good"))
+        assert await digests(client, "undone") != before
+        undo = await client.undo_rollback("undone")
+        assert (undo.undoes, undo.epoch) == (done.control_id, 3)
+        assert await digests(client, "undone") == before
+        assert await client.rollbacks("undone") == [undo, done]
         assert await client.get_rollback(done.control_id) == done
+        with pytest.raises(NotFoundError, match="no rollback to undo"):
+            await client.undo_rollback("undone")
 
 
-async def test_a_rollback_to_a_time_takes_the_newest_complete_one_before_it(start: Start) -> None:
-    """Undo snapshots are not meant; before the first there is nothing to go back to."""
-    async with start() as (service, client):
-        half = await cut_at_30_of_60(service, client, "timed")
-        first = await client.snapshot("timed.half")
-        later = await client.create_snapshot("timed", "later")
-        asked_for = RollbackRequest(agent="timed", before_ms=later.created_ms)
-        done = await client.rollback(asked_for)
-        assert done.snapshot_id == "timed.half"
-        assert await told(client, "timed") == half
-        newest = RollbackRequest(agent="timed", before_ms=later.created_ms + 3_600_000)
-        assert (await client.rollback(newest)).snapshot_id == "timed.later"
-        nothing = RollbackRequest(agent="timed", before_ms=first.created_ms)
-        assert await code_of(client.rollback(nothing)) == "unknown_snapshot"
-
-
-async def test_a_rollback_of_keys_leaves_all_others(start: Start) -> None:
-    """One that the snapshot has not is forgotten."""
-    async with start() as (service, client):
-        half = await cut_at_30_of_60(service, client, "some")
-        await service.events.send("t-some", b"new", NEW)
-        await learned(client, "some", 61)
-        before = await told(client, "some")
-        done = await client.rollback(to_half("some", keys=("ada", "new")))
-        assert done.keys == ("ada", "new")
-        assert await told(client, "some") == {**before, "ada": half["ada"]}
-        assert (await client.predict("some", key="new", features={"power": 1.0})).standing.cold
-
-
-async def test_a_preview_says_what_then_happens(start: Start) -> None:
-    """Keys, decisions and metrics are those that are found after the rollback; the preview itself
-    changes nothing.
-    """
-    sent = events("t-seen", range(60))
-    async with start() as (service, client):
-        half = await cut_at_30_of_60(service, client, "seen")
-        new = events("t-seen", [60])[0]._replace(key=b"new", value=NEW)
-        await service.events.send_all([new])
-        await learned(client, "seen", 61)
-        sent.append(new)
-        preview = await client.preview_rollback(to_half("seen"))
-        assert (preview.events_back, preview.events_excluded) == (31, 0)
-        assert (preview.keys_changed, preview.keys_total) == (4, 4)
-        before = await asked(client, "seen", sent)
-        assert {answer.standing.epoch for answer in before} == {1}
-        assert await client.rollbacks("seen") == []
-        await client.rollback(to_half("seen"))
-        assert await told(client, "seen") == half
-        after = await asked(client, "seen", sent)
-        flips = [one.score != other.score for one, other in zip(before, after, strict=True)]
-        assert (preview.decisions_compared, preview.decisions_flipped) == (61, sum(flips))
-        truths = [msgspec.json.decode(event.value or b"")["temp"] for event in sent]
-        (mae,) = [metric for metric in preview.metrics if metric.name == "MAE"]
-        assert (mae.now, mae.then) == pytest.approx((_mae(before, truths), _mae(after, truths)))
-
-
-def _mae(answers: list[Answer], truths: list[float]) -> float:
-    pairs = zip(answers, truths, strict=True)
-    return sum(abs((answer.score or 0.0) - truth) for answer, truth in pairs) / len(truths)
-
-
-async def test_a_preview_of_keys_counts_these_only(start: Start) -> None:
-    """Of the two that are asked for one has not learned since."""
-    async with start() as (service, client):
-        await cut_at_30_of_60(service, client, "counted")
-        await client.create_snapshot("counted", "later")
-        await service.events.send("t-counted", b"ada", b'{"id": "ada", "power": 1, "temp": 20}')
-        await learned(client, "counted", 61)
-        asked_for = RollbackRequest(
-            agent="counted", snapshot_id="counted.later", keys=("ada", "bob")
+async def test_a_rewind_without_a_key_is_as_if_it_had_not_come(start: Start) -> None:
+    """All keys are those of the log since the snapshot without that key's events."""
+    text = spec("clean", "t-clean")
+    async with start() as running:
+        client = running.client
+        sent = await taught(running, "clean", text, 30)
+        await client.create_snapshot("clean", "good")
+        await more(running, "clean", sent, 90)
+        request = RollbackRequest(
+            agent="clean",
+            snapshot_id="clean.good",
+            mode="rewind",
+            exclude=Exclusion(keys=("eve",)),
         )
-        preview = await client.preview_rollback(asked_for)
-        assert (preview.keys_changed, preview.keys_total, preview.events_back) == (1, 2, 1)
+        preview = await client.preview_rollback(request)
+        assert (preview.events_back, preview.events_excluded) == (60, 20)
+        done = await client.rollback(request)
+        assert (done.done, done.mode, done.epoch) == (True, "rewind", 2)
+        kept = [(n, e) for n, e in enumerate(sent) if n < 30 or e.key != b"eve"]
+        never = learner_over("clean", text, kept)
+        for key in KEYS:
+            assert (await client.key("clean", key)).digest == never.describe(key, 90).digest
+        assert len(await decisions(client, "clean")) == 90
 
 
-async def test_an_undo_gives_back_what_was(start: Start) -> None:
-    """The last rollback's, or a named one's: also that of an undo. In between the agent learns."""
-    async with start() as (service, client):
-        half = await cut_at_30_of_60(service, client, "regret")
-        before = await told(client, "regret")
-        done = await client.rollback(to_half("regret"))
-        await service.events.send_all(events("t-regret", range(60, 66)))
-        await learned(client, "regret", 66)
-        undone = await client.undo_rollback("regret")
-        assert (undone.undoes, undone.epoch) == (done.control_id, 3)
-        assert undone.snapshot_id == done.undo_snapshot_id
-        assert await told(client, "regret") == before
-        assert await code_of(client.undo_rollback("regret")) == "unknown_rollback"
-        again = await client.undo_rollback("regret", undone.control_id)
-        assert (await told(client, "regret"))["ada"][0] == half["ada"][0] + 2
-        assert await client.rollbacks("regret") == [again, undone, done]
+async def test_a_preview_says_what_happens_and_changes_nothing(start: Start) -> None:
+    """So many keys change as it says, and until the rollback nothing does."""
+    async with start() as running:
+        client = running.client
+        sent = await taught(running, "shown", spec("shown", "t-shown"), 30)
+        await client.create_snapshot("shown", "good")
+        await more(running, "shown", sent, 60)
+        now = await digests(client, "shown")
+        request = RollbackRequest(agent="shown", snapshot_id="shown.good")
+        preview = await client.preview_rollback(request)
+        assert (preview.events_back, preview.keys_total) == (30, 3)
+        assert await digests(client, "shown") == now
+        assert (await client.agent("shown")).epoch == 1
+        await client.rollback(request)
+        then = await digests(client, "shown")
+        assert preview.keys_changed == sum(now[key] != then[key] for key in KEYS)
+        again = await client.preview_rollback(request)
+        assert (again.keys_changed, again.decisions_flipped) == (0, 0)
 
 
-async def test_an_undo_of_keys_concerns_these_keys(start: Start) -> None:
-    """What others have learned since stays."""
-    async with start() as (service, client):
-        await cut_at_30_of_60(service, client, "narrow")
-        before = await told(client, "narrow")
-        await client.rollback(to_half("narrow", keys=("ada",)))
-        await service.events.send_all(events("t-narrow", range(60, 66)))
-        await learned(client, "narrow", 66)
-        since = await told(client, "narrow")
-        await client.undo_rollback("narrow")
-        assert await told(client, "narrow") == {**since, "ada": before["ada"]}
-
-
-async def test_what_cannot_be_rolled_back_is_refused(start: Start) -> None:
-    """Unknown, of another agent, half published, removed; and a mode that there is not."""
-    async with start() as (service, client):
-        await cut_at_30_of_60(service, client, "firm")
-        await cut_at_30_of_60(service, client, "other")
-        half = await client.snapshot("firm.half")
-        await service.worker.vault._topic.append(*_half_published(service, half))
-
-        async def refusal(snapshot_id: str, **more: Any) -> str:
-            request = RollbackRequest(agent="firm", snapshot_id=snapshot_id, **more)
-            assert await code_of(client.preview_rollback(request)) == await code_of(
-                client.rollback(request)
-            )
-            return await code_of(client.rollback(request))
-
-        assert await refusal("firm.never") == "unknown_snapshot"
-        assert await refusal("other.half") == "spec_mismatch"
-        assert await refusal("firm.torn") == "snapshot_incomplete"
-        await client.delete_snapshot("firm.half")
-        assert await refusal("firm.half") == "snapshot_expired"
-        assert await code_of(client.get_rollback("0" * 32)) == "unknown_rollback"
-        assert await code_of(client.undo_rollback("firm")) == "unknown_rollback"
-        assert (await client.agent("firm")).epoch == 1
-
-
-def _half_published(service: Service, half: SnapshotView) -> tuple[bytes, bytes]:
-    """What the catalogue has of a snapshot of which a second partition is missing."""
-    (vouched,) = service.worker.vault.catalogue.shards(half.snapshot_id).values()
-    torn: Vouched = msgspec.structs.replace(vouched, snapshot_id="firm.torn", partitions=2)
-    return torn.key, encode(torn)
-
-
-async def test_keys_of_a_shared_model_cannot_go_back_alone(start: Start) -> None:
-    """The model has learned from all of them; the whole agent can."""
-    async with start() as (service, client):
-        await client.deploy(spec("joint", "t-joint", scope="shared", state=SELDOM))
-        await service.events.send_all(events("t-joint", range(30)))
-        await learned(client, "joint", 30)
-        await client.create_snapshot("joint", "half")
-        at_half = (await client.predict("joint", key="ada", features={"power": 3.0})).score
-        await service.events.send_all(events("t-joint", range(30, 60)))
-        await learned(client, "joint", 60)
-        assert await code_of(client.rollback(to_half("joint", keys=("ada",)))) == "not_per_key"
-        await client.rollback(to_half("joint"))
-        answer = await client.predict("joint", key="ada", features={"power": 3.0})
-        assert answer.score == at_half
-
-
-async def test_one_rollback_of_an_agent_at_a_time(start: Start) -> None:
-    """While another worker has yet to roll back its partition, others are refused."""
-    async with start() as (service, client):
-        await cut_at_30_of_60(service, client, "once")
-        (vouched,) = service.worker.vault.catalogue.shards("once.half").values()
-        base = control.Base(partition=0, epoch=1, next_offset=30, digest=vouched.digest)
-        elsewhere = msgspec.structs.replace(base, partition=1)
-        await service.worker.controls.append(
-            control.Rollback(
-                id="another-worker",
-                agent="once",
-                life=1,
-                snapshot_id="once.half",
-                bases=(base, elsewhere),
-            )
-        )
-        async with asyncio.timeout(10):
-            while True:
-                running = await client.get_rollback("another-worker")
-                if running.positions:
-                    break
-                await asyncio.sleep(0.02)
-        assert not running.done
-        assert await code_of(client.rollback(to_half("once"))) == "rollback_running"
-        assert await code_of(client.preview_rollback(to_half("once"))) == "rollback_running"
-
-
-async def test_a_snapshot_that_a_rollback_stands_on_is_kept(start: Start) -> None:
-    """Until there is one of what came of it, a restore would need it."""
-    async with start() as (service, client):
-        await cut_at_30_of_60(service, client, "stands")
-        await client.rollback(to_half("stands"))
-        assert await code_of(client.delete_snapshot("stands.half")) == "snapshot_in_use"
-        await client.create_snapshot("stands", "after")
-        await client.delete_snapshot("stands.half")
-        assert {s.snapshot_id for s in await client.snapshots("stands") if s.kind == "named"} == {
-            "stands.after"
+async def test_what_cannot_be_gone_back_to_is_refused(start: Start) -> None:
+    """Each refusal has its code, and the agent's epoch stays."""
+    async with start() as running:
+        client = running.client
+        await taught(running, "mine", spec("mine", "t-mine"), 10)
+        await taught(running, "one-model", spec("one-model", "t-one-model", scope="shared"), 10)
+        await client.create_snapshot("mine", "a")
+        await client.create_snapshot("one-model", "a")
+        refused = {
+            "unknown_snapshot": RollbackRequest(agent="mine", snapshot_id="mine.none"),
+            "spec_mismatch": RollbackRequest(agent="mine", snapshot_id="one-model.a"),
+            "not_per_key": RollbackRequest(
+                agent="one-model", snapshot_id="one-model.a", keys=("ada",)
+            ),
+            "unknown_agent": RollbackRequest(agent="nobody", snapshot_id="mine.a"),
         }
+        for code, request in refused.items():
+            with pytest.raises(HeadraceError) as error:
+                await client.rollback(request)
+            assert code_of(error.value) == code
+        with pytest.raises(NotFoundError) as unknown:
+            await client.get_rollback("none")
+        assert unknown.value.code == "unknown_rollback"
+        assert {a.name: a.epoch for a in await client.agents()} == {"mine": 1, "one-model": 1}
 
 
-async def test_an_agent_deployed_anew_does_not_go_back_behind_its_deploy(start: Start) -> None:
-    """The same spec under the same name, and yet another agent: its epoch is higher."""
-    async with start() as (service, client):
-        await cut_at_30_of_60(service, client, "anew")
-        await client.delete("anew")
-        effect = await client.deploy(spec("anew", "t-anew", state=SELDOM))
-        assert effect.epoch == 2
-        await learned(client, "anew", 60)
-        assert await code_of(client.rollback(to_half("anew"))) == "spec_mismatch"
-        assert (await client.agent("anew")).epoch == 2
-
-
-async def test_answers_never_mix_epochs(start: Start) -> None:
-    """While the agent goes back and forth, each answer is that of its epoch's state, and no answer
-    is of an older epoch than one before it.
-    """
-    async with start() as (service, client):
-        await cut_at_30_of_60(service, client, "swift")
-        seen: list[tuple[int, int, float | None]] = []
-        over = asyncio.Event()
-
-        async def ask() -> None:
-            epoch = 0
-            while not over.is_set():
-                answer = await client.predict("swift", key="ada", features={"power": 3.0})
-                at = answer.standing
-                assert at.epoch >= epoch
-                epoch = at.epoch
-                seen.append((at.epoch, at.updates, answer.score))
-
-        askers = [asyncio.create_task(ask()) for _ in range(4)]
-        for _ in range(3):
-            await client.rollback(to_half("swift"))
-            await client.undo_rollback("swift")
-        over.set()
-        await asyncio.gather(*askers)
-        by_epoch: dict[int, set[tuple[int, float | None]]] = {}
-        for epoch, updates, score in seen:
-            by_epoch.setdefault(epoch, set()).add((updates, score))
-        assert len(by_epoch) > 3
-        assert all(len(states) == 1 for states in by_epoch.values())
-        odd = {state for epoch, states in by_epoch.items() if epoch % 2 for state in states}
-        even = {state for epoch, states in by_epoch.items() if not epoch % 2 for state in states}
-        assert (len(odd), len(even)) == (1, 1)
-        assert odd != even
-
-
-async def test_decisions_count_their_epoch_under_load(start: Start) -> None:
-    """Events that come all the time: each is decided in exactly one epoch, the border being where
-    the rollback says.
-    """
-    async with start() as (service, client):
-        await cut_at_30_of_60(service, client, "loaded")
-
-        async def go_on() -> None:
-            for begin in range(60, 1_060, 20):
-                await service.events.send_all(events("t-loaded", range(begin, begin + 20)))
-
-        going = asyncio.create_task(go_on())
-        done = await client.rollback(to_half("loaded"))
-        undone = await client.undo_rollback("loaded")
-        await going
-        await learned(client, "loaded", 1_060)
-        made = await decisions(client, "loaded")
-        borders = (done.positions[0].offset, undone.positions[0].offset)
-        assert [d["position"]["offset"] for d in made] == list(range(1_060))
-        for offset, decision in enumerate(made):
-            assert decision["epoch"] == 1 + sum(offset >= border for border in borders)
-
-
-async def test_a_damaged_manifest_leaves_as_data_loss(start: Start, tmp_path: Path) -> None:
-    """Nothing is in the control log then, and the agent goes on."""
+async def test_a_damaged_manifest_is_refused(start: Start, tmp_path: Path) -> None:
+    """One byte of it changed, and no copy on the disk: `snapshot_damaged`, nothing counts."""
     repository = tmp_path / "repository"
-    kept = {"snapshots": f"file://{repository}"}
-    async with start(**kept) as (service, client):
-        await cut_at_30_of_60(service, client, "spoilt")
-    async with start(state="empty", **kept) as (service, client):
-        await learned(client, "spoilt", 60)
-        for manifest in (repository / "manifests" / "spoilt.half").iterdir():
-            text = manifest.read_bytes()
-            manifest.write_bytes(text.replace(b'"next_offset":30', b'"next_offset":31'))
-        assert await code_of(client.rollback(to_half("spoilt"))) == "snapshot_damaged"
-        async with grpc.aio.insecure_channel(service.grpc_address) as channel:
-            stub = snapshot_pb2_grpc.SnapshotServiceStub(channel)
-            plan = snapshot_pb2.RollbackPlan(agent="spoilt", snapshot_id="spoilt.half")
-            with pytest.raises(grpc.aio.AioRpcError) as refused:
-                await stub.Rollback(snapshot_pb2.RollbackRequest(plan=plan))
-        assert refused.value.code() is grpc.StatusCode.DATA_LOSS
-        assert await client.rollbacks("spoilt") == []
-        assert (await client.agent("spoilt")).state == "running"
+    text = spec("hurt", "t-hurt")
+    async with start(snapshots=f"file://{repository}") as running:
+        await taught(running, "hurt", text, 20)
+        await running.client.create_snapshot("hurt", "a")
+    [manifest] = repository.glob("manifests/hurt.a/*")
+    manifest.write_bytes(manifest.read_bytes().replace(b"20", b"21"))
+    async with start(state="empty", snapshots=f"file://{repository}") as running:
+        await learned(running.client, "hurt", 20)
+        with pytest.raises(HeadraceError) as error:
+            await running.client.rollback(RollbackRequest(agent="hurt", snapshot_id="hurt.a"))
+        assert code_of(error.value) == "snapshot_damaged"
+        assert (await running.client.agent("hurt")).epoch == 1
+
+
+async def test_another_life_refuses_the_snapshots_of_the_former(start: Start) -> None:
+    """Deleted and deployed anew, even by the same spec: another agent with another log position."""
+    text = spec("phoenix", "t-phoenix")
+    async with start() as running:
+        client = running.client
+        await taught(running, "phoenix", text, 20)
+        await client.create_snapshot("phoenix", "old")
+        await client.delete("phoenix")
+        await client.deploy(text)
+        await learned(client, "phoenix", 20)
+        with pytest.raises(ConflictError, match="former life") as error:
+            await client.rollback(RollbackRequest(agent="phoenix", snapshot_id="phoenix.old"))
+        assert code_of(error.value) == "spec_mismatch"
+
+
+async def test_a_rolled_back_agent_stays_so_over_a_restart(start: Start) -> None:
+    """The keys and the epoch come back from the disk, and the undo is still possible."""
+    async with start() as running:
+        sent = await taught(running, "firm", spec("firm", "t-firm"), 30)
+        await running.client.create_snapshot("firm", "good")
+        await more(running, "firm", sent, 60)
+        before = await digests(running.client, "firm")
+        await running.client.rollback(RollbackRequest(agent="firm", snapshot_id="firm.good"))
+        after = await digests(running.client, "firm")
+    async with start() as running:
+        await learned(running.client, "firm", 60)
+        assert await digests(running.client, "firm") == after
+        assert (await running.client.agent("firm")).epoch == 2
+        await running.client.undo_rollback("firm")
+        assert await digests(running.client, "firm") == before
+
+
+async def test_two_rollbacks_at_once_leave_one_refused_or_two_done(start: Start) -> None:
+    """Whichever comes second is either told that one is running or counts after it."""
+    async with start() as running:
+        client = running.client
+        await taught(running, "both", spec("both", "t-both"), 20)
+        await client.create_snapshot("both", "good")
+        request = RollbackRequest(agent="both", snapshot_id="both.good")
+        came = await asyncio.gather(
+            client.rollback(request), client.rollback(request), return_exceptions=True
+        )
+        refused = [one for one in came if isinstance(one, BaseException)]
+        assert all(isinstance(e, ConflictError) and e.code == "rollback_running" for e in refused)
+        assert (await client.agent("both")).epoch == 3 - len(refused)
