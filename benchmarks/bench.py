@@ -22,6 +22,7 @@ from benchmarks.place import Place
 from benchmarks.plainfaust import plain_faust
 from benchmarks.processes import OTHER, tie
 from benchmarks.profile import profile, profile_cold, profile_kafka
+from benchmarks.rollback import rollback
 from benchmarks.serving import predict, recommend
 
 from headrace import logs
@@ -40,6 +41,7 @@ PARTS: dict[str, Callable[[Place], Awaitable[list[Gate]]]] = {
     "recommend": recommend,
     "memory": memory,
     "loop": loop,
+    "rollback": rollback,
 }
 PROFILES: dict[str, Callable[[Place], Awaitable[list[Gate]]]] = {
     "profile": profile,

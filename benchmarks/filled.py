@@ -65,6 +65,13 @@ class Tell(msgspec.Struct, tag=True):
     """Say what was measured."""
 
 
+class Started(msgspec.Struct):
+    """Where a worker answers, and what it did until then."""
+
+    address: str
+    spans: list[Span]
+
+
 class Told(msgspec.Struct):
     """What a worker says of the time since it was told to watch."""
 
@@ -91,11 +98,9 @@ async def _work(order: Order) -> None:
     )
     with recorded() as spans:
         service = Service(config, broker=order.broker)
-        began = perf_counter()
         await service.start()
         try:
-            seconds = perf_counter() - began
-            say({"address": service.grpc_address, "seconds": seconds, "spans": spans})
+            say(Started(service.grpc_address, spans))
             await _answer(service, spans)
         finally:
             await service.stop()
@@ -106,8 +111,8 @@ async def _answer(service: Service, spans: list[Span]) -> None:
     requests = asyncio.StreamReader()
     loop = asyncio.get_running_loop()
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(requests), sys.stdin)
-    watching = AsyncExitStack()
-    async with watching:
+    meter: Heartbeat | None = None
+    async with AsyncExitStack() as watching:
         while line := await requests.readline():
             match msgspec.json.decode(line, type=Fill | Watch | Tell):
                 case Fill(agent, keys):
@@ -118,6 +123,7 @@ async def _answer(service: Service, spans: list[Span]) -> None:
                     meter = await watching.enter_async_context(Heartbeat.running())
                     say({})
                 case Tell():
+                    assert meter is not None, "it was not told to watch"
                     await watching.aclose()
                     say(Told(meter.figures(), spans))
 

@@ -16,9 +16,12 @@ from typing import Any
 import msgspec
 from benchmarks.meters import instead
 
-from headrace.pipelines import rollback, shards
+from headrace.models.learner import Learner
+from headrace.pipelines import shards
 from headrace.pipelines.controllog import ControlLog
 from headrace.pipelines.opening import Opening
+from headrace.pipelines.replacement import Replacement
+from headrace.pipelines.revert import Revert
 from headrace.pipelines.shard import Shard
 from headrace.pipelines.vault import Vault
 from headrace.state import checkpoints, directory, restoring
@@ -29,23 +32,26 @@ from headrace.state.store import ShardStore
 STEPS: tuple[tuple[Any, str, str], ...] = (
     # where it is, the function, the step
     (ControlLog, "append_in_time", "append"),
-    (rollback.Revert, "prepare", "prepare"),
+    (Revert, "prepare", "prepare"),
     (restoring, "link_or_copy", "link"),
     (restoring, "_verify", "verify"),
     (shards, "log_effect", "effect"),
-    (rollback.Revert, "work", "work"),
+    (Replacement, "work", "work"),
     (Shard, "settle", "settle"),
     (Vault, "take", "take"),
     (Checkpoints, "take", "take in its thread"),
     (checkpoints, "sync_tree", "sync the checkpoint"),
     (ShardStore, "checkpoint", "checkpoint"),
-    (rollback.Revert, "_renewed", "draft and open"),
+    (Revert, "_draft", "draft"),
+    (Replacement, "_adopted", "adopt and open"),
+    (Learner, "__init__", "learner"),
     (ShardStore, "__init__", "open a database"),
     (ShardStore, "write", "write"),
     (ShardStore, "close", "close a database"),
     (StateDirectory, "adopt", "adopt"),
     (directory, "sync_tree", "sync the draft"),
     (StateDirectory, "drop_shard", "drop"),
+    (Learner, "cool", "free"),
     (Shard, "renew", "swap"),
     (Vault, "_publish", "publish"),
     (Opening, "state", "opening"),
