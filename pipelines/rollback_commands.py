@@ -244,6 +244,10 @@ class RollbackCommands:
                 Position(p.topic, p.partition, offset)
                 for p, offset in sorted(deployment.positions(command.id).items())
             ),
+            note="; ".join(
+                f"not done in {p.topic}[{p.partition}]: {why}"
+                for p, why in sorted(deployment.failed(command.id).items())
+            ),
         )
 
 

@@ -20,6 +20,7 @@ KEYS = 120
 FIRST_MS = 1_700_000_000_000
 STEP_MS = 250
 STATE = "{flush_ms: 120, flush_keys: 40}"
+SNAPSHOTS = "{flush_ms: 120, flush_keys: 40, snapshot_s: 1}"
 AMOUNT = Field(name="amount", path=("amount",), low=0, high=1000)
 
 
@@ -73,7 +74,7 @@ model:
 label: {{field: $.fraud, type: boolean}}
 decide: {{verdict: {{block: 0.7, review: 0.4, else: allow}}}}
 emit: {{topic: {topic}.fraud}}
-state: {STATE}
+state: {SNAPSHOTS}
 """,
         make=lambda _key: (
             preprocessing.StandardScaler()
@@ -129,7 +130,7 @@ model:
   - linear_model.LinearRegression: {{optimizer: {{optim.SGD: {{lr: 0.01}}}}}}
 label: {{later: $.fee, after: 20s, as: change}}
 emit: {{topic: {topic}.trend}}
-state: {STATE}
+state: {SNAPSHOTS}
 """,
         make=lambda _key: (
             preprocessing.StandardScaler()

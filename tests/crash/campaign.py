@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from collections import Counter
 from collections.abc import Callable
 from contextlib import AsyncExitStack
@@ -123,6 +124,8 @@ class Campaign:
             ending = await self._until_told(worker, life)
         self._address = None
         self._standing.kills[ending] += 1
+        if life.loses_disk:
+            shutil.rmtree(self._directory / "state")
         return ending
 
     async def _until_aimed(self, worker: Worker, life: LifePlan) -> str:
@@ -180,6 +183,7 @@ class Campaign:
             bootstrap=self._broker.bootstrap,
             transactions=self._broker.can_transactions,
             state=str(self._directory / "state"),
+            snapshots=f"file://{self._directory / 'repository'}",
             session_s=plan.session_s,
             point=life.point,
             passage=life.passage,

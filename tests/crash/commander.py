@@ -1,7 +1,8 @@
 """Commands over gRPC, asked again and again until a worker has lived long enough to carry them out.
 
 A worker that dies in the middle leaves it open whether the command is in the control log. All
-commands can be asked twice, and a delete that finds no agent has been carried out before.
+commands can be asked twice, and a delete that finds no agent has been carried out before. A
+rollback that is asked twice may be done twice: the control log has both.
 """
 
 from __future__ import annotations
@@ -10,12 +11,12 @@ import asyncio
 from collections.abc import Callable
 from typing import Literal
 
-from headrace.errors import NotFoundError, UnavailableError
+from headrace.errors import ConflictError, NotFoundError, UnavailableError
 from headrace.serving.client import AsyncClient
-from headrace.views import AgentView
-from tests.crash.agents import Agent
+from headrace.views import AgentView, RollbackRequest
+from tests.crash.agents import KEYS, Agent
 
-Verb = Literal["deploy", "delete", "pause", "resume"]
+Verb = Literal["deploy", "delete", "pause", "resume", "snapshot", "rollback", "some keys", "undo"]
 
 COMMAND_WAIT_S = 120.0
 """How long a command may take over all the workers that die meanwhile."""
@@ -51,19 +52,15 @@ class Commander:
             return False
         async with AsyncClient(address, control_timeout_s=ANSWER_WAIT_S) as client:
             try:
-                if verb == "deploy":
-                    await client.deploy(agent.oracle.spec)
-                elif verb == "delete":
-                    await client.delete(agent.name)
-                elif verb == "pause":
-                    await client.pause(agent.name)
-                else:
-                    await client.resume(agent.name)
+                return await _done(client, verb, agent)
             except UnavailableError:
                 return False
             except NotFoundError:
-                return verb == "delete"
-        return True
+                return verb in ("delete", "undo")
+            except ConflictError as error:
+                if error.code not in ("rollback_running", "snapshot_incomplete"):
+                    raise
+                return False
 
     async def _view(self, agent: Agent) -> AgentView | None:
         address = self._address()
@@ -74,3 +71,33 @@ class Commander:
                 return await client.agent(agent.name)
             except (UnavailableError, NotFoundError):
                 return None
+
+
+async def _done(client: AsyncClient, verb: Verb, agent: Agent) -> bool:
+    """Whether it could be asked for; if so, it has been done."""
+    if verb == "deploy":
+        await client.deploy(agent.oracle.spec)
+    elif verb == "delete":
+        await client.delete(agent.name)
+    elif verb == "pause":
+        await client.pause(agent.name)
+    elif verb == "resume":
+        await client.resume(agent.name)
+    elif verb == "undo":
+        await client.undo_rollback(agent.name)
+    else:
+        there = [view for view in await client.snapshots(agent.name) if view.kind != "undo"]
+        if verb == "snapshot":
+            await client.create_snapshot(agent.name, f"number-{len(there)}")
+            return True
+        whole = [view.snapshot_id for view in there if view.complete]
+        if not whole:
+            return False
+        keys = tuple(f"card-{number}" for number in range(0, KEYS, 3))
+        request = RollbackRequest(
+            agent=agent.name,
+            snapshot_id=whole[len(whole) // 2],
+            keys=keys if verb == "some keys" else (),
+        )
+        await client.rollback(request)
+    return True

@@ -6,7 +6,16 @@ from typing import Literal
 
 import msgspec
 
-Point = Literal["handed-over", "acknowledged", "written", "committed"]
+Point = Literal[
+    "handed-over",
+    "acknowledged",
+    "written",
+    "committed",
+    "placed",
+    "kept",
+    "adopted",
+    "in-repository",
+]
 Trouble = Literal["slow-network", "lost-chunk"]
 Protection = Literal["acknowledgement", "skip", "gap-guard", "quarantine"]
 
@@ -14,7 +23,7 @@ Protection = Literal["acknowledgement", "skip", "gap-guard", "quarantine"]
 class Life(msgspec.Struct, frozen=True, kw_only=True):
     """One life of a worker, from its start to its end, as the harness orders it.
 
-    With `point` it kills itself at the `passage`-th passage of that point of the flush, counted
+    With `point` it kills itself at the `passage`-th passage of that point, counted
     from when it is ready, or, if `early`, from its start, while shards are still being opened.
     `turns` of the event loop pass between handing decisions over and the kill at `handed-over`.
     """
@@ -23,6 +32,7 @@ class Life(msgspec.Struct, frozen=True, kw_only=True):
     bootstrap: str
     transactions: bool  # whether the broker can do them
     state: str  # the state directory
+    snapshots: str | None = None  # the repository, a URL; None: in the state directory
     session_s: float
     point: Point | None = None
     passage: int = 1

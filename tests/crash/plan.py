@@ -8,16 +8,22 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
-from tests.crash.aims import POINTS
+from tests.crash.aims import POINTS, ROLLBACK_POINTS
 from tests.crash.commander import Verb
 from tests.crash.life import Point, Protection, Trouble
 
 Ending: TypeAlias = Point | Literal["random", "sigterm"]
 
-PASSAGES = {"handed-over": 6, "acknowledged": 14, "written": 14, "committed": 3}
+PASSAGES: dict[Ending, int] = {
+    "handed-over": 6,
+    "acknowledged": 14,
+    "written": 14,
+    "committed": 3,
+    **dict.fromkeys(ROLLBACK_POINTS, 4),
+}
 """A worker dies at one of so many first passages of the point."""
 TURNS_MAX = 12
 AFTER_S_MAX = 2.5
@@ -38,11 +44,12 @@ class LifePlan:
     turns: int = 2
     after_s: float = 0.0
     troubles: tuple[Trouble, ...] = ()
+    loses_disk: bool = False  # after its end; the repository of snapshots stays
 
     @property
     def point(self) -> Point | None:
         """Where it kills itself; None: it is ended from outside."""
-        return next((point for point in POINTS if point == self.ending), None)
+        return next((p for p in (*POINTS, *ROLLBACK_POINTS) if p == self.ending), None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,12 +70,22 @@ class Plan:
 
 
 def full(name: str, seed: int) -> Plan:
-    """At least 20 `kill -9`: five at each point and five at random; three SIGTERMs between."""
+    """At least 20 `kill -9`: five at each point of a flush and five at random; three SIGTERMs
+    between. Then two inside each step of rollbacks and of publishing, and a lost disk.
+    """
+    lives = drawn(seed, {**dict.fromkeys(POINTS, 5), "random": 5, "sigterm": 3}, share=0.5)
+    rolling = rolling_lives(seed, 2)
     return Plan(
         name=name,
         seed=seed,
-        lives=drawn(seed, {**dict.fromkeys(POINTS, 5), "random": 5, "sigterm": 3}, share=0.5),
+        lives=lives + rolling,
         commands=(
+            *rolling_commands(rolling, first=len(lives)),
+            (2, "snapshot", "price"),
+            (5, "rollback", "fraud"),
+            (7, "undo", "fraud"),
+            (11, "some keys", "trend"),
+            (14, "rollback", "price"),
             (3, "pause", "trend"),
             (6, "resume", "trend"),
             (8, "delete", "brief"),
@@ -95,6 +112,42 @@ def short(name: str, seed: int) -> Plan:
             (4, "deploy", "brief"),
         ),
     )
+
+
+def rolled(name: str, seed: int) -> Plan:
+    """A kill inside each step of a rollback and of publishing a snapshot, then a lost disk."""
+    lives = rolling_lives(seed, 1)
+    return Plan(
+        name=name,
+        seed=seed,
+        lives=lives,
+        agents=("fraud", "price", "trend"),
+        commands=rolling_commands(lives, first=0),
+    )
+
+
+def rolling_lives(seed: int, each: int) -> tuple[LifePlan, ...]:
+    """So many lives for each point of rollbacks, and one at the end of which the disk is lost."""
+    lives = drawn(seed, dict.fromkeys(ROLLBACK_POINTS, each), share=0.0)
+    lost = LifePlan(ending="random", after_s=6.0, loses_disk=True)
+    return (*(replace(life, early=False) for life in lives), lost)
+
+
+def rolling_commands(
+    lives: tuple[LifePlan, ...], *, first: int
+) -> tuple[tuple[int, Verb, str], ...]:
+    """What makes these lives come by their points; `first`: the number of the first."""
+    found: list[tuple[int, Verb, str]] = [(first, "snapshot", "price")]
+    for number, life in enumerate(lives, first):
+        agent = ("fraud", "trend", "price")[number % 3]
+        verbs: tuple[Verb, ...] = ("rollback", "some keys")
+        if life.loses_disk:
+            found += [(number, "undo", "fraud"), (number, "snapshot", "price")]
+        elif life.ending == "in-repository":
+            found.append((number, "snapshot", "price"))
+        else:
+            found.append((number, verbs[number % 2], agent))
+    return tuple(found)
 
 
 def control(name: str, protection: Protection) -> Plan:

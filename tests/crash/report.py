@@ -9,12 +9,13 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from tests.crash.aims import POINTS
+from tests.crash.aims import POINTS, ROLLBACK_POINTS
 from tests.crash.campaign import MISSED, Left
 from tests.crash.verdict import Verdict
 
 KILLS_MIN = 20
 AIMED_MIN = 5
+ENDINGS = (*POINTS, *ROLLBACK_POINTS, "random", "sigterm")
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class Outcome:
 
     def as_json(self) -> dict[str, Any]:
         """The record in benchmarks/out/crash.json."""
-        ends = {ending: self.left.kills[ending] for ending in (*POINTS, "random", "sigterm")}
+        ends = {ending: self.left.kills[ending] for ending in ENDINGS}
         return {
             "passed": not self.failings(),
             "kills": self.kills,
@@ -81,7 +82,7 @@ def show(outcomes: Mapping[str, Outcome], console: Console) -> None:
     for text, name in ROWS:
         table.add_row(text, *(f"{record[name]:,}" for record in records.values()))
         if name == "kills":
-            for ending in (*POINTS, "random", "sigterm", MISSED):
+            for ending in (*ENDINGS, MISSED):
                 shown = "SIGTERM" if ending == "sigterm" else ending
                 table.add_row(f"  {shown}", *(str(r["endings"][ending]) for r in records.values()))
     console.print(table)

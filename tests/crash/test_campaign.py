@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from headrace.pipelines.broker import Broker
-from tests.crash.aims import POINTS
+from tests.crash.aims import POINTS, ROLLBACK_POINTS
 from tests.crash.campaign import Campaign
-from tests.crash.plan import short
+from tests.crash.plan import rolled, short
 from tests.crash.verdict import judge
 
 
@@ -30,3 +30,18 @@ async def test_kills_between_the_steps_of_a_flush_cost_nothing(
     assert verdict.keys > 300
     assert verdict.repeats > 0
     assert verdict.planted > 20
+
+
+async def test_kills_inside_rollbacks_and_a_lost_disk_cost_nothing(
+    broker: Broker, tmp_path: Path
+) -> None:
+    """A kill after the place of a rollback is logged, after what it replaces is kept, after the new
+    state has its place, and before a snapshot is vouched for; then the disk is lost. All rows and
+    decisions are those of the fold, which reads the rollbacks from the control log.
+    """
+    left = await Campaign(rolled("rolled", seed=3), broker, tmp_path).run()
+    assert {ending for ending, count in left.kills.items() if count} >= {*ROLLBACK_POINTS, "random"}
+    verdict = await judge(broker, left)
+    assert verdict.differences == []
+    assert (verdict.missing, verdict.unexpected, verdict.contradictory) == (0, 0, 0)
+    assert verdict.keys > 300
