@@ -16,6 +16,7 @@ from pathlib import Path
 
 from benchmarks.endtoend import end_to_end, end_to_end_cold, end_to_end_kafka
 from benchmarks.gates import Gate, flat, table, write
+from benchmarks.increments import increments
 from benchmarks.loop import loop
 from benchmarks.memory import memory
 from benchmarks.place import Place
@@ -41,6 +42,7 @@ PARTS: dict[str, Callable[[Place], Awaitable[list[Gate]]]] = {
     "recommend": recommend,
     "memory": memory,
     "loop": loop,
+    "increments": increments,
     "rollback": rollback,
 }
 PROFILES: dict[str, Callable[[Place], Awaitable[list[Gate]]]] = {
