@@ -78,7 +78,6 @@ class Stand(NamedTuple):
                     self.events,
                     rate=EVENTS_PER_S,
                     seconds=SECONDS,
-                    partitions=1,
                 )
             )
             await asyncio.sleep(PAUSE_S)

@@ -115,7 +115,6 @@ async def stream(
     *,
     rate: float,
     seconds: float,
-    partitions: int = PARTITIONS,
 ) -> int:
     """Append events at a fixed rate, an open loop, round and round; returns how many it were.
 
@@ -124,7 +123,7 @@ async def stream(
     clock = asyncio.get_running_loop().time
     sent, began = 0, clock()
     async with _producer(broker) as producer:
-        sender = _Sender(producer, topic, partitions)
+        sender = _Sender(producer, topic, len(await producer.partitions_for(topic)))
         while sent < int(rate * seconds):
             await asyncio.sleep(max(began + sent / rate + TICK_S - clock(), 0))
             due = min(int((clock() - began) * rate), int(rate * seconds))
