@@ -99,10 +99,9 @@ class Mishaps:
         )
         done, seconds = await self._rollback(asked)
         self._say(
-            f"rewind without them: {seconds:.1f} s, answering all the while; epoch {done.epoch}: "
+            f"rewind without them: {seconds:.1f} s; epoch {done.epoch}: "
             f"[green]{await self._metric('ratings')}[/]"
         )
-        self._say(f"(to take it back: headrace undo {asked.agent})")
 
     async def stuck(self, plant: Plant) -> None:
         """One heater learns that power has no effect; it alone goes back, as it was."""
