@@ -1,7 +1,8 @@
 """Putting the state of a snapshot at a draft, from this disk if that has it, else from afar.
 
-Whatever it comes from, each byte is compared with the manifest that the logs vouch for before
-anybody opens a store on it.
+Whatever it comes from, its files are compared with the manifest that the logs vouch for before
+anybody opens a store on them; tables that this process hashed itself for that manifest, by name and
+size only.
 """
 
 from __future__ import annotations
