@@ -8,7 +8,7 @@ from aiokafka.partitioner import murmur2
 from msgspec import structs
 
 from headrace.clock import Clock, SystemClock
-from headrace.errors import StateError, UnavailableError
+from headrace.errors import UnavailableError
 from headrace.models.metrics import merge_views
 from headrace.pipelines import control
 from headrace.pipelines.shard import Shard
@@ -100,7 +100,7 @@ class LiveShards:
         deployment = self._worker.controls.registry.get(agent)
         broken = self._worker.holdings.broken.get(agent)
         if broken is not None:
-            raise StateError(str(broken))
+            raise type(broken)(str(broken))
         topic = deployment.source_topic
         partitions = self._worker.topics.known_partition_count(topic)
         if partitions:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
 
-from headrace.errors import ForeignStateError, StateError
+from headrace.errors import ForeignStateError, OtherBuildError, StateError
 from headrace.logs import fields
 from headrace.models.decisions import decode_decision
 from headrace.models.spec import Spec
@@ -17,7 +18,9 @@ from headrace.pipelines.logidentity import check_log
 from headrace.pipelines.shard import ShardStart
 from headrace.pipelines.site import Commands, Site, log_effect, spec_of
 from headrace.pipelines.vault import Vault
-from headrace.state.catalogue import Vouched
+from headrace.state.catalogue import Catalogue, Vouched
+from headrace.state.restoring import REFOLD, differing
+from headrace.state.manifest import Versions
 from headrace.state.store import ShardMeta, Store
 from headrace.views import Partition
 
@@ -25,6 +28,9 @@ log = logging.getLogger(__name__)
 
 NEWEST_DECISIONS = 10
 """Records read at the end of a topic of decisions: some offsets hold none."""
+
+OTHER_BUILDS_MAX = 3
+"""Snapshots that other builds wrote of which the probes are tried, the newest, for one shard."""
 
 
 class State(NamedTuple):
@@ -60,12 +66,17 @@ class Opening:
         """
         found = self._local()
         restored = await self._restored(found)
+        if restored is None and found is None:
+            self._check_former()
         store = restored or found or self._site.open_store(self._path(self._deployment.life))
         try:
-            return await self._begun(store, relearns=restored is not None or found is None)
+            state = await self._begun(store, relearns=restored is not None or found is None)
         except BaseException:
             store.close()
             raise
+        agent = self._deployment.agent
+        self._site.directory.drop_former(agent, self._life(), *self._partition)
+        return state
 
     # -- what there is -----------------------------------------------------------------------
 
@@ -88,20 +99,30 @@ class Opening:
         epochs = self._site.directory.epochs(self._deployment.agent, *self._partition)
         return [epoch for epoch in epochs if epoch >= self._deployment.life]
 
-    def _published(self) -> list[Vouched]:
-        """Snapshots of this shard that lead to the present state, newest first."""
-        deployment, partition = self._deployment, self._partition
-        return [
-            vouched
-            for vouched in self._vault.catalogue.newest(deployment.agent, *partition)
-            if vouched.spec_digest == deployment.deploy.digest
-            and deployment.life <= vouched.epoch <= deployment.epoch
-            and self._leads_here(vouched.epoch, vouched.next_offset)
-        ]
+    def _check_former(self) -> None:
+        """Raises OtherBuildError if another build has left a state here that nothing replaces: it
+        is not learned again, from further back perhaps, unless somebody says so.
+        """
+        agent, versions = self._deployment.agent, self._vault.probing.versions
+        for wrote in self._site.directory.former(agent, self._life(), *self._partition):
+            raise OtherBuildError(
+                f"the state of agent {agent!r} here was written with {differing(wrote, versions)},"
+                f" and it has no snapshot whose probes could show how its models go on: start the"
+                f" build that wrote it and take one (`headrace snapshot create {agent} NAME`),"
+                f" {REFOLD}"
+            )
+
+    def _life(self) -> range:
+        return range(self._deployment.life, self._deployment.epoch + 1)
 
     async def _restored(self, local: Store | None) -> Store | None:
-        """The newest good snapshot in its place on this disk, if it is newer than what is there."""
-        for vouched in self._published():
+        """The newest good snapshot in its place on this disk, if it is newer than what is there.
+
+        Raises OtherBuildError if there is none but of other builds, and nothing here.
+        """
+        published = leading_here(self._vault.catalogue, self._deployment, self._partition)
+        refused: OtherBuildError | None = None
+        for vouched in worth_a_try(published, self._vault.probing.versions):
             if local is not None and not _newer(vouched, local):
                 return None
             try:
@@ -110,6 +131,8 @@ class Opening:
                 )
             except StateError as error:
                 self._vault.refused(vouched.snapshot_id, self._partition, error)
+                if refused is None and isinstance(error, OtherBuildError):
+                    refused = error
                 continue
             if local is not None:
                 local.close()
@@ -119,6 +142,8 @@ class Opening:
             position = {"snapshot": vouched.snapshot_id, "next_offset": vouched.next_offset}
             log.info("shard.restored", extra=self._fields(**position))
             return self._site.open_store(path)
+        if local is None and refused is not None:
+            raise refused
         return None
 
     # -- whether it belongs here -------------------------------------------------------------
@@ -126,15 +151,7 @@ class Opening:
     def _is_on_lineage(self, meta: ShardMeta) -> bool:
         if meta.epoch > self._deployment.epoch:
             return True  # of another control log: `_check_deployment` says so
-        return self._leads_here(meta.epoch, meta.next_offset)
-
-    def _leads_here(self, epoch: int, next_offset: int) -> bool:
-        """Whether the rollback that ended this epoch counts from there on, or from later."""
-        for accepted in self._deployment.rollbacks():
-            if accepted.epoch > epoch:
-                effect = self._deployment.effect(accepted.control_id, self._partition)
-                return effect is None or next_offset <= effect
-        return True
+        return _leads(meta.epoch, meta.next_offset, self._deployment, self._partition)
 
     def _check_deployment(self, meta: ShardMeta) -> None:
         """Raises ForeignStateError unless the state is of this deployment: its effect was in the
@@ -223,6 +240,41 @@ class Opening:
     def _fields(self, **more: object) -> dict[str, object]:
         topic, partition = self._partition
         return fields(agent=self._deployment.agent, topic=topic, partition=partition, **more)
+
+
+def leading_here(
+    catalogue: Catalogue, deployment: control.Deployment, partition: Partition
+) -> list[Vouched]:
+    """Snapshots of a shard that lead to its present state, newest first."""
+    return [
+        vouched
+        for vouched in catalogue.newest(deployment.agent, *partition)
+        if vouched.spec_digest == deployment.deploy.digest
+        and deployment.life <= vouched.epoch <= deployment.epoch
+        and _leads(vouched.epoch, vouched.next_offset, deployment, partition)
+    ]
+
+
+def worth_a_try(published: Iterable[Vouched], versions: Versions) -> Iterator[Vouched]:
+    """All of this build, and some of others: what does not go on here in the newest of them rarely
+    does in an older one, and to fetch each takes long.
+    """
+    others = 0
+    for vouched in published:
+        others += vouched.versions != versions
+        if vouched.versions == versions or others <= OTHER_BUILDS_MAX:
+            yield vouched
+
+
+def _leads(
+    epoch: int, next_offset: int, deployment: control.Deployment, partition: Partition
+) -> bool:
+    """Whether the rollback that ended this epoch counts from there on, or from later."""
+    for accepted in deployment.rollbacks():
+        if accepted.epoch > epoch:
+            effect = deployment.effect(accepted.control_id, partition)
+            return effect is None or next_offset <= effect
+    return True
 
 
 def _newer(vouched: Vouched, store: Store) -> bool:

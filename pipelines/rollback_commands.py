@@ -13,7 +13,6 @@ from headrace.errors import (
     ConflictError,
     NotFoundError,
     RequestError,
-    StateError,
     UnavailableError,
 )
 from headrace.models import exclusion
@@ -224,7 +223,7 @@ class RollbackCommands:
         agent, epoch = command.agent, self.get(command.id).epoch
         broken = self._worker.holdings.broken.get(agent)
         if broken is not None:
-            raise StateError(str(broken))
+            raise type(broken)(str(broken))
         return all(s.origin.epoch >= epoch for s in self._worker.shards.of_agent(agent))
 
     def _view(self, deployment: control.Deployment, accepted: control.Accepted) -> RollbackView:

@@ -42,7 +42,7 @@ class Submission:
             controls.registry.get(command.agent)  # raises before anything is appended
             broken = self._worker.holdings.broken.get(command.agent)
             if broken is not None and not isinstance(command, control.Delete):
-                raise StateError(str(broken))
+                raise type(broken)(str(broken))
         await controls.append_in_time(command)
         outcome = controls.registry.outcome(command.id)
         if outcome.refused is not None:
@@ -79,7 +79,7 @@ class Submission:
                 seconds,
             )
             if not done() and not overtaken() and (why := broken()) is not None:
-                raise StateError(str(why))
+                raise type(why)(str(why))
             if not done():
                 raise NotFoundError(
                     "unknown_agent", f"agent {deployment.agent!r} was deleted meanwhile"

@@ -10,13 +10,21 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
+import shutil
 from collections import deque
 from pathlib import Path
 from typing import Protocol
 
 from headrace.clock import Clock, SystemClock
-from headrace.errors import CorruptStateError, RequestError, StateError
+from headrace.errors import (
+    ConflictError,
+    CorruptStateError,
+    OtherBuildError,
+    RequestError,
+    StateError,
+)
 from headrace.logs import fields
+from headrace.pipelines.probing import Probing
 from headrace.pipelines.shard import Shard
 from headrace.state.catalogue import Catalogue, Pin, encode
 from headrace.state.checkpoints import Checkpoints
@@ -62,7 +70,7 @@ class Vault:
         self._directory = directory
         self._repository = repository
         self._topic = topic
-        self._versions = versions
+        self.probing = Probing(versions)
         self._clock = clock or SystemClock()
         self._checkpoints = Checkpoints(directory.checkpoints)
         self._sources = Sources(self._checkpoints, repository)
@@ -108,7 +116,7 @@ class Vault:
             applied=meta.applied,
             cluster_id=meta.cluster_id,
             control_offset=meta.control_offset,
-            versions=self._versions,
+            versions=self.probing.versions,
             created_ms=self.now_ms(),
         )
         path = await asyncio.to_thread(self._checkpoints.take, shard.store, cut)
@@ -119,11 +127,15 @@ class Vault:
     async def fetch(self, partition: Partition, snapshot_id: str, digest: str) -> Path:
         """The files of a shard in a snapshot, verified, in a draft of their own.
 
-        Raises CorruptStateError, ForeignStateError, StateError.
+        Raises OtherBuildError (another build wrote it, and its probes do not reproduce),
+        CorruptStateError, ForeignStateError, StateError.
         """
         draft = self._directory.draft()
         ref = ShardRef(snapshot_id, *partition, digest)
-        await asyncio.to_thread(restore, ref, self._sources, draft, self._versions)
+        probing = self.probing
+        await asyncio.to_thread(
+            restore, ref, self._sources, draft, probing.versions, probing.accepts
+        )
         return draft
 
     async def copy(self, shard: Shard) -> Path:
@@ -141,10 +153,18 @@ class Vault:
         return draft
 
     async def check(self, partition: Partition, snapshot_id: str, digest: str) -> None:
-        """Raises RequestError `snapshot_damaged` if the manifest is not the one vouched for."""
+        """Raises RequestError `snapshot_damaged` if the manifest is not the one vouched for, and
+        ConflictError `other_build` if another build wrote the state, which does not go on here as
+        there.
+        """
         ref = ShardRef(snapshot_id, *partition, digest)
         try:
-            await asyncio.to_thread(manifest_of, ref, self._sources)
+            manifest = await asyncio.to_thread(manifest_of, ref, self._sources)
+            if manifest.versions != self.probing.versions:
+                draft = await self.fetch(partition, snapshot_id, digest)
+                await asyncio.to_thread(shutil.rmtree, draft, ignore_errors=True)
+        except OtherBuildError as error:
+            raise ConflictError("other_build", str(error), snapshot=snapshot_id) from error
         except CorruptStateError as error:
             raise RequestError("snapshot_damaged", str(error), snapshot=snapshot_id) from error
 
@@ -202,6 +222,7 @@ class Vault:
             while self._owed:
                 cut = self._owed[0]
                 try:
+                    cut = self._owed[0] = await self._probed(cut)
                     await self._publish(cut)
                 except StateError as error:
                     log.warning(
@@ -215,6 +236,14 @@ class Vault:
             self._woken.clear()
             if not self._owed:
                 await self._woken.wait()
+
+    async def _probed(self, cut: Cut) -> Cut:
+        """The cut with its probes, made now: while it was taken its shard waited."""
+        path = self._checkpoints.find(cut.snapshot_id, cut.topic, cut.partition)
+        if path is None or not self.probing.lacks(cut):
+            return cut
+        probes = await asyncio.to_thread(self.probing.made, cut, path, self._directory.draft())
+        return await asyncio.to_thread(self._checkpoints.probed, cut, probes)
 
     async def _publish(self, cut: Cut) -> None:
         path = self._checkpoints.find(cut.snapshot_id, cut.topic, cut.partition)

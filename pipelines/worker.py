@@ -32,7 +32,7 @@ from headrace.pipelines.presence import Presence, patiently
 from headrace.pipelines.reader import KafkaLogs
 from headrace.pipelines.shard import Shard
 from headrace.pipelines.shards import Shards
-from headrace.pipelines.site import Site
+from headrace.pipelines.site import Site, spec_named
 from headrace.pipelines.snapshotting import AutomaticSnapshots
 from headrace.pipelines.streams import Streams
 from headrace.pipelines.topics import NEWEST_OF_EACH, Topics
@@ -163,6 +163,7 @@ class Worker:
             busy=self._busy,
             descriptors_max=self.config.descriptors_max,
         )
+        self.vault.probing.specs = functools.partial(spec_named, self.controls.registry)
         self._hold(Shards(site, self.controls, self.vault))
         await self.controls.start()
         self._taken.push_async_callback(self.controls.stop)

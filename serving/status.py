@@ -22,6 +22,7 @@ from headrace.errors import (
     EventError,
     HeadraceError,
     NotFoundError,
+    OtherBuildError,
     OverloadError,
     RequestError,
     SpecError,
@@ -140,7 +141,9 @@ def code_of(error: Refusal) -> str:
         return error.code
     if isinstance(error, SpecError):
         return "invalid_spec"
-    return "bad_event" if isinstance(error, EventError) else "bad_state"
+    if isinstance(error, EventError):
+        return "bad_event"
+    return "other_build" if isinstance(error, OtherBuildError) else "bad_state"
 
 
 def row_of(error: Refusal) -> Row:
