@@ -19,8 +19,8 @@ from headrace.pipelines.shard import ShardStart
 from headrace.pipelines.site import Commands, Site, log_effect, spec_of
 from headrace.pipelines.vault import Vault
 from headrace.state.catalogue import Catalogue, Vouched
-from headrace.state.restoring import REFOLD, differing
 from headrace.state.manifest import Versions
+from headrace.state.restoring import REFOLD, differing
 from headrace.state.store import ShardMeta, Store
 from headrace.views import Partition
 

@@ -101,8 +101,7 @@ class Worker:
     @property
     def snapshots_url(self) -> str:
         """Where snapshots are kept."""
-        inside = f"file://{(self._state_dir / 'snapshots').absolute()}"
-        return self.config.snapshots or inside
+        return self.config.snapshots_url(self._state_dir)
 
     @property
     def quarantine_topic(self) -> str:

@@ -128,7 +128,8 @@ def check_probes(manifest: Manifest, draft: Path, versions: Versions, accepts: A
             raise OtherBuildError(
                 f"snapshot {manifest.snapshot_id} was written with"
                 f" {differing(manifest.versions, versions)}, and its models do not go on here as"
-                f" they did there ({shown}{more}): start the build that wrote it, {REFOLD}"
+                f" they did there ({shown}{more}): start the build that wrote it, {REFOLD}",
+                differences,
             )
     except BaseException:
         shutil.rmtree(draft, ignore_errors=True)

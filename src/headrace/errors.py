@@ -115,7 +115,14 @@ class ForeignStateError(StateError):
 
 
 class OtherBuildError(ForeignStateError):
-    """State that another build wrote, and that is not shown to go on here as it did there."""
+    """State that another build wrote, and that is not shown to go on here as it did there.
+
+    `differences`: what does not come out here as it did there, as far as it was tried.
+    """
+
+    def __init__(self, text: str, differences: Sequence[str] = ()) -> None:
+        super().__init__(text)
+        self.differences = tuple(differences)
 
 
 class LockedStateError(StateError):

@@ -8,7 +8,7 @@ import sys
 import typer
 
 from headrace import __version__
-from headrace.cli import agents, ask, catalog, demo, offline, rollbacks, snapshots, up
+from headrace.cli import agents, ask, catalog, demo, offline, rollbacks, snapshots, up, upgrade
 from headrace.cli.failure import Command, Group, Watch
 
 SERVICE, AGENTS, ANSWERS, OFFLINE = "Service", "Agents", "Answers", "Without a service"
@@ -29,6 +29,7 @@ app = typer.Typer(
 
 app.command("up", cls=Command, rich_help_panel=SERVICE)(up.up)
 app.command("demo", cls=Command, rich_help_panel=SERVICE)(demo.demo)
+app.command("upgrade", cls=Command, rich_help_panel=SERVICE)(upgrade.upgrade)
 app.command("deploy", cls=Command, rich_help_panel=AGENTS)(agents.deploy)
 app.command("agents", cls=Command, rich_help_panel=AGENTS)(agents.agents)
 app.command("pause", cls=Command, rich_help_panel=AGENTS)(agents.pause)
