@@ -52,13 +52,14 @@ def told(broker: Broker, tmp_path_factory: pytest.TempPathFactory) -> Told:
     """The whole way, once: write, check, load, and back again."""
     place = tmp_path_factory.mktemp("two-rivers")
     old, new = other_build(place / "old"), Build(Path(sys.executable))
-    service = ("--broker", f"kafka://{broker.bootstrap}", "--app", "two-rivers")
-    service += ("--state-dir", str(place / "state"))
+    state = str(place / "state")
+    at = f"kafka://{broker.bootstrap}"
+    service = ("--broker", at, "--app", "two-rivers", "--state-dir", state)
     up = Life(
         bootstrap=broker.bootstrap,
         transactions=broker.can_transactions,
         app="two-rivers",
-        state_dir=str(place / "state"),
+        state_dir=state,
     )
     found = Told()
     asyncio.run(make_topic(broker, TOPIC))
