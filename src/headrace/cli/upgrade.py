@@ -57,8 +57,7 @@ def upgrade(
     The exit code is 0 if all agents keep their state, 1 if one does not. docs/upgrade.md has the
     whole way, and the way back.
 
-    Example: `new-venv/bin/headrace upgrade --check --broker kafka://localhost:9092 --state-dir
-    /var/lib/headrace`
+    Example: `headrace upgrade --check --config /etc/headrace.toml`
     """
     if not check:
         text = "say --check: an upgrade itself is no more than a start of the new build"
