@@ -1,4 +1,4 @@
-"""`headrace upgrade --check` as its user meets it; `tests/upgrade` has two real releases of River."""
+"""`headrace upgrade --check` as its user meets it; `tests/upgrade` has two real Rivers."""
 
 from __future__ import annotations
 
