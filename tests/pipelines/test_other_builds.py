@@ -141,6 +141,20 @@ def test_what_a_crash_left_unpublished_is_published_with_the_same_probes(tmp_pat
     told(tmp_path, work)
 
 
+def test_probes_that_were_made_stay_with_what_is_still_to_be_published(tmp_path: Path) -> None:
+    """Another build that takes it up publishes it with the probes of the one that wrote it."""
+
+    async def work(place: Place, shard: Shard) -> None:
+        await take(place, shard)
+        made = (await place.vault._probed(place.vault._owed[0])).probes
+        assert made
+        await place.shards.close(shard, flush=True)
+        place.become(river="99")
+        assert manifest_of(place, await published(place)).probes == made
+
+    told(tmp_path, work)
+
+
 def test_a_snapshot_that_another_build_left_unpublished_gets_no_probes(tmp_path: Path) -> None:
     """This one cannot say how its models went on there."""
 
