@@ -11,7 +11,6 @@ import msgspec
 from headrace.errors import ForeignStateError, StateError
 from headrace.logs import fields
 from headrace.models.decisions import decode_decision
-from headrace.models.spec import Spec
 from headrace.pipelines import control
 from headrace.pipelines.logidentity import check_log
 from headrace.pipelines.shard import ShardStart
@@ -51,7 +50,6 @@ class Opening:
         self._vault = vault
         self._deployment = deployment
         self._partition = partition
-        self._spec: Spec = spec_of(deployment)
 
     async def state(self) -> State:
         """The newest state that belongs to what the control log says.
@@ -94,7 +92,7 @@ class Opening:
         return [
             vouched
             for vouched in self._vault.catalogue.newest(deployment.agent, *partition)
-            if vouched.spec_digest == deployment.deploy.digest
+            if vouched.spec_digest == deployment.version_at(vouched.epoch, partition).digest
             and deployment.life <= vouched.epoch <= deployment.epoch
             and self._leads_here(vouched.epoch, vouched.next_offset)
         ]
@@ -129,8 +127,8 @@ class Opening:
         return self._leads_here(meta.epoch, meta.next_offset)
 
     def _leads_here(self, epoch: int, next_offset: int) -> bool:
-        """Whether the rollback that ended this epoch counts from there on, or from later."""
-        for accepted in self._deployment.rollbacks():
+        """Whether what ended this epoch counts from there on, or from later."""
+        for accepted in self._deployment.replacements():
             if accepted.epoch > epoch:
                 effect = self._deployment.effect(accepted.control_id, self._partition)
                 return effect is None or next_offset <= effect
@@ -143,7 +141,8 @@ class Opening:
         deployment, partition = self._deployment, self._partition
         began = deployment.effect(deployment.commands[0].control_id, partition)
         ours = deployment.life <= meta.epoch <= deployment.epoch
-        if began is None or not ours or meta.spec_digest != deployment.deploy.digest:
+        digest = deployment.version_at(meta.epoch, partition).digest
+        if began is None or not ours or meta.spec_digest != digest:
             raise ForeignStateError(
                 f"the state of agent {deployment.agent!r} in {partition.topic}"
                 f"[{partition.partition}] is not of this deployment: the control log was made "
@@ -161,16 +160,16 @@ class Opening:
             next_offset, decided_below = meta.next_offset, log_span.end
         else:
             next_offset, decided_below = await self._deployed_at()
+        epoch = deployment.life if meta is None else meta.epoch
         start = ShardStart(
             next_offset=next_offset,
             decided_below=decided_below,
             cluster_id=site.cluster_id,
-            spec_digest=deployment.deploy.digest,
-            flush_keys=self._spec.state.flush_keys,
+            spec_digest=deployment.version_at(epoch, partition).digest,
             life=deployment.life,
             told_below=await self._told_below() if relearns and decided_below else 0,
         )
-        return State(store, deployment.life if meta is None else meta.epoch, start)
+        return State(store, epoch, start)
 
     async def _told_below(self) -> int:
         """Decisions on events below this offset are in their topic: they went there in order."""
@@ -208,7 +207,9 @@ class Opening:
         return logged, log_span.end
 
     async def _start(self) -> int:
-        logs, source = self._site.logs, self._spec.source
+        deployment = self._deployment
+        first = deployment.version_at(deployment.life, self._partition)
+        logs, source = self._site.logs, spec_of(deployment, first).source
         log_span = await logs.span(self._partition)
         if source.start == "earliest":
             return log_span.begin

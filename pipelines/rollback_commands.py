@@ -178,7 +178,7 @@ class RollbackCommands:
                 "not_per_key",
                 f"the keys of agent {agent!r} share a model: only the whole agent can go back",
             )
-        self._worker.controls.registry.check_rollback(deployment)
+        self._worker.controls.registry.check_replacing(deployment)
         vouched = self._worker.vault.catalogue.shards(snapshot.snapshot_id)
         for partition, shard in vouched.items():
             await self._worker.vault.check(partition, snapshot.snapshot_id, shard.digest)

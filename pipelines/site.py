@@ -58,17 +58,20 @@ def origin_of(deployment: control.Deployment, epoch: int, partition: Partition) 
     """Whose decisions a shard of that epoch makes."""
     return Origin(
         agent=deployment.agent,
-        spec_version=deployment.spec_version,
+        spec_version=deployment.version_at(epoch, partition).number,
         epoch=epoch,
         topic=partition.topic,
         partition=partition.partition,
     )
 
 
-def spec_of(deployment: control.Deployment) -> Spec:
-    """The spec as it was deployed. Raises StateError if this build refuses it."""
+def spec_of(deployment: control.Deployment, version: control.Version | None = None) -> Spec:
+    """The spec as it was deployed: the newest, or that version's. Raises StateError if this build
+    refuses it.
+    """
+    told = deployment.deploy if version is None else version.spec
     try:
-        return _read_spec(msgspec.json.encode(deployment.deploy.spec))
+        return _read_spec(msgspec.json.encode(told.spec))
     except SpecError as error:  # the log outlives the build that took the spec
         raise StateError(
             f"this build refuses the spec of agent {deployment.agent!r}: {error}. Delete "

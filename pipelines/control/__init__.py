@@ -1,6 +1,6 @@
 """The control log's records and their fold; see `registry`."""
 
-from headrace.pipelines.control.deployment import Accepted, Deployment
+from headrace.pipelines.control.deployment import Accepted, Deployment, Version
 from headrace.pipelines.control.records import (
     Base,
     Command,
@@ -8,7 +8,9 @@ from headrace.pipelines.control.records import (
     Delete,
     Deploy,
     Hello,
+    How,
     Kind,
+    Migrate,
     Mode,
     Pause,
     Resume,
@@ -43,7 +45,9 @@ __all__ = [
     "Deploy",
     "Deployment",
     "Hello",
+    "How",
     "Kind",
+    "Migrate",
     "Mode",
     "Outcome",
     "Pause",
@@ -52,6 +56,7 @@ __all__ = [
     "Rollback",
     "ShardEffect",
     "Snapshot",
+    "Version",
     "decode",
     "encode",
     "is_ours",
