@@ -23,13 +23,13 @@ from headrace.pipelines.site import Commands, Site, log_effect, origin_of, spec_
 from headrace.pipelines.snapshotting import NamedSnapshot
 from headrace.pipelines.unchanged import Unchanged
 from headrace.pipelines.vault import Vault
-from headrace.views import Partition
+from headrace.views import How, Partition
 
 log = logging.getLogger(__name__)
 Effect = Callable[..., Awaitable[int]]
 
 
-REPLACEMENTS: dict[control.Mode | control.How, type[Replacement]] = {
+REPLACEMENTS: dict[control.Mode | How, type[Replacement]] = {
     "revert": Revert,
     "rewind": Rewind,
     "reset": Reset,

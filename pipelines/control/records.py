@@ -6,11 +6,10 @@ from typing import Any, ClassVar, Literal
 
 import msgspec
 
-from headrace.views import Exclusion
+from headrace.views import Exclusion, How
 
 Kind = Literal["deploy", "pause", "resume", "delete", "snapshot", "rollback", "migrate"]
 Mode = Literal["revert", "rewind"]
-How = Literal["reset", "keep", "from", "refold"]
 
 
 class _Logged(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"):
