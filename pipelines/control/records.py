@@ -121,6 +121,7 @@ class Migrate(_Logged, frozen=True, kw_only=True, tag="migrate"):
     partitions: int
     snapshot_id: str = ""
     bases: tuple[Base, ...] = ()
+    keys: ClassVar[tuple[str, ...]] = ()  # as of a rollback: it is of all keys
 
     def base(self, partition: int) -> Base:
         """The one of that partition."""

@@ -254,5 +254,6 @@ def _takes(life: Life, told: dict[str, Any]) -> bool:
         (known for known, (t, *_) in reversed(life.replaced.items()) if t["type"] == "migrate"), ""
     )
     failed = any(control_id == last for control_id, _ in life.failures)
-    other = told["digest"] != life.digest or failed
-    return other and told["replaces"] == life.digest and not _replacing(life)
+    if told["digest"] == life.digest and not failed:
+        return False
+    return bool(told["replaces"] == life.digest) and not _replacing(life)

@@ -87,7 +87,7 @@ class Asked:
         ways += ["from", "from"] if takes else []
         how = chance.choice(ways)
         self._broker.counts[f"migrations by {how}"] += 1
-        snapshot_id, bases = "", ()
+        snapshot_id, bases = "", tuple[control.Base, ...]()
         if how == "from":
             snapshot_id = chance.choice(sorted(takes))
             bases = _bases(takes[snapshot_id])
