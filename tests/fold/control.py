@@ -243,7 +243,7 @@ def _replacing(life: Life) -> bool:
         return False
     control_id, (told, *_) = list(life.replaced.items())[-1]
     done = [where for known, where in life.effects if known == control_id]
-    return len(done) < told.get("partitions", len(told["bases"]))
+    return bool(len(done) < told.get("partitions", len(told["bases"])))
 
 
 def _takes(life: Life, told: dict[str, Any]) -> bool:

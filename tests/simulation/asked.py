@@ -28,6 +28,7 @@ class Asked:
         self._keys = sorted({key.decode(errors="ignore") for key in keys})
         self._specs = {name: load_spec(plan.versions(name)[0].spec) for name in plan.agents}
         self._versions = {name: _by_digest(plan.versions(name)) for name in plan.agents}
+        self._how = plan.how
         self._partitions = len(plan.records)
 
     def record(self, verb: Verb, agent: str, control_id: str) -> bytes | None:
@@ -71,7 +72,12 @@ class Asked:
         """Another version, by one of the ways that there are to it."""
         versions, chance = self._versions[deployment.agent], self._chance
         digest = deployment.deploy.digest
-        others = [name for name in versions if name != digest]
+        kept = self._how in ("keep", "from")  # which need models of one shape
+        others = [
+            name
+            for name, (_, shape) in versions.items()
+            if name != digest and (not kept or shape == versions[digest][1])
+        ]
         if not others:
             return None
         other = chance.choice(others)
@@ -85,6 +91,10 @@ class Asked:
         failed = bool(deployment.failed(deployment.deploy.id))
         ways += ["keep", "keep"] if versions[digest][1] == shape and not failed else []
         ways += ["from", "from"] if takes else []
+        if self._how is not None:
+            ways = [way for way in ways if way == self._how]
+        if not ways:
+            return None
         how = chance.choice(ways)
         self._broker.counts[f"migrations by {how}"] += 1
         snapshot_id, bases = "", tuple[control.Base, ...]()

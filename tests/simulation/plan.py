@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from headrace.views import How
 from tests.fold import oracles
 from tests.fold.events import Row, log
 from tests.fold.oracle import Oracle
@@ -41,7 +42,7 @@ RATES = {"fraud": 0.05, "forecast": 0.01, "visits": 0.1, "heating": 0.01}
 @dataclass(frozen=True)
 class Plan:
     """One world. `records`: per partition, each with the moment at which it comes; `agents`: as
-    they are deployed.
+    they are deployed; `how`: by which way all migrations go, if it is not left to chance.
     """
 
     seed: int
@@ -49,6 +50,7 @@ class Plan:
     records: tuple[tuple[tuple[float, Row], ...], ...]
     commands: tuple[Command, ...]
     faults: tuple[Fault, ...]
+    how: How | None = None
 
     def versions(self, agent: str) -> tuple[Oracle, ...]:
         """The specs that the agent may have, the one that it is deployed with first."""
