@@ -125,6 +125,8 @@ class Commands:
         )
         there = self._worker.controls.registry.changed(record)
         command = None
+        if migration is not None and migration.how == "from":
+            self._worker.controls.registry.get(spec.agent)  # there is something to go on from
         if there is not None:
             command = await self._migrating.command(there, spec, migration)
         else:
