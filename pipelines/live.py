@@ -146,6 +146,7 @@ class LiveShards:
                         f"{accepted} events wait for a label: one {label.after_ms / 1000:g} s or "
                         "more after them, by the timestamps of Kafka's records"
                     )
+        note = "; ".join(filter(None, [_changing(deployment), note]))
         waits_for = next((s.waits_for for s in shards if s.waits_for), "")
         if waits_for:
             note = f"nothing is learned or made durable until there is room: {waits_for}"
@@ -163,3 +164,18 @@ class LiveShards:
             metrics=tuple(merge_views([s.learner.metrics() for s in shards])),
             note=note,
         )
+
+
+def _changing(deployment: control.Deployment) -> str:
+    """What a migration has not done yet, or could not do."""
+    command = deployment.deploy
+    if not isinstance(command, control.Migrate):
+        return ""
+    version = f"spec version {deployment.spec_version}"
+    if failed := deployment.failed(command.id):
+        where = "; ".join(f"{p.topic}[{p.partition}]: {why}" for p, why in sorted(failed.items()))
+        return f"{version} could not be taken everywhere, deploy it again: {where}"
+    done = len(deployment.positions(command.id))
+    if done == command.partitions:
+        return ""
+    return f"{version} is on its way ({command.how}): {done} of {command.partitions} partitions"

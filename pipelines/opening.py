@@ -9,7 +9,6 @@ from typing import NamedTuple
 
 from headrace.errors import ForeignStateError, OtherBuildError, StateError
 from headrace.logs import fields
-from headrace.models.spec import Spec
 from headrace.pipelines import control
 from headrace.pipelines.decided import NEWEST_DECISIONS, decided_below
 from headrace.pipelines.logidentity import check_log
@@ -52,7 +51,6 @@ class Opening:
         self._vault = vault
         self._deployment = deployment
         self._partition = partition
-        self._spec: Spec = spec_of(deployment)
 
     async def state(self) -> State:
         """The newest state that belongs to what the control log says.
@@ -155,7 +153,8 @@ class Opening:
         deployment, partition = self._deployment, self._partition
         began = deployment.effect(deployment.commands[0].control_id, partition)
         ours = deployment.life <= meta.epoch <= deployment.epoch
-        if began is None or not ours or meta.spec_digest != deployment.deploy.digest:
+        digest = deployment.version_at(meta.epoch, partition).digest
+        if began is None or not ours or meta.spec_digest != digest:
             raise ForeignStateError(
                 f"the state of agent {deployment.agent!r} in {partition.topic}"
                 f"[{partition.partition}] is not of this deployment: the control log was made "
@@ -173,16 +172,16 @@ class Opening:
             next_offset, end = meta.next_offset, log_span.end
         else:
             next_offset, end = await self._deployed_at()
+        epoch = deployment.life if meta is None else meta.epoch
         start = ShardStart(
             next_offset=next_offset,
             decided_below=end,
             cluster_id=site.cluster_id,
-            spec_digest=deployment.deploy.digest,
-            flush_keys=self._spec.state.flush_keys,
+            spec_digest=deployment.version_at(epoch, partition).digest,
             life=deployment.life,
             told_below=await self._told_below() if next_offset < end else 0,
         )
-        return State(store, deployment.life if meta is None else meta.epoch, start)
+        return State(store, epoch, start)
 
     async def _told_below(self) -> int:
         """Decisions on events below this offset are in their topic, and are not sent again."""
@@ -214,7 +213,9 @@ class Opening:
         return logged, log_span.end
 
     async def _start(self) -> int:
-        logs, source = self._site.logs, self._spec.source
+        deployment = self._deployment
+        first = deployment.version_at(deployment.life, self._partition)
+        logs, source = self._site.logs, spec_of(deployment, first).source
         log_span = await logs.span(self._partition)
         if source.start == "earliest":
             return log_span.begin
@@ -238,7 +239,7 @@ def leading_here(
     return [
         vouched
         for vouched in catalogue.newest(deployment.agent, *partition)
-        if vouched.spec_digest == deployment.deploy.digest
+        if vouched.spec_digest == deployment.version_at(vouched.epoch, partition).digest
         and deployment.life <= vouched.epoch <= deployment.epoch
         and _leads(vouched.epoch, vouched.next_offset, deployment, partition)
     ]
@@ -258,8 +259,8 @@ def worth_a_try(published: Iterable[Vouched], versions: Versions) -> Iterator[Vo
 def _leads(
     epoch: int, next_offset: int, deployment: control.Deployment, partition: Partition
 ) -> bool:
-    """Whether the rollback that ended this epoch counts from there on, or from later."""
-    for accepted in deployment.rollbacks():
+    """Whether what ended this epoch counts from there on, or from later."""
+    for accepted in deployment.replacements():
         if accepted.epoch > epoch:
             effect = deployment.effect(accepted.control_id, partition)
             return effect is None or next_offset <= effect

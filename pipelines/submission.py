@@ -18,6 +18,9 @@ from headrace.views import Effect, Position
 WAITING_MAX = 100
 """Commands read from the control log and not applied yet; beyond it no more are appended."""
 
+SWAP_LOOK_S = 0.005
+"""Between two looks at whether the shards here answer from the new epoch."""
+
 WAITING_RETRY_S = 5.0
 """When to try again then: a command is applied in milliseconds, or, with a new topic, seconds."""
 
@@ -52,7 +55,36 @@ class Submission:
         if outcome.accepted is None:
             return _effect(deployment, command.id, changed=False, note="nothing to change")
         await self._took_effect(deployment, command.id)
+        return self.standing(command)
+
+    def standing(self, command: control.Command) -> Effect:
+        """How far a command that was accepted has taken effect."""
+        deployment = self._worker.controls.registry.last(command.agent)
+        assert deployment is not None
         return _effect(deployment, command.id, changed=True)
+
+    async def swapped(self, command: control.Rollback | control.Migrate) -> None:
+        """Return when all shards of the agent that are here answer from the command's epoch.
+
+        Raises UnavailableError `control_timeout`, and StateError if they cannot.
+        """
+        try:
+            async with asyncio.timeout(self._worker.config.control_timeout_s):
+                while not self._answers_from(command):  # noqa: ASYNC110 - it is not told
+                    await asyncio.sleep(SWAP_LOOK_S)
+        except TimeoutError:
+            raise UnavailableError(
+                "control_timeout", f"{command.id} is in the control log, and not done here yet"
+            ) from None
+
+    def _answers_from(self, command: control.Rollback | control.Migrate) -> bool:
+        broken = self._worker.holdings.broken.get(command.agent)
+        if broken is not None:
+            raise StateError(str(broken))
+        accepted = self._worker.controls.registry.outcome(command.id).accepted
+        assert accepted is not None
+        shards = self._worker.shards.of_agent(command.agent)
+        return all(shard.origin.epoch >= accepted.epoch for shard in shards)
 
     async def _took_effect(self, deployment: control.Deployment, control_id: str) -> None:
         controls = self._worker.controls

@@ -28,15 +28,17 @@ _sym_db = _symbol_database.Default()
 from headrace.serving import position_pb2 as headrace_dot_v1_dot_position__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17headrace/v1/agent.proto\x12\x0bheadrace.v1\x1a\x1aheadrace/v1/position.proto\"\xa1\x01\n\x06Metric\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01\x12\x15\n\x08\x62\x61seline\x18\x03 \x01(\x01H\x00\x88\x01\x01\x12\x1a\n\rbaseline_name\x18\x04 \x01(\tH\x01\x88\x01\x01\x12\x18\n\x10\x62igger_is_better\x18\x05 \x01(\x08\x12\x0e\n\x06\x65vents\x18\x06 \x01(\x03\x42\x0b\n\t_baselineB\x10\n\x0e_baseline_name\"\xcb\x02\n\x05Shard\x12\r\n\x05topic\x18\x01 \x01(\t\x12\x11\n\tpartition\x18\x02 \x01(\x05\x12\x13\n\x0bnext_offset\x18\x03 \x01(\x03\x12\x16\n\x0e\x64urable_offset\x18\x04 \x01(\x03\x12\x17\n\nend_offset\x18\x05 \x01(\x03H\x00\x88\x01\x01\x12\x10\n\x08keys_hot\x18\x06 \x01(\x03\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x07 \x01(\x03\x12\x13\n\x0bquarantined\x18\x08 \x01(\x03\x12\x0f\n\x07learned\x18\t \x01(\x03\x12\x0e\n\x06paused\x18\n \x01(\x08\x12\x12\n\nunlabelled\x18\x0b \x01(\x03\x12\x13\n\x0blabels_lost\x18\x0c \x01(\x03\x12\x11\n\tkeys_full\x18\r \x01(\x03\x12\x15\n\x08heard_ms\x18\x0e \x01(\x03H\x01\x88\x01\x01\x12\x11\n\twaits_for\x18\x0f \x01(\tB\r\n\x0b_end_offsetB\x0b\n\t_heard_ms\"\xdd\x01\n\x05\x41gent\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x14\n\x0cspec_version\x18\x02 \x01(\x03\x12\r\n\x05\x65poch\x18\x03 \x01(\x03\x12\x0e\n\x06\x64igest\x18\x04 \x01(\t\x12&\n\x05state\x18\x05 \x01(\x0e\x32\x17.headrace.v1.AgentState\x12\x11\n\tspec_json\x18\x06 \x01(\t\x12\"\n\x06shards\x18\x07 \x03(\x0b\x32\x12.headrace.v1.Shard\x12$\n\x07metrics\x18\x08 \x03(\x0b\x32\x13.headrace.v1.Metric\x12\x0c\n\x04note\x18\t \x01(\t\"\x99\x01\n\x06\x45\x66\x66\x65\x63t\x12\x12\n\ncontrol_id\x18\x01 \x01(\t\x12\r\n\x05\x61gent\x18\x02 \x01(\t\x12\x14\n\x0cspec_version\x18\x03 \x01(\x03\x12\r\n\x05\x65poch\x18\x04 \x01(\x03\x12(\n\tpositions\x18\x05 \x03(\x0b\x32\x15.headrace.v1.Position\x12\x0f\n\x07\x63hanged\x18\x06 \x01(\x08\x12\x0c\n\x04note\x18\x07 \x01(\t\"^\n\x08Refusals\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\r\n\x05\x63ount\x18\x03 \x01(\x03\x12\'\n\x08\x65xamples\x18\x04 \x03(\x0b\x32\x15.headrace.v1.Position\"^\n\x06\x44ryRun\x12\x0c\n\x04read\x18\x01 \x01(\x03\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x02 \x01(\x03\x12&\n\x07refused\x18\x03 \x03(\x0b\x32\x15.headrace.v1.Refusals\x12\x0c\n\x04note\x18\x04 \x01(\t\"5\n\tViolation\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\x0c\n\x04hint\x18\x03 \x01(\t\"3\n\x12\x44\x65ployAgentRequest\x12\x0c\n\x04spec\x18\x01 \x01(\x0c\x12\x0f\n\x07\x64ry_run\x18\x02 \x01(\x08\"n\n\x13\x44\x65ployAgentResponse\x12%\n\x06\x65\x66\x66\x65\x63t\x18\x01 \x01(\x0b\x32\x13.headrace.v1.EffectH\x00\x12&\n\x07\x64ry_run\x18\x02 \x01(\x0b\x32\x13.headrace.v1.DryRunH\x00\x42\x08\n\x06result\"$\n\x14ValidateAgentRequest\x12\x0c\n\x04spec\x18\x01 \x01(\x0c\"f\n\x15ValidateAgentResponse\x12*\n\nviolations\x18\x01 \x03(\x0b\x32\x16.headrace.v1.Violation\x12\x0e\n\x06\x64igest\x18\x02 \x01(\t\x12\x11\n\tspec_json\x18\x03 \x01(\t\" \n\x0fGetAgentRequest\x12\r\n\x05\x61gent\x18\x01 \x01(\t\"5\n\x10GetAgentResponse\x12!\n\x05\x61gent\x18\x01 \x01(\x0b\x32\x12.headrace.v1.Agent\"\x13\n\x11ListAgentsRequest\"8\n\x12ListAgentsResponse\x12\"\n\x06\x61gents\x18\x01 \x03(\x0b\x32\x12.headrace.v1.Agent\"%\n\x14PauseLearningRequest\x12\r\n\x05\x61gent\x18\x01 \x01(\t\"<\n\x15PauseLearningResponse\x12#\n\x06\x65\x66\x66\x65\x63t\x18\x01 \x01(\x0b\x32\x13.headrace.v1.Effect\"&\n\x15ResumeLearningRequest\x12\r\n\x05\x61gent\x18\x01 \x01(\t\"=\n\x16ResumeLearningResponse\x12#\n\x06\x65\x66\x66\x65\x63t\x18\x01 \x01(\x0b\x32\x13.headrace.v1.Effect\"#\n\x12\x44\x65leteAgentRequest\x12\r\n\x05\x61gent\x18\x01 \x01(\t\":\n\x13\x44\x65leteAgentResponse\x12#\n\x06\x65\x66\x66\x65\x63t\x18\x01 \x01(\x0b\x32\x13.headrace.v1.Effect*\xa7\x01\n\nAgentState\x12\x1b\n\x17\x41GENT_STATE_UNSPECIFIED\x10\x00\x12\x18\n\x14\x41GENT_STATE_STARTING\x10\x01\x12\x17\n\x13\x41GENT_STATE_RUNNING\x10\x02\x12\x16\n\x12\x41GENT_STATE_PAUSED\x10\x03\x12\x16\n\x12\x41GENT_STATE_FAILED\x10\x04\x12\x19\n\x15\x41GENT_STATE_ELSEWHERE\x10\x05\x32\xd5\x04\n\x0c\x41gentService\x12P\n\x0b\x44\x65ployAgent\x12\x1f.headrace.v1.DeployAgentRequest\x1a .headrace.v1.DeployAgentResponse\x12V\n\rValidateAgent\x12!.headrace.v1.ValidateAgentRequest\x1a\".headrace.v1.ValidateAgentResponse\x12G\n\x08GetAgent\x12\x1c.headrace.v1.GetAgentRequest\x1a\x1d.headrace.v1.GetAgentResponse\x12M\n\nListAgents\x12\x1e.headrace.v1.ListAgentsRequest\x1a\x1f.headrace.v1.ListAgentsResponse\x12V\n\rPauseLearning\x12!.headrace.v1.PauseLearningRequest\x1a\".headrace.v1.PauseLearningResponse\x12Y\n\x0eResumeLearning\x12\".headrace.v1.ResumeLearningRequest\x1a#.headrace.v1.ResumeLearningResponse\x12P\n\x0b\x44\x65leteAgent\x12\x1f.headrace.v1.DeleteAgentRequest\x1a .headrace.v1.DeleteAgentResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17headrace/v1/agent.proto\x12\x0bheadrace.v1\x1a\x1aheadrace/v1/position.proto\"\xa1\x01\n\x06Metric\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01\x12\x15\n\x08\x62\x61seline\x18\x03 \x01(\x01H\x00\x88\x01\x01\x12\x1a\n\rbaseline_name\x18\x04 \x01(\tH\x01\x88\x01\x01\x12\x18\n\x10\x62igger_is_better\x18\x05 \x01(\x08\x12\x0e\n\x06\x65vents\x18\x06 \x01(\x03\x42\x0b\n\t_baselineB\x10\n\x0e_baseline_name\"\xcb\x02\n\x05Shard\x12\r\n\x05topic\x18\x01 \x01(\t\x12\x11\n\tpartition\x18\x02 \x01(\x05\x12\x13\n\x0bnext_offset\x18\x03 \x01(\x03\x12\x16\n\x0e\x64urable_offset\x18\x04 \x01(\x03\x12\x17\n\nend_offset\x18\x05 \x01(\x03H\x00\x88\x01\x01\x12\x10\n\x08keys_hot\x18\x06 \x01(\x03\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x07 \x01(\x03\x12\x13\n\x0bquarantined\x18\x08 \x01(\x03\x12\x0f\n\x07learned\x18\t \x01(\x03\x12\x0e\n\x06paused\x18\n \x01(\x08\x12\x12\n\nunlabelled\x18\x0b \x01(\x03\x12\x13\n\x0blabels_lost\x18\x0c \x01(\x03\x12\x11\n\tkeys_full\x18\r \x01(\x03\x12\x15\n\x08heard_ms\x18\x0e \x01(\x03H\x01\x88\x01\x01\x12\x11\n\twaits_for\x18\x0f \x01(\tB\r\n\x0b_end_offsetB\x0b\n\t_heard_ms\"\xdd\x01\n\x05\x41gent\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x14\n\x0cspec_version\x18\x02 \x01(\x03\x12\r\n\x05\x65poch\x18\x03 \x01(\x03\x12\x0e\n\x06\x64igest\x18\x04 \x01(\t\x12&\n\x05state\x18\x05 \x01(\x0e\x32\x17.headrace.v1.AgentState\x12\x11\n\tspec_json\x18\x06 \x01(\t\x12\"\n\x06shards\x18\x07 \x03(\x0b\x32\x12.headrace.v1.Shard\x12$\n\x07metrics\x18\x08 \x03(\x0b\x32\x13.headrace.v1.Metric\x12\x0c\n\x04note\x18\t \x01(\t\"\x99\x01\n\x06\x45\x66\x66\x65\x63t\x12\x12\n\ncontrol_id\x18\x01 \x01(\t\x12\r\n\x05\x61gent\x18\x02 \x01(\t\x12\x14\n\x0cspec_version\x18\x03 \x01(\x03\x12\r\n\x05\x65poch\x18\x04 \x01(\x03\x12(\n\tpositions\x18\x05 \x03(\x0b\x32\x15.headrace.v1.Position\x12\x0f\n\x07\x63hanged\x18\x06 \x01(\x08\x12\x0c\n\x04note\x18\x07 \x01(\t\"^\n\x08Refusals\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\r\n\x05\x63ount\x18\x03 \x01(\x03\x12\'\n\x08\x65xamples\x18\x04 \x03(\x0b\x32\x15.headrace.v1.Position\"J\n\tMigration\x12(\n\x04mode\x18\x01 \x01(\x0e\x32\x1a.headrace.v1.MigrationMode\x12\x13\n\x0bsnapshot_id\x18\x02 \x01(\t\"\xa7\x01\n\rMigrationPlan\x12\x14\n\x0cspec_version\x18\x01 \x01(\x03\x12\x18\n\x10new_spec_version\x18\x02 \x01(\x03\x12\'\n\x07\x63hanges\x18\x03 \x03(\x0b\x32\x16.headrace.v1.Violation\x12-\n\rkeep_problems\x18\x04 \x03(\x0b\x32\x16.headrace.v1.Violation\x12\x0e\n\x06\x65vents\x18\x05 \x01(\x03\"\xa0\x01\n\x06\x44ryRun\x12\x0c\n\x04read\x18\x01 \x01(\x03\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x02 \x01(\x03\x12&\n\x07refused\x18\x03 \x03(\x0b\x32\x15.headrace.v1.Refusals\x12\x0c\n\x04note\x18\x04 \x01(\t\x12\x32\n\tmigration\x18\x05 \x01(\x0b\x32\x1a.headrace.v1.MigrationPlanH\x00\x88\x01\x01\x42\x0c\n\n_migration\"5\n\tViolation\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\x0c\n\x04hint\x18\x03 \x01(\t\"q\n\x12\x44\x65ployAgentRequest\x12\x0c\n\x04spec\x18\x01 \x01(\x0c\x12\x0f\n\x07\x64ry_run\x18\x02 \x01(\x08\x12.\n\tmigration\x18\x03 \x01(\x0b\x32\x16.headrace.v1.MigrationH\x00\x88\x01\x01\x42\x0c\n\n_migration\"n\n\x13\x44\x65ployAgentResponse\x12%\n\x06\x65\x66\x66\x65\x63t\x18\x01 \x01(\x0b\x32\x13.headrace.v1.EffectH\x00\x12&\n\x07\x64ry_run\x18\x02 \x01(\x0b\x32\x13.headrace.v1.DryRunH\x00\x42\x08\n\x06result\"$\n\x14ValidateAgentRequest\x12\x0c\n\x04spec\x18\x01 \x01(\x0c\"f\n\x15ValidateAgentResponse\x12*\n\nviolations\x18\x01 \x03(\x0b\x32\x16.headrace.v1.Violation\x12\x0e\n\x06\x64igest\x18\x02 \x01(\t\x12\x11\n\tspec_json\x18\x03 \x01(\t\" \n\x0fGetAgentRequest\x12\r\n\x05\x61gent\x18\x01 \x01(\t\"5\n\x10GetAgentResponse\x12!\n\x05\x61gent\x18\x01 \x01(\x0b\x32\x12.headrace.v1.Agent\"\x13\n\x11ListAgentsRequest\"8\n\x12ListAgentsResponse\x12\"\n\x06\x61gents\x18\x01 \x03(\x0b\x32\x12.headrace.v1.Agent\"%\n\x14PauseLearningRequest\x12\r\n\x05\x61gent\x18\x01 \x01(\t\"<\n\x15PauseLearningResponse\x12#\n\x06\x65\x66\x66\x65\x63t\x18\x01 \x01(\x0b\x32\x13.headrace.v1.Effect\"&\n\x15ResumeLearningRequest\x12\r\n\x05\x61gent\x18\x01 \x01(\t\"=\n\x16ResumeLearningResponse\x12#\n\x06\x65\x66\x66\x65\x63t\x18\x01 \x01(\x0b\x32\x13.headrace.v1.Effect\"#\n\x12\x44\x65leteAgentRequest\x12\r\n\x05\x61gent\x18\x01 \x01(\t\":\n\x13\x44\x65leteAgentResponse\x12#\n\x06\x65\x66\x66\x65\x63t\x18\x01 \x01(\x0b\x32\x13.headrace.v1.Effect*\xa7\x01\n\nAgentState\x12\x1b\n\x17\x41GENT_STATE_UNSPECIFIED\x10\x00\x12\x18\n\x14\x41GENT_STATE_STARTING\x10\x01\x12\x17\n\x13\x41GENT_STATE_RUNNING\x10\x02\x12\x16\n\x12\x41GENT_STATE_PAUSED\x10\x03\x12\x16\n\x12\x41GENT_STATE_FAILED\x10\x04\x12\x19\n\x15\x41GENT_STATE_ELSEWHERE\x10\x05*\x96\x01\n\rMigrationMode\x12\x1e\n\x1aMIGRATION_MODE_UNSPECIFIED\x10\x00\x12\x17\n\x13MIGRATION_MODE_KEEP\x10\x01\x12\x18\n\x14MIGRATION_MODE_RESET\x10\x02\x12\x19\n\x15MIGRATION_MODE_REFOLD\x10\x03\x12\x17\n\x13MIGRATION_MODE_FROM\x10\x04\x32\xd5\x04\n\x0c\x41gentService\x12P\n\x0b\x44\x65ployAgent\x12\x1f.headrace.v1.DeployAgentRequest\x1a .headrace.v1.DeployAgentResponse\x12V\n\rValidateAgent\x12!.headrace.v1.ValidateAgentRequest\x1a\".headrace.v1.ValidateAgentResponse\x12G\n\x08GetAgent\x12\x1c.headrace.v1.GetAgentRequest\x1a\x1d.headrace.v1.GetAgentResponse\x12M\n\nListAgents\x12\x1e.headrace.v1.ListAgentsRequest\x1a\x1f.headrace.v1.ListAgentsResponse\x12V\n\rPauseLearning\x12!.headrace.v1.PauseLearningRequest\x1a\".headrace.v1.PauseLearningResponse\x12Y\n\x0eResumeLearning\x12\".headrace.v1.ResumeLearningRequest\x1a#.headrace.v1.ResumeLearningResponse\x12P\n\x0b\x44\x65leteAgent\x12\x1f.headrace.v1.DeleteAgentRequest\x1a .headrace.v1.DeleteAgentResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'headrace.v1.agent_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_AGENTSTATE']._serialized_start=1970
-  _globals['_AGENTSTATE']._serialized_end=2137
+  _globals['_AGENTSTATE']._serialized_start=2345
+  _globals['_AGENTSTATE']._serialized_end=2512
+  _globals['_MIGRATIONMODE']._serialized_start=2515
+  _globals['_MIGRATIONMODE']._serialized_end=2665
   _globals['_METRIC']._serialized_start=69
   _globals['_METRIC']._serialized_end=230
   _globals['_SHARD']._serialized_start=233
@@ -47,38 +49,42 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_EFFECT']._serialized_end=944
   _globals['_REFUSALS']._serialized_start=946
   _globals['_REFUSALS']._serialized_end=1040
-  _globals['_DRYRUN']._serialized_start=1042
-  _globals['_DRYRUN']._serialized_end=1136
-  _globals['_VIOLATION']._serialized_start=1138
-  _globals['_VIOLATION']._serialized_end=1191
-  _globals['_DEPLOYAGENTREQUEST']._serialized_start=1193
-  _globals['_DEPLOYAGENTREQUEST']._serialized_end=1244
-  _globals['_DEPLOYAGENTRESPONSE']._serialized_start=1246
-  _globals['_DEPLOYAGENTRESPONSE']._serialized_end=1356
-  _globals['_VALIDATEAGENTREQUEST']._serialized_start=1358
-  _globals['_VALIDATEAGENTREQUEST']._serialized_end=1394
-  _globals['_VALIDATEAGENTRESPONSE']._serialized_start=1396
-  _globals['_VALIDATEAGENTRESPONSE']._serialized_end=1498
-  _globals['_GETAGENTREQUEST']._serialized_start=1500
-  _globals['_GETAGENTREQUEST']._serialized_end=1532
-  _globals['_GETAGENTRESPONSE']._serialized_start=1534
-  _globals['_GETAGENTRESPONSE']._serialized_end=1587
-  _globals['_LISTAGENTSREQUEST']._serialized_start=1589
-  _globals['_LISTAGENTSREQUEST']._serialized_end=1608
-  _globals['_LISTAGENTSRESPONSE']._serialized_start=1610
-  _globals['_LISTAGENTSRESPONSE']._serialized_end=1666
-  _globals['_PAUSELEARNINGREQUEST']._serialized_start=1668
-  _globals['_PAUSELEARNINGREQUEST']._serialized_end=1705
-  _globals['_PAUSELEARNINGRESPONSE']._serialized_start=1707
-  _globals['_PAUSELEARNINGRESPONSE']._serialized_end=1767
-  _globals['_RESUMELEARNINGREQUEST']._serialized_start=1769
-  _globals['_RESUMELEARNINGREQUEST']._serialized_end=1807
-  _globals['_RESUMELEARNINGRESPONSE']._serialized_start=1809
-  _globals['_RESUMELEARNINGRESPONSE']._serialized_end=1870
-  _globals['_DELETEAGENTREQUEST']._serialized_start=1872
-  _globals['_DELETEAGENTREQUEST']._serialized_end=1907
-  _globals['_DELETEAGENTRESPONSE']._serialized_start=1909
-  _globals['_DELETEAGENTRESPONSE']._serialized_end=1967
-  _globals['_AGENTSERVICE']._serialized_start=2140
-  _globals['_AGENTSERVICE']._serialized_end=2737
+  _globals['_MIGRATION']._serialized_start=1042
+  _globals['_MIGRATION']._serialized_end=1116
+  _globals['_MIGRATIONPLAN']._serialized_start=1119
+  _globals['_MIGRATIONPLAN']._serialized_end=1286
+  _globals['_DRYRUN']._serialized_start=1289
+  _globals['_DRYRUN']._serialized_end=1449
+  _globals['_VIOLATION']._serialized_start=1451
+  _globals['_VIOLATION']._serialized_end=1504
+  _globals['_DEPLOYAGENTREQUEST']._serialized_start=1506
+  _globals['_DEPLOYAGENTREQUEST']._serialized_end=1619
+  _globals['_DEPLOYAGENTRESPONSE']._serialized_start=1621
+  _globals['_DEPLOYAGENTRESPONSE']._serialized_end=1731
+  _globals['_VALIDATEAGENTREQUEST']._serialized_start=1733
+  _globals['_VALIDATEAGENTREQUEST']._serialized_end=1769
+  _globals['_VALIDATEAGENTRESPONSE']._serialized_start=1771
+  _globals['_VALIDATEAGENTRESPONSE']._serialized_end=1873
+  _globals['_GETAGENTREQUEST']._serialized_start=1875
+  _globals['_GETAGENTREQUEST']._serialized_end=1907
+  _globals['_GETAGENTRESPONSE']._serialized_start=1909
+  _globals['_GETAGENTRESPONSE']._serialized_end=1962
+  _globals['_LISTAGENTSREQUEST']._serialized_start=1964
+  _globals['_LISTAGENTSREQUEST']._serialized_end=1983
+  _globals['_LISTAGENTSRESPONSE']._serialized_start=1985
+  _globals['_LISTAGENTSRESPONSE']._serialized_end=2041
+  _globals['_PAUSELEARNINGREQUEST']._serialized_start=2043
+  _globals['_PAUSELEARNINGREQUEST']._serialized_end=2080
+  _globals['_PAUSELEARNINGRESPONSE']._serialized_start=2082
+  _globals['_PAUSELEARNINGRESPONSE']._serialized_end=2142
+  _globals['_RESUMELEARNINGREQUEST']._serialized_start=2144
+  _globals['_RESUMELEARNINGREQUEST']._serialized_end=2182
+  _globals['_RESUMELEARNINGRESPONSE']._serialized_start=2184
+  _globals['_RESUMELEARNINGRESPONSE']._serialized_end=2245
+  _globals['_DELETEAGENTREQUEST']._serialized_start=2247
+  _globals['_DELETEAGENTREQUEST']._serialized_end=2282
+  _globals['_DELETEAGENTRESPONSE']._serialized_start=2284
+  _globals['_DELETEAGENTRESPONSE']._serialized_end=2342
+  _globals['_AGENTSERVICE']._serialized_start=2668
+  _globals['_AGENTSERVICE']._serialized_end=3265
 # @@protoc_insertion_point(module_scope)

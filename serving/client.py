@@ -16,11 +16,20 @@ from typing import Any, Unpack
 from grpc_health.v1 import health_pb2
 
 from headrace.errors import SpecError, UnavailableError, Violation
-from headrace.serving import agent_pb2, calls, decision_pb2, decode, prediction_pb2
+from headrace.serving import agent_pb2, calls, decision_pb2, decode, migrations, prediction_pb2
 from headrace.serving.async_client import AsyncClient
 from headrace.serving.calls import Asked, Event, Outcome
 from headrace.serving.snapshot_calls import SnapshotCalls
-from headrace.views import AgentView, Answer, DryRun, Effect, KeyView, Position, Question
+from headrace.views import (
+    AgentView,
+    Answer,
+    DryRun,
+    Effect,
+    KeyView,
+    Migration,
+    Position,
+    Question,
+)
 
 __all__ = ["AsyncClient", "Client"]
 
@@ -115,13 +124,17 @@ class Client(SnapshotCalls):
 
     # -- agents ------------------------------------------------------------------------------
 
-    def deploy(self, spec: str | bytes | Path) -> Effect:
-        """Deploy a spec: its text, or the Path of a file. SpecError carries every violation."""
-        return decode.effect(self._deploy(spec, dry_run=False).effect)
+    def deploy(self, spec: str | bytes | Path, migration: Migration | None = None) -> Effect:
+        """Deploy a spec: its text, or the Path of a file. SpecError carries every violation.
 
-    def dry_run(self, spec: str | bytes | Path) -> DryRun:
-        """What the spec would do with the recent records of its topic."""
-        return decode.dry_run(self._deploy(spec, dry_run=True).dry_run)
+        `migration`: how the state goes on where another spec has the name.
+        """
+        return decode.effect(self._deploy(spec, migration, dry_run=False).effect)
+
+    def dry_run(self, spec: str | bytes | Path, migration: Migration | None = None) -> DryRun:
+        """What the spec would do with the recent records of its topic, and what would change."""
+        found = self._deploy(spec, migration, dry_run=True).dry_run
+        return decode.dry_run(found, migrations.decoded(found))
 
     def validate(self, spec: str | bytes | Path) -> list[Violation]:
         """All that is wrong with a spec; nothing: it is good."""
@@ -163,9 +176,11 @@ class Client(SnapshotCalls):
 
     # -- one call ----------------------------------------------------------------------------
 
-    def _deploy(self, spec: str | bytes | Path, *, dry_run: bool) -> Any:
+    def _deploy(
+        self, spec: str | bytes | Path, migration: Migration | None, *, dry_run: bool
+    ) -> Any:
         data = calls.spec_bytes(spec)
-        request = agent_pb2.DeployAgentRequest(spec=data, dry_run=dry_run)
+        request = migrations.request(data, migration, dry_run=dry_run)
         try:
             return self._control(self._agent.DeployAgent, request)
         except SpecError:

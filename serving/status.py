@@ -94,7 +94,9 @@ TABLE: Mapping[str, Row] = MappingProxyType(
         "other_build": Row(
             _S.FAILED_PRECONDITION, ConflictError, "written by a build whose state is not read"
         ),
-        "spec_mismatch": Row(_S.FAILED_PRECONDITION, ConflictError, "taken under another spec"),
+        "spec_mismatch": Row(
+            _S.FAILED_PRECONDITION, ConflictError, "the state does not go with the spec"
+        ),
         "rollback_running": Row(
             _S.FAILED_PRECONDITION, ConflictError, "the agent is being rolled back already"
         ),

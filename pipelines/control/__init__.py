@@ -1,6 +1,6 @@
 """The control log's records and their fold; see `registry`."""
 
-from headrace.pipelines.control.deployment import Accepted, Deployment
+from headrace.pipelines.control.deployment import Accepted, Deployment, Version
 from headrace.pipelines.control.records import (
     Base,
     Command,
@@ -9,6 +9,7 @@ from headrace.pipelines.control.records import (
     Deploy,
     Hello,
     Kind,
+    Migrate,
     Mode,
     Pause,
     Resume,
@@ -44,6 +45,7 @@ __all__ = [
     "Deployment",
     "Hello",
     "Kind",
+    "Migrate",
     "Mode",
     "Outcome",
     "Pause",
@@ -52,6 +54,7 @@ __all__ = [
     "Rollback",
     "ShardEffect",
     "Snapshot",
+    "Version",
     "decode",
     "encode",
     "is_ours",

@@ -6,9 +6,9 @@ from typing import Any, ClassVar, Literal
 
 import msgspec
 
-from headrace.views import Exclusion
+from headrace.views import Exclusion, How
 
-Kind = Literal["deploy", "pause", "resume", "delete", "snapshot", "rollback"]
+Kind = Literal["deploy", "pause", "resume", "delete", "snapshot", "rollback", "migrate"]
 Mode = Literal["revert", "rewind"]
 
 
@@ -101,12 +101,43 @@ class Rollback(_Logged, frozen=True, kw_only=True, tag="rollback"):
         """The one of that partition."""
         return next(base for base in self.bases if base.partition == partition)
 
+    @property
+    def partitions(self) -> int:
+        """How many there are."""
+        return len(self.bases)
+
+
+class Migrate(_Logged, frozen=True, kw_only=True, tag="migrate"):
+    """Go on under another spec, with a state of that spec in place of the agent's.
+
+    `life`: the epoch at which the agent was deployed; `replaces`: the digest of the spec that is
+    left; `bases`: `from`: the shards of the snapshot, as in a rollback; `refold`: where in each
+    partition it begins to learn (`epoch` 0, no digest); else none.
+    """
+
+    kind: ClassVar[Kind] = "migrate"
+    agent: str
+    life: int
+    how: How
+    replaces: str
+    spec: dict[str, Any]
+    digest: str
+    emit_topic: str
+    partitions: int
+    snapshot_id: str = ""
+    bases: tuple[Base, ...] = ()
+    keys: ClassVar[tuple[str, ...]] = ()  # as of a rollback: it is of all keys
+
+    def base(self, partition: int) -> Base:
+        """The one of that partition."""
+        return next(base for base in self.bases if base.partition == partition)
+
 
 class ShardEffect(_Logged, frozen=True, kw_only=True, tag="effect"):
     """A command took effect in one shard: records below `next_offset` came before it.
 
-    `failed`: why a rollback could not be done there, so that the new epoch goes on with the old
-    state; empty otherwise.
+    `failed`: why a rollback or a migration could not be done there, so that the new epoch goes on
+    with the old state and its spec; empty otherwise.
     """
 
     control_id: str
@@ -125,7 +156,7 @@ class Hello(_Logged, frozen=True, kw_only=True, tag="hello"):
     worker: str
 
 
-Command = Deploy | Pause | Resume | Delete | Snapshot | Rollback
+Command = Deploy | Pause | Resume | Delete | Snapshot | Rollback | Migrate
 ControlRecord = Command | ShardEffect | Hello
 
 _encoder = msgspec.json.Encoder()

@@ -15,6 +15,7 @@ from headrace.views import (
     DryRun,
     Effect,
     KeyView,
+    Migration,
     Partition,
     Position,
     Question,
@@ -83,9 +84,9 @@ class Directory(Protocol):
 class Controls(Protocol):
     """Appends to the control log and waits, bounded, until the record took effect."""
 
-    async def deploy(self, spec: bytes) -> Effect: ...
+    async def deploy(self, spec: bytes, migration: Migration | None = None) -> Effect: ...
 
-    async def dry_run(self, spec: bytes) -> DryRun: ...
+    async def dry_run(self, spec: bytes, migration: Migration | None = None) -> DryRun: ...
 
     async def pause(self, agent: str) -> Effect: ...
 

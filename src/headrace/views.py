@@ -7,9 +7,11 @@ in `_s` (seconds).
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import msgspec
+
+from headrace.errors import Violation
 
 
 class Partition(NamedTuple):
@@ -150,6 +152,26 @@ class Refusals(msgspec.Struct, frozen=True, kw_only=True):
     examples: tuple[Position, ...]  # at most 3
 
 
+How = Literal["reset", "keep", "from", "refold"]
+
+
+class Migration(msgspec.Struct, frozen=True, kw_only=True):
+    """How the state goes on when another spec is deployed under a name that is in use."""
+
+    how: How
+    snapshot_id: str = ""  # of `from`
+
+
+class MigrationPlan(msgspec.Struct, frozen=True, kw_only=True):
+    """What another spec under a name that is in use would change. Nothing has been changed."""
+
+    spec_version: int  # that the agent has
+    new_spec_version: int
+    changes: tuple[Violation, ...]  # all that differs between the two specs
+    keep_problems: tuple[Violation, ...]  # why what was learned cannot be kept; empty: it can
+    events: int  # whose learning goes (reset, from), or that are learned again (refold)
+
+
 class DryRun(msgspec.Struct, frozen=True, kw_only=True):
     """What a spec would do with the recent records of its topic."""
 
@@ -157,6 +179,7 @@ class DryRun(msgspec.Struct, frozen=True, kw_only=True):
     accepted: int
     refused: tuple[Refusals, ...]
     note: str = ""  # say: the topic does not exist yet
+    migration: MigrationPlan | None = None  # where another spec has the name
 
 
 class Effect(msgspec.Struct, frozen=True, kw_only=True):

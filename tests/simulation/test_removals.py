@@ -87,6 +87,21 @@ def test_a_rollback_that_counts_before_the_log_says_where_is_found() -> None:
     assert found("says id", removals.without_effects_read_back, rollbacks)
 
 
+def test_a_migration_that_counts_before_the_log_says_where_is_found() -> None:
+    """A crash before its effect is in the log, and the new spec began at another event."""
+    migrations = removals.migrations_among_events
+    assert not any(run(seed, shape=migrations).problems for seed in range(5))
+    assert found("says spec_version", removals.without_effects_read_back, migrations)
+
+
+def test_a_state_that_is_taken_for_one_of_another_spec_is_found(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A worker that starts with the newest spec whatever the epoch of its state."""
+    monkeypatch.setattr("headrace.pipelines.shards.spec_of", removals.newest_spec)
+    assert found("events", shape=removals.migrations_among_events)
+
+
 def test_a_rollback_of_what_is_not_durable_yet_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     """What the shard has learned since its last flush is not in what is kept for the new epoch."""
     monkeypatch.setattr("headrace.pipelines.shards.Shard", removals.Unsettled)
