@@ -16,6 +16,7 @@ import msgspec
 
 from headrace.clock import new_id
 from headrace.errors import (
+    OtherBuildError,
     RequestError,
     SpecError,
     UnavailableError,
@@ -127,7 +128,7 @@ class Commands:
             digest=spec.digest,
             emit_topic=spec.emit_topic,
         )
-        there = self._worker.controls.registry.changed(record)
+        there = self._worker.controls.registry.changed(record) or self._refused(spec, migration)
         command = None
         if migration is not None and migration.how == "from":
             self._worker.controls.registry.get(spec.agent)  # there is something to go on from
@@ -159,6 +160,14 @@ class Commands:
 
     async def resume(self, agent: str) -> Effect:
         return await self._submission.submit(control.Resume(id=new_id(), agent=agent))
+
+    def _refused(self, spec: Spec, migration: Migration | None) -> control.Deployment | None:
+        """The agent, if its state is another build's and is to be left for a new one."""
+        begins = migration is not None and migration.how in ("refold", "reset")
+        broken = self._worker.holdings.broken.get(spec.agent)
+        if not begins or not isinstance(broken, OtherBuildError):
+            return None
+        return self._worker.controls.registry.get(spec.agent)
 
     async def delete(self, agent: str) -> Effect:
         return await self._submission.submit(control.Delete(id=new_id(), agent=agent))

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from aiokafka.errors import KafkaError
 
-from headrace.errors import DiskFullError, StateError, UnavailableError
+from headrace.errors import DiskFullError, OtherBuildError, StateError, UnavailableError
 from headrace.logs import fields
 from headrace.pipelines import control
 from headrace.pipelines.presence import patiently
@@ -142,6 +142,15 @@ class Holdings:
                 failures.append(error)
         if failures:
             raise failures[0]
+
+    def forgiven(self, agent: str) -> bool:
+        """Take an agent up again whose state was another build's, as it begins anew; False: it has
+        not failed of that.
+        """
+        refused = isinstance(self.broken.get(agent), OtherBuildError)
+        if refused:
+            del self.broken[agent]
+        return refused
 
     async def _flush(self, shard: Shard) -> None:
         try:

@@ -63,6 +63,7 @@ class Migrating:
             partitions=partitions,
             snapshot_id=asked.snapshot_id,
             bases=await self._bases(there, spec, asked, partitions),
+            anew=not there.takes(spec.digest),
         )
 
     async def plan(

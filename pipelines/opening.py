@@ -18,7 +18,7 @@ from headrace.pipelines.vault import Vault
 from headrace.state.catalogue import Catalogue, Vouched
 from headrace.state.manifest import Versions
 from headrace.state.restoring import REFOLD, differing
-from headrace.state.store import ShardMeta, Store
+from headrace.state.store import ShardMeta, ShardStore, Store
 from headrace.views import Partition
 
 log = logging.getLogger(__name__)
@@ -58,9 +58,14 @@ class Opening:
         Raises StateError if what there is cannot be used, with what to do.
         """
         found = self._local()
-        restored = await self._restored(found)
-        if restored is None and found is None:
-            self._check_former()
+        try:
+            restored = await self._restored(found)
+            if restored is None and found is None:
+                self._check_former()
+        except OtherBuildError:
+            restored = await self._anew()
+            if restored is None:
+                raise
         store = restored or found or self._site.open_store(self._path(self._deployment.life))
         try:
             state = await self._begun(store)
@@ -138,6 +143,37 @@ class Opening:
         if local is None and refused is not None:
             raise refused
         return None
+
+    async def _anew(self) -> Store | None:
+        """Where somebody has said that the agent begins anew: a store with nothing in it, where the
+        log is learned from. It counts behind what was decided in the state that is left.
+        """
+        accepted = next(iter(self._deployment.replacements()[::-1]), None)
+        if accepted is None or not isinstance(accepted.command, control.Migrate):
+            return None
+        command, partition = accepted.command, self._partition
+        if not control.begins_anew(command) or partition in self._deployment.failed(command.id):
+            return None
+        effect = self._deployment.effect(command.id, partition)
+        if effect is None:
+            log_span = await self._site.logs.span(partition)
+            end = min(max(await self._told_below(), log_span.begin), log_span.end)
+            effect = await log_effect(self._site, self._controls, accepted, (partition, end))
+        refold = command.how == "refold"
+        meta = ShardMeta(
+            next_offset=command.base(partition.partition).next_offset if refold else effect,
+            epoch=accepted.epoch,
+            spec_digest=command.digest,
+            control_offset=accepted.offset,
+            cluster_id=self._site.cluster_id,
+        )
+        draft = self._site.directory.draft()
+        store = ShardStore.open(draft, create=True)
+        store.write((), meta)
+        store.close()
+        path = self._path(accepted.epoch)
+        self._site.directory.adopt(draft, path)
+        return self._site.open_store(path)
 
     # -- whether it belongs here -------------------------------------------------------------
 

@@ -7,6 +7,7 @@ import asyncio
 from headrace.errors import (
     DiskFullError,
     NotFoundError,
+    OtherBuildError,
     OverloadError,
     StateError,
     UnavailableError,
@@ -44,7 +45,10 @@ class Submission:
         if not isinstance(command, control.Deploy):
             controls.registry.get(command.agent)  # raises before anything is appended
             broken = self._worker.holdings.broken.get(command.agent)
-            if broken is not None and not isinstance(command, control.Delete):
+            cured = isinstance(command, control.Delete) or (
+                isinstance(broken, OtherBuildError) and control.begins_anew(command)
+            )
+            if broken is not None and not cured:
                 raise type(broken)(str(broken))
         await controls.append_in_time(command)
         outcome = controls.registry.outcome(command.id)
@@ -80,7 +84,7 @@ class Submission:
     def _answers_from(self, command: control.Rollback | control.Migrate) -> bool:
         broken = self._worker.holdings.broken.get(command.agent)
         if broken is not None:
-            raise StateError(str(broken))
+            raise type(broken)(str(broken))
         accepted = self._worker.controls.registry.outcome(command.id).accepted
         assert accepted is not None
         shards = self._worker.shards.of_agent(command.agent)
@@ -103,7 +107,11 @@ class Submission:
         def broken() -> StateError | None:
             why = self._worker.holdings.broken.get(deployment.agent)
             # A delete concerns it all the same, and an agent without room is tried again.
-            return None if deployment.deleted or isinstance(why, DiskFullError) else why
+            passes = deployment.deleted or isinstance(why, DiskFullError)
+            # What is learned anew is so because of that.
+            last = deployment.commands[-1].command
+            passes |= isinstance(why, OtherBuildError) and control.begins_anew(last)
+            return None if passes else why
 
         try:
             await asyncio.wait_for(

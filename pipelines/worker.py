@@ -318,6 +318,8 @@ class Worker:
                 await self._patiently(lambda: self._delete(accepted, deployment.source_topic))
             self.holdings.broken.pop(accepted.agent, None)
             await self._unfollow_sources()
+        elif control.begins_anew(accepted.command) and self.holdings.forgiven(accepted.agent):
+            await self.follow_source(deployment)
         else:
             for shard, error in (await self.shards.apply(accepted)).items():
                 await self.holdings.drop(shard, error)

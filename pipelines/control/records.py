@@ -112,7 +112,8 @@ class Migrate(_Logged, frozen=True, kw_only=True, tag="migrate"):
 
     `life`: the epoch at which the agent was deployed; `replaces`: the digest of the spec that is
     left; `bases`: `from`: the shards of the snapshot, as in a rollback; `refold`: where in each
-    partition it begins to learn (`epoch` 0, no digest); else none.
+    partition it begins to learn (`epoch` 0, no digest); else none. `anew`: the same spec counts,
+    too, because its state is another build's and is left.
     """
 
     kind: ClassVar[Kind] = "migrate"
@@ -126,11 +127,17 @@ class Migrate(_Logged, frozen=True, kw_only=True, tag="migrate"):
     partitions: int
     snapshot_id: str = ""
     bases: tuple[Base, ...] = ()
+    anew: bool = False
     keys: ClassVar[tuple[str, ...]] = ()  # as of a rollback: it is of all keys
 
     def base(self, partition: int) -> Base:
         """The one of that partition."""
         return next(base for base in self.bases if base.partition == partition)
+
+
+def begins_anew(command: object) -> bool:
+    """Whether it leaves the state that there is, and needs nothing of it."""
+    return isinstance(command, Migrate) and command.how in ("refold", "reset")
 
 
 class ShardEffect(_Logged, frozen=True, kw_only=True, tag="effect"):

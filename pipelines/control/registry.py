@@ -147,7 +147,7 @@ class Registry:
         return deployment.accept(record, offset)
 
     def _migrate(self, deployment: Deployment, record: Migrate, offset: int) -> Accepted | None:
-        if not deployment.takes(record.digest):
+        if not (record.anew or deployment.takes(record.digest)):
             return None
         if record.replaces != deployment.deploy.digest:
             raise ConflictError(

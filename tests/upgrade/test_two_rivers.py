@@ -15,8 +15,9 @@ from headrace.errors import ConflictError
 from headrace.pipelines.broker import Broker
 from headrace.pipelines.feeds import EventProducer, Outgoing
 from headrace.serving.client import Client
-from headrace.views import AgentView, RollbackRequest
+from headrace.views import AgentView, Migration, RollbackRequest
 from tests.service.conftest import make_topic
+from tests.service.test_rollback import learner_over
 from tests.upgrade.builds import Build, other_build
 from tests.upgrade.worker import Life
 
@@ -44,6 +45,8 @@ class Told:
     decided: dict[str, list[int]]  # the offsets of all decisions
     refusals: dict[str, str]
     rolled_back: dict[str, str]
+    refolded: dict[str, str]  # of `sums`
+    refolded_at: tuple[str, int, list[int]]  # state, epoch, and the offsets of all decisions
     back: dict[str, dict[str, str]]  # of the old build, started again
 
 
@@ -80,27 +83,45 @@ def told(broker: Broker, tmp_path_factory: pytest.TempPathFactory) -> Told:
         found.refusals = {agent: _refusal(client, agent) for agent in REFUSED}
         client.rollback(RollbackRequest(agent="likes", snapshot_id="likes.before"))
         found.rolled_back = _digests(client, "likes", LAST)
+        client.deploy(_spec("sums"), migration=Migration(how="refold"))
+        found.refolded = _digests(client, "sums", LAST)
+        view = client.agent("sums")
+        found.refolded_at = view.state, view.epoch, _decided(client, "sums")
     with old.up(up) as client:
         found.back = {agent: _digests(client, agent, LAST) for agent in MODELS}
     return found
 
 
-def _write(client: Client, broker: Broker, numbers: range) -> None:
-    for agent, model in MODELS.items():
-        boolean = agent in KEPT
-        client.deploy(
+def _spec(agent: str) -> bytes:
+    label = {"field": "$.good", "type": "boolean"} if agent in KEPT else {"field": "$.y"}
+    return msgspec.json.encode(
+        {
+            "agent": agent,
+            "source": {"topic": TOPIC, "key": "$.id", "start": "earliest"},
+            "features": {"x": {"type": "number"}, "z": {"type": "number"}},
+            "model": MODELS[agent],
+            "label": label,
+        }
+    )
+
+
+def _events(numbers: range) -> list[Outgoing]:
+    return [
+        Outgoing(
+            TOPIC,
+            KEYS[n % 3].encode(),
             msgspec.json.encode(
-                {
-                    "agent": agent,
-                    "source": {"topic": TOPIC, "key": "$.id", "start": "earliest"},
-                    "features": {"x": {"type": "number"}, "z": {"type": "number"}},
-                    "model": model,
-                    "label": {"field": "$.good", "type": "boolean"}
-                    if boolean
-                    else {"field": "$.y"},
-                }
-            )
+                {"id": KEYS[n % 3], "x": n % 7 / 7, "z": n % 11, "good": n % 5 < 2, "y": n % 13}
+            ),
+            1_700_000_000_000 + 1000 * n,
         )
+        for n in numbers
+    ]
+
+
+def _write(client: Client, broker: Broker, numbers: range) -> None:
+    for agent in MODELS:
+        client.deploy(_spec(agent))
     _send(broker, numbers)
     for agent in MODELS:
         _digests(client, agent, len(numbers))
@@ -113,17 +134,7 @@ def _send(broker: Broker, numbers: range) -> None:
 async def _sent(broker: Broker, numbers: range) -> None:
     producer = EventProducer(broker.bootstrap)
     await producer.start()
-    await producer.send_all(
-        Outgoing(
-            TOPIC,
-            KEYS[n % 3].encode(),
-            msgspec.json.encode(
-                {"id": KEYS[n % 3], "x": n % 7 / 7, "z": n % 11, "good": n % 5 < 2, "y": n % 13}
-            ),
-            1_700_000_000_000 + 1000 * n,
-        )
-        for n in numbers
-    )
+    await producer.send_all(_events(numbers))
     await producer.stop()
 
 
@@ -209,6 +220,15 @@ def test_what_is_not_kept_is_refused_with_what_to_do(told: Told) -> None:
 def test_a_rollback_goes_to_a_snapshot_of_the_old_build(told: Told) -> None:
     """Where its probes reproduce it is a base as any other."""
     assert told.rolled_back != told.after["likes"]
+
+
+def test_what_is_refused_learns_again_when_somebody_says_so(told: Told) -> None:
+    """`refold` of the very same spec: the keys are the fold of the log by this River, in a new
+    epoch, and no decision is made again.
+    """
+    never = learner_over("sums", _spec("sums"), enumerate(_events(range(LAST))))
+    assert told.refolded == {key: never.describe(key, LAST).digest for key in KEYS}
+    assert told.refolded_at == ("running", 2, list(range(LAST)))
 
 
 def test_the_old_build_finds_its_state_again(told: Told) -> None:
