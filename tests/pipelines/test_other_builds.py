@@ -13,11 +13,13 @@ from river import optim
 
 from headrace.errors import ConflictError, OtherBuildError
 from headrace.models import probes
+from headrace.pipelines import control
 from headrace.pipelines.opening import OTHER_BUILDS_MAX, worth_a_try
 from headrace.pipelines.shard import Shard
 from headrace.state.catalogue import Vouched
 from headrace.state.cut import Kind
 from headrace.state.manifest import Manifest
+from headrace.views import How
 from tests.pipelines.small_place import WHERE, Place, live
 from tests.simulation.worker import IDENTITY
 from tests.state.cuts import MINE, cut
@@ -292,6 +294,75 @@ def test_few_snapshots_of_other_builds_are_tried() -> None:
     mine = vouched(9, MINE.river)
     assert list(worth_a_try([*others, mine], MINE)) == [*others[:OTHER_BUILDS_MAX], mine]
     assert list(worth_a_try([*others, mine], old)) == [*others, mine]
+
+
+# -- where it begins anew ------------------------------------------------------------------------
+
+
+def anew(place: Place, how: How) -> None:
+    """Somebody says that the agent begins anew, with the spec that it has."""
+    deploy = place.deployment.deploy
+    place.command(
+        control.Migrate(
+            id="m",
+            agent="a",
+            life=1,
+            how=how,
+            replaces=deploy.digest,
+            spec=deploy.spec,
+            digest=deploy.digest,
+            emit_topic=deploy.emit_topic,
+            partitions=1,
+            bases=(control.Base(partition=0, epoch=0, next_offset=0, digest=""),),
+            anew=True,
+        )
+    )
+
+
+@pytest.mark.parametrize(("how", "begin"), [("refold", 0), ("reset", 50)])
+def test_what_is_refused_begins_anew_where_somebody_says_so(
+    tmp_path: Path, steps_otherwise: Callable[[], None], how: How, begin: int
+) -> None:
+    """In a new epoch, from the log's beginning or from where the decisions end."""
+
+    async def work(place: Place, shard: Shard) -> None:
+        await taken(place, shard)
+        steps_otherwise()
+        with pytest.raises(OtherBuildError):
+            await reopened(place, shard, river="99")
+        anew(place, how)
+        while place.deployment.epoch < 2:  # noqa: ASYNC110 - not told
+            await asyncio.sleep(0.05)
+        again = await place.shards.open(place.deployment, WHERE)
+        assert (again.origin.epoch, again.next_offset) == (2, begin)
+        assert place.deployment.effect("m", WHERE) == 50
+        assert place.directory.former("a", range(9), *WHERE) == []
+        await place.shards.close(again, flush=True)
+
+    told(tmp_path, work)
+
+
+def test_a_crash_after_the_effect_begins_it_anew_at_the_same_place(
+    tmp_path: Path, steps_otherwise: Callable[[], None]
+) -> None:
+    """The effect is in the log, the store was not there yet: it is made then."""
+
+    async def work(place: Place, shard: Shard) -> None:
+        await taken(place, shard)
+        await place.shards.close(shard, flush=True)
+        steps_otherwise()
+        place.become(river="99")
+        anew(place, "reset")
+        while place.deployment.epoch < 2:  # noqa: ASYNC110 - not told
+            await asyncio.sleep(0.05)
+        again = await place.shards.open(place.deployment, WHERE)
+        await place.shards.close(again, flush=False)
+        place.directory.drop_shard(place.directory.shard_path("a", 2, *WHERE))
+        again = await place.shards.open(place.deployment, WHERE)
+        assert (again.origin.epoch, again.next_offset) == (2, 50)
+        await place.shards.close(again, flush=True)
+
+    told(tmp_path, work)
 
 
 # -- where a rollback goes to --------------------------------------------------------------------
