@@ -93,7 +93,8 @@ class Migrating:
         """What each migration would do: one has to be chosen."""
         fixed = list(_fixed(spec_of(there), spec))
         if fixed:
-            return _conflict(there, "no migration changes what an agent reads and writes", fixed)
+            text = "runs another spec, and no migration changes what an agent reads and writes"
+            return _conflict(there, text, fixed, code="agent_exists")
         problems = await self._keep_problems(there, spec)
         keep = "cannot be, for what is listed" if problems else "goes on with what was learned"
         return ConflictError(
@@ -168,9 +169,11 @@ class Migrating:
         return max(began, log_span.begin)
 
 
-def _conflict(there: control.Deployment, text: str, problems: list[Violation]) -> ConflictError:
+def _conflict(
+    there: control.Deployment, text: str, problems: list[Violation], code: str = "spec_mismatch"
+) -> ConflictError:
     return ConflictError(
-        "spec_mismatch",
+        code,
         f"agent {there.agent!r}: {text}",
         violations=problems,
         agent=there.agent,

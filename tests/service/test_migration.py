@@ -156,8 +156,10 @@ async def test_from_goes_on_with_the_models_of_a_snapshot(start: Start) -> None:
         with pytest.raises(ConflictError, match="cannot go on under this spec"):
             await client.deploy(rated("taker", 0.5).replace(b"temp", b"power"),
                                 Migration(how="from", snapshot_id=undo))  # fmt: skip
-        with pytest.raises(NotFoundError):
+        with pytest.raises(NotFoundError, match="no snapshot is called"):
             await client.deploy(old, Migration(how="from", snapshot_id="taker.none"))
+        with pytest.raises(NotFoundError, match="no agent is called"):
+            await client.deploy(rated("stranger", 0.01), Migration(how="from", snapshot_id=undo))
         with pytest.raises(ConflictError, match="spec version 1"):
             await client.rollback(RollbackRequest(agent="taker", snapshot_id=undo))
         done = await client.deploy(old, Migration(how="from", snapshot_id=undo))
