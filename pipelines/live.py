@@ -38,12 +38,12 @@ class LiveShards:
         self._time = (clock or SystemClock()).time
 
     def predict(self, question: Question) -> Answer:
-        shard = self._shard(question.agent, question.key)
+        shard = self.shard(question.agent, question.key)
         found = shard.learner.predict(question, shard.next_offset)
         return structs.replace(found, standing=self._standing(found.standing, shard))
 
     def key(self, agent: str, key: str) -> KeyView:
-        shard = self._shard(agent, key)
+        shard = self.shard(agent, key)
         found = shard.learner.describe(key, shard.next_offset)
         return structs.replace(found, standing=self._standing(found.standing, shard))
 
@@ -95,7 +95,8 @@ class LiveShards:
             waits_for=shard.waits_for,
         )
 
-    def _shard(self, agent: str, key: str) -> Shard:
+    def shard(self, agent: str, key: str) -> Shard:
+        """The open one that has the key. Raises UnavailableError, NotFoundError, StateError."""
         self._worker.check_ready()
         deployment = self._worker.controls.registry.get(agent)
         broken = self._worker.holdings.broken.get(agent)

@@ -106,10 +106,14 @@ class Derivation:
                 await shard.process(chunk)
                 await self._cool()
 
-    async def end(self) -> None:
-        """Give everything back; who learns meanwhile is told that the worker is going down."""
+    async def stop(self) -> None:
+        """Tell who begins or learns that the worker is going down."""
         if self._begun:
             await self.shard.close(flush=False)
+
+    async def end(self) -> None:
+        """Give everything back. Nobody begins, learns or asks any more."""
+        await self.stop()
         path, self._path = self._path, None
         if path is not None:
             await asyncio.to_thread(shutil.rmtree, path, ignore_errors=True)

@@ -95,9 +95,7 @@ class Timeline:
         """How to come from there to what the shard was when it stood at `offset` and had done all
         that counted up to there.
         """
-        return Course(
-            self.deployment, self.partition, start, offset, self._counted(start, offset)
-        )
+        return Course(self.deployment, self.partition, start, offset, self._counted(start, offset))
 
     def stretches(self, start: Start, offset: int) -> list[Stretch]:
         """What is learned on that course: since the start, and once more in each rewind."""

@@ -18,6 +18,7 @@ from headrace.pipelines.broker import Broker, open_broker
 from headrace.pipelines.commands import Commands
 from headrace.pipelines.feeds import Decisions, EventProducer, Feedback
 from headrace.pipelines.live import LiveShards
+from headrace.pipelines.past.answers import Past
 from headrace.pipelines.rollback_commands import RollbackCommands
 from headrace.pipelines.snapshot_commands import SnapshotCommands
 from headrace.pipelines.worker import Worker
@@ -86,6 +87,7 @@ class Service:
         self.events = EventProducer(self.broker.bootstrap)
         live = LiveShards(self.worker)
         snapshots = SnapshotCommands(self.worker)
+        past = Past(self.worker, live, snapshots)
         backend = Backend(
             predictor=live,
             directory=live,
@@ -94,6 +96,7 @@ class Service:
             feed=Decisions(self.worker),
             snapshots=snapshots,
             rollbacks=RollbackCommands(self.worker, snapshots),
+            past=past,
         )
         # Before the shards: health must answer NOT_SERVING while they are being restored.
         listen = Listen(
@@ -118,4 +121,6 @@ class Service:
         self._taken.push_async_callback(self.events.stop)
         self._taken.push_async_callback(self.worker.stop)
         await self.worker.start()
+        past.start()
+        self._taken.push_async_callback(past.stop)
         interpreter.settle()

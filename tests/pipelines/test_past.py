@@ -64,9 +64,7 @@ class Lived(Two):
             await self.one(agent, number, step, done)
         await self.feed(len(self.rows))
 
-    async def one(
-        self, agent: str, number: int, step: Step, done: list[control.Rollback]
-    ) -> None:
+    async def one(self, agent: str, number: int, step: Step, done: list[control.Rollback]) -> None:
         deployment = self.controls.registry.get(agent)
         if step.verb == "snapshot":
             self.taken.append(await self.cut(agent, f"s{number}"))
@@ -80,9 +78,7 @@ class Lived(Two):
             rolled = [a.command for a in deployment.rollbacks()]
             if rolled and isinstance(rolled[-1], control.Rollback):
                 last = rolled[-1]
-                await self.roll_back(
-                    agent, undo_id(agent, last.id), keys=last.keys, undoes=last.id
-                )
+                await self.roll_back(agent, undo_id(agent, last.id), keys=last.keys, undoes=last.id)
         elif self.taken:
             base = self.taken[step.chosen % len(self.taken)]
             keys = KEYS[: 1 + step.chosen % 2] if step.verb.endswith("keys") else ()
@@ -99,9 +95,7 @@ class Lived(Two):
         snapshot_id = f"{agent}.{name}"
         life = self.controls.registry.get(agent).life
         self.command(
-            control.Snapshot(
-                id=name, agent=agent, life=life, snapshot_id=snapshot_id, partitions=1
-            )
+            control.Snapshot(id=name, agent=agent, life=life, snapshot_id=snapshot_id, partitions=1)
         )
         await self.until(lambda: bool(self.vault.catalogue.shards(snapshot_id)))
         return snapshot_id

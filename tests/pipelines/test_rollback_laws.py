@@ -170,9 +170,7 @@ class Two(Place):
         return {row[len(KEY_ROW) :].decode(): key_digest(row, data) for row, data in rows.items()}
 
 
-def lived(
-    history: History, work: Callable[[Two], Awaitable[None]], made: type[Two] = Two
-) -> None:
+def lived(history: History, work: Callable[[Two], Awaitable[None]], made: type[Two] = Two) -> None:
     """Run it at a place of its own."""
     with tempfile.TemporaryDirectory() as directory:
 
