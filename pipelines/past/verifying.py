@@ -107,7 +107,7 @@ class Verifier:
             raise NotFoundError(
                 "unknown_decision",
                 f"{where.topic}[{where.partition}] has no decision {text!r}: its event was refused"
-                ", its verdict is not emitted, or the topic has retired it: then hand in the record",
+                ", or its verdict is not emitted, or the topic has retired it: then hand it in",
                 decision=text,
             )
         return found

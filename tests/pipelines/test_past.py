@@ -6,17 +6,22 @@ nothing of snapshots.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 
 import msgspec
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from headrace.errors import RequestError
 from headrace.pipelines import control
 from headrace.pipelines.past.derivation import Derivation
+from headrace.pipelines.past.making import Maker
 from headrace.pipelines.past.timeline import Start, Timeline
+from headrace.pipelines.past.verifying import Verifier
 from headrace.pipelines.vault import undo_id
-from headrace.views import Exclusion
+from headrace.views import Exclusion, Partition, Verification
 from tests.fold import compare
 from tests.fold.control import Life, lives
 from tests.fold.fold import Folded, fold
@@ -122,6 +127,17 @@ class Lived(Two):
         finally:
             await derivation.end()
 
+    def verifier(self) -> Verifier:
+        site = self.shards.site
+        maker = Maker(site, self.vault)
+        return Verifier(self.controls.registry, site.logs, self.shards, maker)
+
+    async def decided(self, agent: str) -> list[bytes]:
+        """All decisions, as they are in their topic."""
+        await self.shard(agent).flush()
+        topic = self.controls.registry.get(agent).deploy.emit_topic
+        return [row.value or b"" for row in self.broker.logs[Partition(topic, 0)].rows()]
+
     def life(self, agent: str) -> Life:
         told = [row.value or b"" for row in self.broker.logs[CONTROL].rows()]
         return next(life for life in lives(told) if life.agent == agent)
@@ -155,3 +171,183 @@ def test_a_state_of_the_past_is_the_fold_of_the_log_up_to_it(
                 assert await place.differences(agent, start, offset) == [], (offset, start)
 
     lived(history, work, Lived)
+
+
+@settings(max_examples=10, deadline=None)
+@given(courses(), st.sampled_from(sorted(AGENTS)))
+def test_every_decision_of_a_history_is_confirmed(
+    course: tuple[History, list[Step]], agent: str
+) -> None:
+    """By its id, whatever was rolled back since; and there is nothing of it on the disk after."""
+    history, steps = course
+
+    async def work(place: Two) -> None:
+        assert isinstance(place, Lived)
+        await place.take(agent, steps)
+        for value in await place.decided(agent):
+            found = await place.verifier().verify(msgspec.json.decode(value)["id"], None)
+            assert (found.verdict, found.differences) == ("confirmed", ()), found
+        assert list((place.directory.path / "drafts").iterdir()) == []
+
+    lived(history, work, Lived)
+
+
+OTHER = {
+    "cause": "request", "schema": 2, "id": "a/1/events/0/2", "agent": "b", "spec_version": 2,
+    "epoch": 2, "key": "eve", "position": {"topic": "events", "partition": 0, "offset": 3},
+    "event_time": 7, "decision": "block", "score": 0.123, "value": 1.5, "items": [],
+    "propensity": 0.5, "updates": 99, "cold": "no", "more": True,
+}  # fmt: skip
+HISTORY = History(11, ("1", "2", "1", "1", "3", "1", "2", "1"), 0, 0)
+
+
+async def verified(place: Lived, changed: dict[str, object]) -> Verification:
+    """What comes of the decision on the sixth event, some fields of it altered."""
+    await place.cut("a", "first")
+    await place.feed(len(place.rows))
+    value = (await place.decided("a"))[5]
+    record = msgspec.json.encode({**msgspec.json.decode(value), **changed})
+    return await place.verifier().verify(None, record)
+
+
+@pytest.mark.parametrize("field", sorted(OTHER))
+def test_one_altered_field_contradicts(field: str) -> None:
+    """And exactly that field is named, with what it must be."""
+
+    async def work(place: Two) -> None:
+        assert isinstance(place, Lived)
+        found = await verified(place, {field: OTHER[field]})
+        named = "position.offset" if field == "position" else field
+        assert found.verdict == "contradicted"
+        assert [each.field for each in found.differences] == [named]
+        assert found.snapshot_id == "a.first"
+
+    lived(HISTORY, work, Lived)
+
+
+def test_the_record_as_another_program_writes_it_is_the_same() -> None:
+    """Spaces, the order of fields and 1 instead of 1.0 alter nothing."""
+
+    async def work(place: Two) -> None:
+        assert isinstance(place, Lived)
+        await verified(place, {})
+        value = msgspec.json.decode((await place.decided("a"))[5])
+        value["propensity"] = 1
+        written = json.dumps(value, indent=2, sort_keys=True).encode()
+        assert (await place.verifier().verify(None, written)).verdict == "confirmed"
+
+    lived(HISTORY, work, Lived)
+
+
+def test_what_was_written_behind_the_end_of_its_epoch_is_void() -> None:
+    """A worker that did not know of the rollback may have written it."""
+
+    async def work(place: Two) -> None:
+        assert isinstance(place, Lived)
+        await place.cut("a", "first")
+        await place.feed(4)
+        await place.roll_back("a", "a.first")
+        await place.feed(len(place.rows))
+        value = msgspec.json.decode((await place.decided("a"))[5])
+        assert value["epoch"] == 2
+        value |= {"id": "a/1/events/0/5", "epoch": 1}
+        found = await place.verifier().verify(None, msgspec.json.encode(value))
+        assert (found.verdict, found.reason) == ("unverifiable", "void")
+
+    lived(HISTORY, work, Lived)
+
+
+def test_a_decision_that_a_rollback_has_withdrawn_says_so() -> None:
+    """It was right when it was made."""
+
+    async def work(place: Two) -> None:
+        assert isinstance(place, Lived)
+        await place.cut("a", "first")
+        await place.feed(4)
+        await place.roll_back("a", "a.first")
+        found = await place.verifier().verify("a/1/events/0/2", None)
+        assert found.verdict == "confirmed"
+        assert found.note == "rollback r1 to a.first has withdrawn it since"
+
+    lived(HISTORY, work, Lived)
+
+
+def test_without_a_snapshot_nothing_is_contradicted() -> None:
+    """The deploy does not say which build decided; what comes out the same is confirmed."""
+
+    async def work(place: Two) -> None:
+        assert isinstance(place, Lived)
+        await place.feed(6)
+        value = msgspec.json.decode((await place.decided("a"))[5])
+        found = await place.verifier().verify(None, msgspec.json.encode(value))
+        assert (found.verdict, found.snapshot_id, found.events) == ("confirmed", "", 5)
+        value["updates"] += 1
+        found = await place.verifier().verify(None, msgspec.json.encode(value))
+        assert (found.verdict, found.reason) == ("unverifiable", "no_snapshot")
+        assert [each.field for each in found.differences] == ["updates"]
+
+    lived(HISTORY, work, Lived)
+
+
+def test_where_the_log_was_retired_it_cannot_be_made_again() -> None:
+    """And the reason says how far the log reaches back."""
+
+    async def work(place: Two) -> None:
+        assert isinstance(place, Lived)
+        await place.cut("a", "first")
+        await place.feed(6)
+        await place.decided("a")
+        place.log.begin = 4
+        found = await place.verifier().verify("a/1/events/0/5", None)
+        assert (found.verdict, found.reason) == ("unverifiable", "log_too_short")
+        assert "reaches back to offset 4 only" in found.text
+
+    lived(HISTORY, work, Lived)
+
+
+@pytest.mark.parametrize(
+    ("name", "field"),
+    [
+        ("a/1/events/0/8", "position.offset"),
+        ("a/1/others/0/2", "position.topic"),
+        ("a/1/events/7/2", "position.partition"),
+    ],
+)
+def test_a_decision_on_no_event_is_contradicted(name: str, field: str) -> None:
+    """The agent has not come there, or never goes there."""
+
+    async def work(place: Two) -> None:
+        assert isinstance(place, Lived)
+        await verified(place, {})
+        value = msgspec.json.decode((await place.decided("a"))[5])
+        _, _, topic, partition, offset = name.split("/")
+        where = {"topic": topic, "partition": int(partition), "offset": int(offset)}
+        value |= {"id": name, "position": where}
+        found = await place.verifier().verify(None, msgspec.json.encode(value))
+        assert found.verdict == "contradicted"
+        assert [each.field for each in found.differences] == [field]
+
+    lived(HISTORY, work, Lived)
+
+
+@pytest.mark.parametrize(
+    ("asked", "code"),
+    [
+        (("a/1/events/0/700", None), "unknown_decision"),
+        (("nobody/1/events/0/2", None), "unknown_agent"),
+        (("a/1/events/0", None), "invalid_request"),
+        ((None, b"{"), "invalid_request"),
+        ((None, b"[]"), "invalid_request"),
+        ((None, b'{"id": "x"}'), "invalid_request"),
+    ],
+)
+def test_what_is_no_decision_is_refused(asked: tuple[str | None, bytes | None], code: str) -> None:
+    """There is nothing to verify."""
+
+    async def work(place: Two) -> None:
+        assert isinstance(place, Lived)
+        with pytest.raises(RequestError) as found:
+            await place.verifier().verify(*asked)
+        assert found.value.code == code
+
+    lived(HISTORY, work, Lived)
