@@ -15,6 +15,7 @@ from headrace.pipelines import control
 from headrace.pipelines.live import LiveShards
 from headrace.pipelines.past.derivation import Derivation
 from headrace.pipelines.past.making import Maker
+from headrace.pipelines.past.moments import first_at
 from headrace.pipelines.past.opened import Opened, State
 from headrace.pipelines.past.timeline import Course, Start, Timeline
 from headrace.pipelines.past.verifying import Verifier
@@ -132,7 +133,8 @@ class Past:
 
     async def _at_time(self, timeline: Timeline, shard: Shard, time_ms: int) -> int:
         """The first offset of that time or later: all records below it came before."""
-        found = await self._logs.offset_at_time(shard.partition, time_ms)
+        indexed = self._worker.broker.can_start_at_timestamp
+        found = await first_at(self._logs, shard.partition, time_ms, indexed=indexed)
         if found is None:
             return shard.next_offset
         begin = (await self._logs.span(shard.partition)).begin

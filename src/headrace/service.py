@@ -44,6 +44,7 @@ class Service:
         self._lent_broker = broker
         self.broker: Broker
         self.worker: Worker
+        self.past: Past
         self.events: EventProducer
         self._server: Server
         self.metrics_port: int | None = None
@@ -87,7 +88,7 @@ class Service:
         self.events = EventProducer(self.broker.bootstrap)
         live = LiveShards(self.worker)
         snapshots = SnapshotCommands(self.worker)
-        past = Past(self.worker, live, snapshots)
+        self.past = Past(self.worker, live, snapshots)
         backend = Backend(
             predictor=live,
             directory=live,
@@ -96,7 +97,7 @@ class Service:
             feed=Decisions(self.worker),
             snapshots=snapshots,
             rollbacks=RollbackCommands(self.worker, snapshots),
-            past=past,
+            past=self.past,
         )
         # Before the shards: health must answer NOT_SERVING while they are being restored.
         listen = Listen(
@@ -121,6 +122,6 @@ class Service:
         self._taken.push_async_callback(self.events.stop)
         self._taken.push_async_callback(self.worker.stop)
         await self.worker.start()
-        past.start()
-        self._taken.push_async_callback(past.stop)
+        self.past.start()
+        self._taken.push_async_callback(self.past.stop)
         interpreter.settle()
