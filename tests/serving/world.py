@@ -27,6 +27,7 @@ from headrace.views import (
     Standing,
 )
 from tests.serving.history import Done, Kept
+from tests.serving.past import Remembered
 
 SPEC = """
 agent: card-fraud
@@ -111,6 +112,7 @@ class World:
         self.feed_closed = asyncio.Event()
         self.snapshots = Kept(self._check)
         self.rollbacks = Done(self._check, self.snapshots)
+        self.past = Remembered(self._check, self.predict)
 
     @property
     def backend(self) -> Backend:
@@ -122,6 +124,7 @@ class World:
             feed=self,
             snapshots=self.snapshots,
             rollbacks=self.rollbacks,
+            past=self.past,
         )
 
     def _check(self, agent: str | None = None) -> None:
