@@ -144,11 +144,11 @@ class Lived(Two):
 
     def folded(self, agent: str, offset: int) -> Folded:
         life = self.life(agent)
-        course = life.course(tuple(WHERE))
+        course = life.course((WHERE.topic, WHERE.partition))
         rollbacks = tuple(r for r in course.rollbacks if r.at <= offset)
         return fold(
             AGENTS[agent],
-            life.origin(tuple(WHERE)),
+            life.origin((WHERE.topic, WHERE.partition)),
             [row for row in self.log.rows() if row.offset < offset],
             type(course)(start=course.start, pauses=course.pauses, rollbacks=rollbacks),
         )
