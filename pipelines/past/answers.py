@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 
+from msgspec import structs
+
 from headrace.errors import (
     ConflictError,
     CorruptStateError,
@@ -72,7 +74,8 @@ class Past:
             make = functools.partial(self._maker.nearest, timeline, offset)
         done = functools.partial(self._maker.done, make)
         past = (await self._opened.at(state, done)).shard
-        return past.learner.predict(question, past.next_offset)
+        found = past.learner.predict(question, past.next_offset)
+        return structs.replace(found, standing=self._live.standing(found.standing, shard))
 
     async def verify(self, decision_id: str | None, record: bytes | None) -> Verification:
         """See `Verifier.verify`."""
