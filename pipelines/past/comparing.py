@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any
 
 import msgspec
@@ -11,6 +12,8 @@ from headrace.models.decisions import Decision, encode_decision
 from headrace.models.exclusion import DecisionId, decision_id_of
 from headrace.views import Difference
 
+DIFFERENCES_MAX = 100
+"""Fields that are told: a record that is handed in may have any number."""
 NOTHING = msgspec.UNSET
 _DEFAULTS = {
     field.name: field.default
@@ -36,7 +39,8 @@ def compared(given: dict[str, Any], expected: Decision) -> tuple[Difference, ...
     [('more', '"!"', ''), ('position.offset', '8', '7')]
     """
     must = msgspec.json.decode(encode_decision(expected))
-    return tuple(_differences("", {**_DEFAULTS, **given}, must))
+    found = _differences("", {**_DEFAULTS, **given}, must)
+    return tuple(islice(found, DIFFERENCES_MAX))
 
 
 def names_in(given: dict[str, Any]) -> list[DecisionId]:
