@@ -118,8 +118,8 @@ def monsters() -> Sequence[bytes]:
 
 
 _RECORD = (
-    b'{"id": "hostile-cards/1/hostile-cards/0/3", "agent": "hostile-cards", "epoch": 1, "decision": "allow", '
-    b'"position": {"topic": "hostile-cards", "partition": 0, "offset": 3}}'
+    b'{"id": "hostile-cards/1/hostile-cards/0/3", "agent": "hostile-cards", "epoch": 1, '
+    b'"decision": "allow", "position": {"topic": "hostile-cards", "partition": 0, "offset": 3}}'
 )
 
 
