@@ -36,5 +36,6 @@ def test_the_worlds_hold_what_they_are_for() -> None:
         "crashes", "clean stops", "rebalances", "chunks lost", "chunks twice", "fetches gone back",
         "gaps seen", "rewinds", "holes", "batches sent twice", "batches landed after a crash",
         "pauses", "resumes", "deletes", "bad events", "keys that came back expired", "labels lost",
+        "states of the past",
     ):  # fmt: skip
         assert seen[name] >= 1, name
