@@ -38,14 +38,14 @@ class LiveShards:
         self._time = (clock or SystemClock()).time
 
     def predict(self, question: Question) -> Answer:
-        shard = self._shard(question.agent, question.key)
+        shard = self.shard(question.agent, question.key)
         found = shard.learner.predict(question, shard.next_offset)
-        return structs.replace(found, standing=self._standing(found.standing, shard))
+        return structs.replace(found, standing=self.standing(found.standing, shard))
 
     def key(self, agent: str, key: str) -> KeyView:
-        shard = self._shard(agent, key)
+        shard = self.shard(agent, key)
         found = shard.learner.describe(key, shard.next_offset)
-        return structs.replace(found, standing=self._standing(found.standing, shard))
+        return structs.replace(found, standing=self.standing(found.standing, shard))
 
     def ready(self) -> bool:
         return self._worker.ready and not self._worker.failed.done()
@@ -61,7 +61,7 @@ class LiveShards:
         self._worker.check_ready()
         return self._view(self._worker.controls.registry.get(name))
 
-    def _standing(self, standing: Standing, shard: Shard) -> Standing:
+    def standing(self, standing: Standing, shard: Shard) -> Standing:
         """The standing with how stale it may be: what the broker said of the log, and when."""
         heard = self._worker.streams.heard(shard.partition)
         if heard is None:
@@ -95,7 +95,8 @@ class LiveShards:
             waits_for=shard.waits_for,
         )
 
-    def _shard(self, agent: str, key: str) -> Shard:
+    def shard(self, agent: str, key: str) -> Shard:
+        """The open one that has the key. Raises UnavailableError, NotFoundError, StateError."""
         self._worker.check_ready()
         deployment = self._worker.controls.registry.get(agent)
         broken = self._worker.holdings.broken.get(agent)

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import abc
 import asyncio
+import shutil
 from pathlib import Path
 
 from msgspec import structs
@@ -30,7 +31,7 @@ from headrace.pipelines import control
 from headrace.pipelines.shard import Shard
 from headrace.pipelines.site import Site
 from headrace.pipelines.vault import Vault, undo_id
-from headrace.state.store import ShardMeta, Store
+from headrace.state.store import ShardMeta, ShardStore, Store
 from headrace.views import Partition
 
 COOL_KEYS = 500
@@ -120,6 +121,26 @@ class Replacement(abc.ABC):
             await asyncio.sleep(0)
         return True
 
+    async def on_copy(self, shard: Shard) -> Path:
+        """Do to a shard that is nobody's what it did to the live one where it counted: only the new
+        state matters, so nothing is kept of the old one. Whoever calls it has the shard's turn.
+
+        Returns where the new store lies, a draft. Raises StateError, UnavailableError.
+        """
+        old = self._site.directory.draft()
+        try:
+            await self.ready(shard)
+            if not await shard.settle():
+                raise UnavailableError("stopping", "the worker is going down")
+            await asyncio.to_thread(shard.store.checkpoint, old)
+            draft = await self._draft(shard, old, self._meta(shard))
+        finally:
+            await self.end()
+            await asyncio.to_thread(shutil.rmtree, old, ignore_errors=True)
+        learner, store = await asyncio.to_thread(self._opened, draft, *self._going_on(shard))
+        shard.renew(learner, store).close()
+        return draft
+
     async def _fetched(self, partition: Partition) -> Path:
         """The files of the snapshot, verified, at a draft. Raises StateError."""
         base = self._command.base(partition.partition)
@@ -131,4 +152,9 @@ class Replacement(abc.ABC):
         path = self._site.shard_path(origin.agent, origin.epoch, partition)
         self._site.directory.adopt(draft, path)
         store = self._site.open_store(path)
+        return Learner(spec, origin, store), store
+
+    def _opened(self, draft: Path, spec: Spec, origin: Origin) -> tuple[Learner, Store]:
+        options = self._site.stores
+        store = ShardStore.open(draft, create=False, options=options, compact=False)
         return Learner(spec, origin, store), store

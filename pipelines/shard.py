@@ -28,7 +28,7 @@ from headrace.models.decisions import Origin, encode_decision
 from headrace.models.learner import Learner, Outcome
 from headrace.pipelines import quarantine
 from headrace.pipelines.applied import applied
-from headrace.pipelines.changes import Change, Changes, Work
+from headrace.pipelines.changes import Change, Changes, Work, in_order
 from headrace.pipelines.control import Kind
 from headrace.pipelines.keeper import Keeper
 from headrace.pipelines.slices import Slices
@@ -172,7 +172,7 @@ class Shard:
         Those at or below its next offset are applied at once, in order.
         """
         async with self._turn:
-            for change in changes:
+            for change in in_order(changes):
                 self._changes.add(change)
             await self._take_changes(self.next_offset)
 

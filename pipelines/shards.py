@@ -54,6 +54,11 @@ class Shards:
         self._open: dict[tuple[str, Partition], Shard] = {}
         self._leaving: list[Shard] = []  # being closed: their stores are still open
 
+    @property
+    def site(self) -> Site:
+        """Where they are."""
+        return self._site
+
     def all(self) -> list[Shard]:
         """Every open shard."""
         return list(self._open.values())

@@ -8,6 +8,7 @@ cuts short goes on after the next start, because a checkpoint knows what it is.
 from __future__ import annotations
 
 import asyncio
+import copy
 import hashlib
 import logging
 import shutil
@@ -137,6 +138,12 @@ class Vault:
             restore, ref, self._sources, draft, probing.versions, probing.accepts
         )
         return draft
+
+    def afar(self) -> Vault:
+        """One that fetches from the repository alone, whatever this disk has. It takes nothing."""
+        vault = copy.copy(self)
+        vault._sources = Sources(None, self._repository)
+        return vault
 
     async def copy(self, shard: Shard) -> Path:
         """A shard as it stands, in a draft of its own; not a snapshot. Raises StateError."""

@@ -47,12 +47,11 @@ class AsyncClient(AsyncSnapshotCalls):
         features: Mapping[str, Any] | None = None,
         **asked: Unpack[Asked],
     ) -> Answer:
-        """What the key's model says now. Teaches nothing."""
-        request = prediction_pb2.PredictRequest(
-            question=calls.question(agent, key, features, asked)
-        )
+        """What the key's model says now, or said as of another state. Teaches nothing."""
+        request = calls.predict(agent, key, features, asked)
+        call = self._control if request.HasField("as_of") else self._call
         async with self._window:
-            return decode.answer((await self._call(self._prediction.Predict, request)).answer)
+            return decode.answer((await call(self._prediction.Predict, request)).answer)
 
     async def predict_many(self, questions: Iterable[Question]) -> list[Outcome]:
         """One outcome per question, in their order: an Answer, or its error as an object."""

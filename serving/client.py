@@ -47,11 +47,10 @@ class Client(SnapshotCalls):
         features: Mapping[str, Any] | None = None,
         **asked: Unpack[Asked],
     ) -> Answer:
-        """What the key's model says now. Teaches nothing."""
-        request = prediction_pb2.PredictRequest(
-            question=calls.question(agent, key, features, asked)
-        )
-        return decode.answer(self._call(self._prediction.Predict, request).answer)
+        """What the key's model says now, or said as of another state. Teaches nothing."""
+        request = calls.predict(agent, key, features, asked)
+        call = self._control if request.HasField("as_of") else self._call
+        return decode.answer(call(self._prediction.Predict, request).answer)
 
     def predict_many(self, questions: Iterable[Question]) -> list[Outcome]:
         """One outcome per question, in their order: an Answer, or its error as an object."""

@@ -100,9 +100,10 @@ TABLE: Mapping[str, Row] = MappingProxyType(
         "rollback_running": Row(
             _S.FAILED_PRECONDITION, ConflictError, "the agent is being rolled back already"
         ),
+        "unknown_decision": Row(_S.NOT_FOUND, NotFoundError, "its topic holds no such decision"),
         "unknown_rollback": Row(_S.NOT_FOUND, NotFoundError, "no rollback of that control id"),
         "log_too_short": Row(
-            _S.FAILED_PRECONDITION, ConflictError, "the log does not reach back to the snapshot"
+            _S.FAILED_PRECONDITION, ConflictError, "the log does not reach back far enough"
         ),
         "not_per_key": Row(
             _S.FAILED_PRECONDITION, ConflictError, "the agent's keys share their state"
@@ -132,7 +133,7 @@ _BY_CLASS: tuple[tuple[type[RequestError], str], ...] = (
     (RequestError, "invalid_request"),
 )
 # Of an error's context, the most specific first.
-_RESOURCES = ("key", "snapshot", "rollback", "agent", "topic")
+_RESOURCES = ("key", "decision", "snapshot", "rollback", "agent", "topic")
 _NAMES = ("code", "text", "violations")  # a RequestError's own: not to be had as context
 _MessageT = TypeVar("_MessageT", bound=Message)
 

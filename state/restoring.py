@@ -36,9 +36,9 @@ REFOLD = "or learn the log again: `headrace deploy SPEC --migration refold`"
 
 
 class Sources(NamedTuple):
-    """Where the files of a snapshot may be."""
+    """Where the files of a snapshot may be; without `checkpoints` only afar."""
 
-    checkpoints: Checkpoints
+    checkpoints: Checkpoints | None
     repository: Snapshots
 
 
@@ -54,7 +54,7 @@ def manifest_of(ref: ShardRef, sources: Sources) -> Manifest:
 
     Raises CorruptStateError, ForeignStateError, StateError.
     """
-    here = sources.checkpoints.manifest(*ref)
+    here = None if sources.checkpoints is None else sources.checkpoints.manifest(*ref)
     return here or sources.repository.manifest(*ref)
 
 
@@ -137,9 +137,11 @@ def check_probes(manifest: Manifest, draft: Path, versions: Versions, accepts: A
 
 
 def _from_checkpoint(
-    ref: ShardRef, manifest: Manifest, checkpoints: Checkpoints, draft: Path
+    ref: ShardRef, manifest: Manifest, checkpoints: Checkpoints | None, draft: Path
 ) -> bool:
     """Whether `draft` could be made from a checkpoint on this disk; if not, nothing is left."""
+    if checkpoints is None:
+        return False
     checkpoint = checkpoints.find(ref.snapshot_id, ref.topic, ref.partition)
     if checkpoint is None:
         return False

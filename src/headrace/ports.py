@@ -12,6 +12,7 @@ from typing import Protocol
 from headrace.views import (
     AgentView,
     Answer,
+    AsOf,
     DryRun,
     Effect,
     KeyView,
@@ -23,6 +24,7 @@ from headrace.views import (
     RollbackRequest,
     RollbackView,
     SnapshotView,
+    Verification,
 )
 
 
@@ -140,3 +142,11 @@ class Rollbacks(Protocol):
     def get(self, control_id: str) -> RollbackView: ...
 
     def list(self, agent: str) -> Sequence[RollbackView]: ...  # newest first
+
+
+class Past(Protocol):
+    """States that shards had once: made again from snapshots and logs, beside the live ones."""
+
+    async def predict(self, question: Question, as_of: AsOf) -> Answer: ...
+
+    async def verify(self, decision_id: str | None, record: bytes | None) -> Verification: ...

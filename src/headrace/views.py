@@ -74,6 +74,14 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
     item: str | None = None  # for recommenders that score one item
 
 
+class AsOf(msgspec.Struct, frozen=True, kw_only=True):
+    """A state of the past: exactly one of these."""
+
+    snapshot_id: str | None = None
+    offset: int | None = None  # of the key's partition: all records below it are in the state
+    time_ms: int | None = None  # ... and all before the first record of that time or later
+
+
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
     """What the model says now and what the policy would decide. Nothing was learned from it."""
 
@@ -290,3 +298,24 @@ class RollbackPreview(msgspec.Struct, frozen=True, kw_only=True):
     decisions_flipped: int  # that the other state would decide otherwise
     metrics: tuple[MetricChange, ...]
     note: str = ""
+
+
+class Difference(msgspec.Struct, frozen=True, kw_only=True):
+    """A field of a decision that is not what it must be; both as JSON, empty: there is nothing."""
+
+    field: str  # such as position.offset
+    found: str = ""
+    expected: str = ""
+
+
+class Verification(msgspec.Struct, frozen=True, kw_only=True):
+    """What came of making a decision again."""
+
+    decision_id: str
+    verdict: str  # "confirmed" | "contradicted" | "unverifiable"
+    reason: str = ""  # why it is unverifiable; empty otherwise
+    text: str  # for people: how it was made again, or why it cannot be
+    differences: tuple[Difference, ...] = ()
+    snapshot_id: str = ""  # from which it was made again; empty: from the deploy, or not at all
+    events: int = 0  # learned again since
+    note: str = ""  # say: a rollback has withdrawn it since

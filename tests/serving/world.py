@@ -29,6 +29,7 @@ from headrace.views import (
     Standing,
 )
 from tests.serving.history import Done, Kept
+from tests.serving.past import Remembered
 
 SPEC = """
 agent: card-fraud
@@ -114,6 +115,7 @@ class World:
         self.feed_closed = asyncio.Event()
         self.snapshots = Kept(self._check)
         self.rollbacks = Done(self._check, self.snapshots)
+        self.past = Remembered(self._check, self.predict)
 
     @property
     def backend(self) -> Backend:
@@ -125,6 +127,7 @@ class World:
             feed=self,
             snapshots=self.snapshots,
             rollbacks=self.rollbacks,
+            past=self.past,
         )
 
     def _check(self, agent: str | None = None) -> None:

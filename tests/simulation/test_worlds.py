@@ -37,5 +37,6 @@ def test_the_worlds_hold_what_they_are_for() -> None:
         "gaps seen", "rewinds", "holes", "batches sent twice", "batches landed after a crash",
         "migrations by reset", "migrations by keep", "migrations by refold", "migrations by from",
         "pauses", "resumes", "deletes", "bad events", "keys that came back expired", "labels lost",
+        "states of the past",
     ):  # fmt: skip
         assert seen[name] >= 1, name

@@ -8,7 +8,18 @@ import sys
 import typer
 
 from headrace import __version__
-from headrace.cli import agents, ask, catalog, demo, offline, rollbacks, snapshots, up, upgrade
+from headrace.cli import (
+    agents,
+    ask,
+    catalog,
+    demo,
+    offline,
+    past,
+    rollbacks,
+    snapshots,
+    up,
+    upgrade,
+)
 from headrace.cli.failure import Command, Group, Watch
 
 SERVICE, AGENTS, ANSWERS, OFFLINE = "Service", "Agents", "Answers", "Without a service"
@@ -49,6 +60,7 @@ app.add_typer(snapshot, name="snapshot", rich_help_panel=HISTORY)
 app.command("rollback", cls=Command, rich_help_panel=HISTORY)(rollbacks.rollback)
 app.command("undo", cls=Command, rich_help_panel=HISTORY)(rollbacks.undo)
 app.command("rollbacks", cls=Command, rich_help_panel=HISTORY)(rollbacks.rollbacks)
+app.command("verify", cls=Command, rich_help_panel=HISTORY)(past.verify)
 app.command("predict", cls=Command, rich_help_panel=ANSWERS)(ask.predict)
 app.command("key", cls=Command, rich_help_panel=ANSWERS)(ask.key)
 app.command("send", cls=Command, rich_help_panel=ANSWERS)(ask.send)
