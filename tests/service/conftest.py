@@ -46,8 +46,21 @@ def start(broker: Broker, tmp_path: Path, request: pytest.FixtureRequest) -> Sta
                 yield Running(service, client)
         finally:
             await service.stop()
+        _keep_apart(service, request.node.nodeid)
 
     return running
+
+
+_TAKEN: dict[tuple[int, str], str] = {}
+
+
+def _keep_apart(service: Service, test: str) -> None:
+    """Tests share a broker, so a topic of decisions must be one test's alone."""
+    registry = service.worker.controls.registry
+    for deployment in (*registry.live(), *registry.deleted()):
+        place = (id(service.worker.broker), deployment.deploy.emit_topic)
+        taken = _TAKEN.setdefault(place, test)
+        assert taken == test, f"{place[1]} is used in {taken}: give the agent another name"
 
 
 @asynccontextmanager
