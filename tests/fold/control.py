@@ -152,14 +152,16 @@ class Life:
         control_id, kind = self.commands[-1]
         return self.effects.get((control_id, where)) if kind == "delete" else None
 
-    def course(self, where: Where) -> Course:
-        """What has counted in the partition."""
+    def course(self, where: Where, end: int | None = None) -> Course:
+        """What has counted in the partition, or had when its shard stood at `end`."""
         pauses = (
             (self.effects[control_id, where], kind == "pause")
             for control_id, kind in self.commands
             if kind in ("pause", "resume") and (control_id, where) in self.effects
         )
-        replacements = tuple(self._replacements(where))
+        replacements = tuple(
+            each for each in self._replacements(where) if end is None or each.at <= end
+        )
         return Course(start=self.start(where), pauses=tuple(pauses), replacements=replacements)
 
 

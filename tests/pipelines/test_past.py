@@ -144,14 +144,12 @@ class Lived(Two):
         return next(life for life in lives(told) if life.agent == agent)
 
     def folded(self, agent: str, offset: int) -> Folded:
-        life = self.life(agent)
-        course = life.course((WHERE.topic, WHERE.partition))
-        replacements = tuple(r for r in course.replacements if r.at <= offset)
+        life, where = self.life(agent), (WHERE.topic, WHERE.partition)
         return fold(
             AGENTS[agent],
-            life.origin((WHERE.topic, WHERE.partition)),
+            life.origin(where),
             [row for row in self.log.rows() if row.offset < offset],
-            type(course)(start=course.start, pauses=course.pauses, replacements=replacements),
+            life.course(where, offset),
         )
 
 

@@ -8,12 +8,11 @@ from headrace.errors import ConflictError
 from headrace.pipelines.past.making import Maker
 from headrace.views import Partition
 from tests.fold import compare
-from tests.fold.control import Course, lives
-from tests.fold.fold import fold
-from tests.fold.state import Folded
+from tests.fold.control import lives
 from tests.simulation.broker import SimBroker
 from tests.simulation.controls import CONTROL
 from tests.simulation.plan import Plan
+from tests.simulation.verdict import folded_upto
 from tests.simulation.worker import SimWorker
 
 ASKED = 2
@@ -58,18 +57,9 @@ class Past:
         try:
             await derivation.shard.flush()
             counts["states of the past"] += 1
-            return compare.rows(self._folded(agent, place, offset), derivation.shard.store)
+            life, versions = self._lives[agent], self._plan.versions(agent)
+            where = (place.topic, place.partition)
+            folded = folded_upto(self._broker, versions, life, where, offset)
+            return compare.rows(folded, derivation.shard.store)
         finally:
             await derivation.end()
-
-    def _folded(self, agent: str, place: Partition, offset: int) -> Folded:
-        life, where = self._lives[agent], (place.topic, place.partition)
-        rows = [row for row in self._broker.logs[place].rows() if row.offset < offset]
-        course = _upto(life.course(where), offset)
-        return fold(self._plan.agents[agent], life.origin(where), rows, course)
-
-
-def _upto(course: Course, offset: int) -> Course:
-    """What had counted when the shard stood there."""
-    replacements = tuple(each for each in course.replacements if each.at <= offset)
-    return Course(start=course.start, pauses=course.pauses, replacements=replacements)

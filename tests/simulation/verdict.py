@@ -31,7 +31,7 @@ def differences(plan: Plan, broker: SimBroker, state_dir: Path) -> list[str]:
             # Retention may have cut what a rewind needs; nothing else may fail.
             found += [why for why in life.failures.values() if "does not reach back" not in why]
             for where in life.partitions():
-                folded = _folded(broker, versions, life, where)
+                folded = folded_upto(broker, versions, life, where, life.end(where))
                 told = _topics(broker, life, where, folded)
                 path = directory.shard_path(life.agent, life.last_epoch, *where)
                 if not life.deleted:
@@ -43,14 +43,16 @@ def differences(plan: Plan, broker: SimBroker, state_dir: Path) -> list[str]:
     return found
 
 
-def _folded(broker: SimBroker, versions: Sequence[Oracle], life: Life, where: Where) -> Folded:
-    end = life.end(where)
+def folded_upto(
+    broker: SimBroker, versions: Sequence[Oracle], life: Life, where: Where, end: int | None
+) -> Folded:
+    """What one shard must be when it stands at `end`; None: at the end of its log."""
     rows = broker.logs[Partition(*where)].rows()
     return fold(
         versions[0],
         life.origin(where),
         [row for row in rows if end is None or row.offset < end],
-        life.course(where),
+        life.course(where, end),
         {load_spec(version.spec).digest: version for version in versions},
     )
 
