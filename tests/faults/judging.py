@@ -1,0 +1,169 @@
+"""What a fault has left: all of the old state or all of the new; and the exact fold after it."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from headrace.errors import StateError
+from headrace.state.catalogue import Catalogue
+from headrace.state.checkpoints import Checkpoints
+from headrace.state.directory import StateDirectory
+from headrace.state.manifest import Manifest
+from headrace.state.restoring import Sources, restore
+from headrace.state.store import ShardStore
+from headrace.views import Partition
+from tests.faults.journal import JournalBroker
+from tests.faults.life import AGENT, ORACLE, ROWS, WHERE, Life, run
+from tests.faults.operations import Operation, Stand
+from tests.fold import compare
+from tests.fold.control import Course, lives
+from tests.fold.fold import fold
+from tests.simulation.broker import CATALOGUE
+from tests.simulation.controls import CONTROL
+from tests.simulation.plan import Plan
+from tests.simulation.verdict import differences
+from tests.simulation.worker import IDENTITY
+
+_PLAN = Plan(
+    seed=0,
+    agents={AGENT: ORACLE},
+    records=(tuple((0.0, row) for row in ROWS),),
+    commands=(),
+    faults=(),
+)
+
+
+class Verdict(msgspec.Struct, frozen=True, kw_only=True):
+    """What was found; `broken`: sentences that say what must not be."""
+
+    found: Literal["old", "new", "neither"]
+    broken: list[str]
+
+
+def judge(root: Path, operation: Operation) -> None:
+    """Look at a copy of what is there, then go on with it to the end of the log and compare.
+
+    The verdict is written to `root`.verdict.
+    """
+    copied = root.with_name(f"{root.name}-copy")
+    shutil.copytree(root, copied)
+    found, broken = _found(copied, operation)
+    shutil.rmtree(copied)
+    try:
+        run(_gone_on(root))
+    except StateError as error:
+        broken.append(f"it cannot go on: {error}")
+    else:
+        broken += _left(root)
+    verdict = Verdict(found=found, broken=broken)
+    root.with_name(f"{root.name}.verdict").write_bytes(msgspec.json.encode(verdict))
+
+
+def _found(root: Path, operation: Operation) -> tuple[Literal["old", "new", "neither"], list[str]]:
+    broker = _broker(root)
+    there = _catalogue(broker)
+    broken = [*_snapshots(root, broker), *_manifests(root)]
+    stands, rolled = _stand(root), lives(_values(broker, CONTROL))[0]
+    if stands is not None and stands[0] > 1 and len(rolled.effects) < len(rolled.commands):
+        broken.append("the new epoch is on the disk, and no effect of its command is in the log")
+    done = not operation.named or operation.named in {v.snapshot_id for v in there.snapshots(AGENT)}
+    if stands == operation.new and done:
+        return "new", broken
+    if stands in operation.old:
+        return "old", broken
+    return "neither", [*broken, f"the disk has {stands}, neither old nor new"]
+
+
+def _stand(root: Path) -> Stand | None:
+    with StateDirectory.open(root / "state", IDENTITY) as directory:
+        epochs = directory.epochs(AGENT, *WHERE)
+        if not epochs:
+            return None
+        store = ShardStore.open(directory.shard_path(AGENT, epochs[-1], *WHERE), create=False)
+        meta = store.meta
+        store.close()
+        return None if meta is None else (epochs[-1], meta.next_offset)
+
+
+async def _gone_on(root: Path) -> None:
+    life = Life(root)
+    await life.start()
+    await life.learn(len(ROWS))
+    await life.published()
+    await life.stop()
+
+
+def _left(root: Path) -> list[str]:
+    broker = _broker(root)
+    found = [*differences(_PLAN, broker, root / "state"), *_snapshots(root, broker)]
+    there = {view.snapshot_id for view in _catalogue(broker).snapshots(AGENT)}
+    owed = {told["snapshot_id"] for told in _commands(broker) if told["type"] == "snapshot"}
+    found += [f"snapshot {snapshot_id} was asked for" for snapshot_id in sorted(owed - there)]
+    rolled = sum(told["type"] == "rollback" for told in _commands(broker))
+    if sum(".undo-" in snapshot_id for snapshot_id in there) != rolled:
+        found.append("there is no snapshot to undo the rollback with")
+    return found + _manifests(root)
+
+
+def _snapshots(root: Path, broker: JournalBroker) -> list[str]:
+    """What is wrong with what the catalogue vouches for, as another worker would see it."""
+    found = []
+    draft = root.with_name(f"{root.name}-restored")
+    sources = Sources(Checkpoints(root.with_name(f"{root.name}-none")), broker.repository)
+    for ref in _catalogue(broker).refs():
+        try:
+            manifest = restore(ref, sources, draft, IDENTITY.versions).manifest
+        except StateError as error:
+            found.append(f"{ref.snapshot_id} is vouched for and cannot be restored: {error}")
+        else:
+            found += [f"{ref.snapshot_id}: {text}" for text in _rows(draft, manifest, broker)]
+        shutil.rmtree(draft, ignore_errors=True)
+    return found
+
+
+def _rows(path: Path, manifest: Manifest, broker: JournalBroker) -> list[str]:
+    """All of these snapshots are of the first epoch."""
+    origin = lives(_values(broker, CONTROL))[0].origin(tuple(WHERE))
+    folded = fold(ORACLE, origin, ROWS[: manifest.next_offset], Course())
+    store = ShardStore.open(path, create=False)
+    try:
+        return compare.rows(folded, store)
+    finally:
+        store.close()
+
+
+def _manifests(root: Path) -> list[str]:
+    """Files that a manifest names come before it."""
+    found = []
+    for path in sorted((root / "repository" / "manifests").glob("*/*.json")):
+        manifest = msgspec.json.decode(path.read_bytes(), type=Manifest)
+        for entry in manifest.files:
+            blob = root / "repository" / "blobs" / entry.sha256[:2] / entry.sha256
+            if not blob.exists() or blob.stat().st_size != entry.size:
+                found.append(f"{manifest.snapshot_id} names {entry.name}, which is not there")
+    return found
+
+
+def _broker(root: Path) -> JournalBroker:
+    broker = JournalBroker(root)
+    broker.logs[WHERE].entries = list(ROWS)
+    return broker
+
+
+def _catalogue(broker: JournalBroker) -> Catalogue:
+    catalogue = Catalogue()
+    for row in broker.logs[CATALOGUE].rows():
+        catalogue.apply(row.key, row.value, row.offset)
+    return catalogue
+
+
+def _commands(broker: JournalBroker) -> list[dict[str, Any]]:
+    return [msgspec.json.decode(value) for value in _values(broker, CONTROL)]
+
+
+def _values(broker: JournalBroker, where: Partition) -> list[bytes]:
+    return [row.value for row in broker.logs[where].rows() if row.value is not None]
