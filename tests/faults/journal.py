@@ -19,7 +19,7 @@ from headrace.views import Partition
 from tests.fold.events import Row
 from tests.simulation.broker import Log, SimBroker
 
-SIZE = 1 << 20
+SIZE = 4 << 20
 MARK = "/journal/"
 _HEAD = 8
 

@@ -64,7 +64,7 @@ def judge(root: Path, operation: Operation) -> None:
 
 
 def _found(root: Path, operation: Operation) -> tuple[Literal["old", "new", "neither"], list[str]]:
-    broker = _broker(root)
+    broker = JournalBroker(root)
     there = _catalogue(broker)
     broken = [*_snapshots(root, broker), *_manifests(root)]
     stands, rolled = _stand(root), lives(_values(broker, CONTROL))[0]
@@ -98,7 +98,7 @@ async def _gone_on(root: Path) -> None:
 
 
 def _left(root: Path) -> list[str]:
-    broker = _broker(root)
+    broker = JournalBroker(root)
     found = [*differences(_PLAN, broker, root / "state"), *_snapshots(root, broker)]
     there = {view.snapshot_id for view in _catalogue(broker).snapshots(AGENT)}
     owed = {told["snapshot_id"] for told in _commands(broker) if told["type"] == "snapshot"}
@@ -146,12 +146,6 @@ def _manifests(root: Path) -> list[str]:
             if not blob.exists() or blob.stat().st_size != entry.size:
                 found.append(f"{manifest.snapshot_id} names {entry.name}, which is not there")
     return found
-
-
-def _broker(root: Path) -> JournalBroker:
-    broker = JournalBroker(root)
-    broker.logs[WHERE].entries = list(ROWS)
-    return broker
 
 
 def _catalogue(broker: JournalBroker) -> Catalogue:

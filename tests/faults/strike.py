@@ -71,7 +71,7 @@ class Range:
 
     def trace(self) -> list[str]:
         """What the operation calls when nothing strikes, as strace tells it."""
-        self._act("all", [f"trace={_names(_TOLD)}"])
+        self._act("", [f"trace={_names(_TOLD)}"])
         return (self._where / "trace").read_text(encoding="utf-8").splitlines()
 
     def points(self) -> list[Point]:
@@ -106,7 +106,7 @@ class Range:
         return msgspec.json.decode(Path(f"{self._root}.verdict").read_bytes(), type=Verdict)
 
     def _act(self, thread: str, expressions: list[str]) -> int:
-        """Do the operation under strace, in all threads or in one; how the process ended."""
+        """Do the operation under strace, in one thread or in all (""); how the process ended."""
         shutil.rmtree(self._root, ignore_errors=True)
         shutil.copytree(self._past, self._root)
         if OPERATIONS[self._operation].disk_lost:
@@ -120,25 +120,24 @@ class Range:
         pid = self._server.begin(task)
         with go.open("wb"):  # when the process has come to it, all its threads are there
             self._threads = _threads(pid)
-            tids = [tid for tid, name in self._threads.items() if thread in ("all", name)]
-            strace = self._attached(tids, expressions)
+            (tid,) = [tid for tid, name in self._threads.items() if name == (thread or "main")]
+            # Without -f it is this one thread.
+            strace = self._attached(["-p", tid] if thread else ["-f", "-p", tid], expressions)
         status = self._server.ended()
         strace.wait(WAIT_S)
         assert strace.stderr is not None
         strace.stderr.close()
         return status
 
-    def _attached(self, tids: list[str], expressions: list[str]) -> subprocess.Popen[str]:
+    def _attached(self, to: list[str], expressions: list[str]) -> subprocess.Popen[str]:
         if shutil.which("strace") is None:
             raise NoTracing("no strace here, which strikes at system calls")
-        command = ["strace", "-y", "-s", "0", "-o", str(self._where / "trace")]
-        command += [part for tid in tids for part in ("-p", tid)]
+        command = ["strace", "-y", "-s", "0", "-o", str(self._where / "trace"), *to]
         command += [part for expression in expressions for part in ("-e", expression)]
         strace = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
         assert strace.stderr is not None
-        for _ in tids:
-            if "attached" not in (line := strace.stderr.readline()):
-                raise NoTracing(f"this machine forbids ptrace: {line.strip()}")
+        if "attached" not in (line := strace.stderr.readline()):
+            raise NoTracing(f"this machine forbids ptrace: {line.strip()}")
         return strace
 
 
