@@ -26,7 +26,7 @@ from headrace.state.sums import Sums
 from tests.state.cuts import META, MINE, ROWS, cut
 from tests.state.mutations import DAMAGES, emptied, mended
 
-COUNT = int(os.environ.get("MUTATIONS", "400"))
+COUNT = int(os.environ.get("MUTATIONS", "200"))
 SEED = 1
 
 
