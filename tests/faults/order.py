@@ -15,6 +15,8 @@ from pathlib import PurePosixPath
 from tests.faults.journal import MARK
 
 _DONE = re.compile(r"^\d+ +(\w+)\((.*)\) += (\d+)")
+_UNFINISHED = " <unfinished ...>"
+_RESUMED = re.compile(r"^\d+ +<\.\.\. \w+ resumed>")
 _MARKED = re.compile(rf'"{MARK}(\w+)"')
 _PATH = re.compile(r'"([^"]*)"')
 _FILE = re.compile(r"^\d+<([^>]*)>")
@@ -86,8 +88,15 @@ class Order:
 def broken(lines: Iterable[str], root: str) -> list[str]:
     """What is wrong with the order of these calls; paths outside of `root` do not count."""
     order = Order(root)
+    begun: dict[str, str] = {}  # by thread: a call during which another thread did something
     for line in lines:
-        order.see(line)
+        tid = line.partition(" ")[0]
+        if line.endswith(_UNFINISHED):
+            begun[tid] = line.removesuffix(_UNFINISHED)
+        elif (resumed := _RESUMED.match(line)) is not None and tid in begun:
+            order.see(begun.pop(tid) + line[resumed.end() :])
+        else:
+            order.see(line)
     return order.broken
 
 

@@ -63,7 +63,7 @@ class Range:
         self._operation = operation
         self._without = without
         self._past = where / "past"
-        self._root = where / "root"
+        self.root = where / "root"
         if not self._past.exists():
             server.begin(Task(kind="past", root=str(self._past)))
             if server.ended():
@@ -94,28 +94,28 @@ class Range:
         """`fault`: as strace has it: signal=KILL, error=EIO."""
         inject = f"inject={point.call}:{fault}:when={point.when}"
         status = self._act(point.thread, [f"trace={point.call}", inject])
-        said = Path(f"{self._root}.said").read_text(encoding="utf-8")
+        said = Path(f"{self.root}.said").read_text(encoding="utf-8")
         return Struck(status, said, self._judged())
 
     def _judged(self) -> Verdict:
-        task = Task(kind="judge", root=str(self._root), operation=self._operation)
+        task = Task(kind="judge", root=str(self.root), operation=self._operation)
         self._server.begin(task)
         if self._server.ended():
-            text = Path(f"{self._root}.said").read_text(encoding="utf-8")
+            text = Path(f"{self.root}.said").read_text(encoding="utf-8")
             return Verdict(found="neither", broken=[text.strip().splitlines()[-1]])
-        return msgspec.json.decode(Path(f"{self._root}.verdict").read_bytes(), type=Verdict)
+        return msgspec.json.decode(Path(f"{self.root}.verdict").read_bytes(), type=Verdict)
 
     def _act(self, thread: str, expressions: list[str]) -> int:
         """Do the operation under strace, in one thread or in all (""); how the process ended."""
-        shutil.rmtree(self._root, ignore_errors=True)
-        shutil.copytree(self._past, self._root)
+        shutil.rmtree(self.root, ignore_errors=True)
+        shutil.copytree(self._past, self.root)
         if OPERATIONS[self._operation].disk_lost:
-            shutil.rmtree(self._root / "state")
-        go = Path(f"{self._root}.go")
+            shutil.rmtree(self.root / "state")
+        go = Path(f"{self.root}.go")
         go.unlink(missing_ok=True)
         os.mkfifo(go)
         task = Task(
-            kind="act", root=str(self._root), operation=self._operation, without=self._without
+            kind="act", root=str(self.root), operation=self._operation, without=self._without
         )
         pid = self._server.begin(task)
         with go.open("wb"):  # when the process has come to it, all its threads are there
