@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
+from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -33,6 +34,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="make faults", description=__doc__)
     parser.add_argument("operations", nargs="*", help=", ".join(OPERATIONS))
     parser.add_argument("--kills-only", action="store_true")
+    parser.add_argument("--every", type=int, default=1, help="strike at each n-th point only")
     asked = parser.parse_args()
     console = Console()
     with tempfile.TemporaryDirectory(prefix="headrace-faults-") as directory, forks() as server:
@@ -54,9 +56,7 @@ def _swept(
     broken: list[str] = []
 
     def row(name: str, fault: str, sweep: Iterator[Swept]) -> None:
-        swept = Swept()
-        for swept in sweep:
-            pass
+        swept = deque(sweep, maxlen=1).pop()
         counts = (swept.struck, swept.old, swept.new, swept.said, swept.missed, len(swept.broken))
         table.add_row(name, fault, *map(str, counts))
         console.print(name, fault, *counts)
@@ -64,7 +64,7 @@ def _swept(
 
     for name in asked.operations or OPERATIONS:
         range_ = Range(server, where, name)
-        points = range_.points()
+        points = range_.points()[:: asked.every]
         row(name, "kill", kills(range_, points))
         for error in () if asked.kills_only else ERRORS:
             row(name, error, errors(range_, points, error))

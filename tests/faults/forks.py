@@ -94,9 +94,14 @@ def _serve() -> None:
         pid = os.fork()
         if pid == 0:
             os._exit(_done(task))
-        print(pid, flush=True)
+        _answer(pid)
         _, status = os.waitpid(pid, 0)
-        print(os.waitstatus_to_exitcode(status), flush=True)
+        _answer(os.waitstatus_to_exitcode(status))
+
+
+def _answer(number: int) -> None:
+    sys.stdout.write(f"{number}\n")
+    sys.stdout.flush()
 
 
 def _done(task: Task) -> int:
@@ -109,7 +114,8 @@ def _done(task: Task) -> int:
         switch_off(task.without)
         _do(task)
     except StateError as error:
-        print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
+        sys.stderr.write(f"{type(error).__name__}: {error}\n")
+        sys.stderr.flush()
         return SAID
     except BaseException:  # noqa: BLE001 - a forked process must not go back into the server
         traceback.print_exc()
@@ -136,7 +142,7 @@ async def _past(root: Path) -> None:
 async def _act(root: Path, name: str) -> None:
     life = Life(root)
     await OPERATIONS[name].before(life)
-    Path(f"{root}.go").read_bytes()  # until strace is there
+    Path(f"{root}.go").read_bytes()  # noqa: ASYNC240 - all stands still until strace is there
     await OPERATIONS[name].act(life)
     mark("done")
 

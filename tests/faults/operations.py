@@ -71,11 +71,11 @@ async def _rewind(life: Life) -> None:
 
 OPERATIONS = {
     "flush": Operation(before=_learn_more, act=_flush, old=((1, 40),), new=(1, 60)),
-    "snapshot": Operation(before=_learn_more, act=_snapshot, old=_EARLIER, new=(1, 60), named=ASKED),
+    "snapshot": Operation(
+        before=_learn_more, act=_snapshot, old=_EARLIER, new=(1, 60), named=ASKED
+    ),
     "revert": Operation(before=_learn_more, act=_revert, old=_EARLIER, new=(2, 60)),
     "revert of keys": Operation(before=_learn_more, act=_revert_keys, old=_EARLIER, new=(2, 60)),
     "rewind": Operation(before=_learn_more, act=_rewind, old=_EARLIER, new=(2, 60)),
-    "restore": Operation(
-        before=Life.read, act=Life.open, old=(None,), new=(1, 40), disk_lost=True
-    ),
+    "restore": Operation(before=Life.read, act=Life.open, old=(None,), new=(1, 40), disk_lost=True),
 }

@@ -66,9 +66,7 @@ def test_a_disk_that_refuses_is_said_or_endured(server: Forks, where: Path, erro
 
 
 @pytest.mark.parametrize("operation", ["flush", "snapshot", "revert", "revert of keys", "restore"])
-def test_names_are_durable_before_the_next_step(
-    server: Forks, where: Path, operation: str
-) -> None:
+def test_names_are_durable_before_the_next_step(server: Forks, where: Path, operation: str) -> None:
     """Data before its name, the name before what is built on it, as the kernel saw it."""
     range_, _ = found(server, where, operation)
     assert broken(range_.trace(), str(range_.root)) == []

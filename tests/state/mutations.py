@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 import shutil
 from collections.abc import Callable
@@ -83,7 +82,7 @@ def _put(path: Path, content: bytes) -> None:
     """A new file: what is linked elsewhere is not altered."""
     draft = path.with_name("draft")
     draft.write_bytes(content)
-    os.replace(draft, path)
+    draft.replace(path)
 
 
 def emptied(path: Path) -> None:

@@ -62,11 +62,7 @@ class Kept:
 
     def _named_by(self, ref: ShardRef) -> list[Path]:
         """The manifest of that shard, and its files."""
-        (path,) = [
-            path
-            for path in self.files
-            if manifests.digest(path.read_bytes()) == ref.digest
-        ]
+        (path,) = [path for path in self.files if manifests.digest(path.read_bytes()) == ref.digest]
         found = manifests.decode(path.read_bytes(), ref.digest)
         blobs = self.root / "blobs"
         return [path, *(blobs / f.sha256[:2] / f.sha256 for f in found.files if f.size)]
