@@ -127,7 +127,7 @@ def _snapshots(root: Path, broker: JournalBroker) -> list[str]:
 
 def _rows(path: Path, manifest: Manifest, broker: JournalBroker) -> list[str]:
     """All of these snapshots are of the first epoch."""
-    origin = lives(_values(broker, CONTROL))[0].origin(tuple(WHERE))
+    origin = lives(_values(broker, CONTROL))[0].origin((WHERE.topic, WHERE.partition))
     folded = fold(ORACLE, origin, ROWS[: manifest.next_offset], Course())
     store = ShardStore.open(path, create=False)
     try:

@@ -12,7 +12,7 @@ from tests.faults.order import broken
 from tests.faults.strike import NoTracing, Point, Range
 from tests.faults.sweep import Swept, errors, kills
 
-STRUCK = 8
+STRUCK = 5
 """Points of an operation that are struck here; `make faults` strikes at all."""
 
 
@@ -101,4 +101,4 @@ def test_an_effect_that_is_not_read_back_is_noticed(server: Forks, where: Path) 
     found(server, where, "revert")
     range_ = Range(server, where, "revert", without="the effect is read back first")
     links = [point for point in range_.points() if point.call == "rename"]
-    assert any(swept.broken for swept in kills(range_, links))
+    assert any(swept.broken for swept in kills(range_, links[::-1]))
