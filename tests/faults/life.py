@@ -110,7 +110,10 @@ class Life:
             await self._looked()
 
     async def published(self) -> None:
-        """Wait until all that was taken is in the repository and in the catalogue."""
+        """Wait until no rewind is under way, and all that was taken is in the repository and in
+        the catalogue.
+        """
+        await asyncio.gather(*self._background)
         while self.vault._checkpoints.owed():
             await self._looked()
 
