@@ -16,12 +16,14 @@ from pathlib import Path
 
 from benchmarks.endtoend import end_to_end, end_to_end_cold, end_to_end_kafka
 from benchmarks.gates import Gate, flat, table, write
+from benchmarks.increments import increments
 from benchmarks.loop import loop
 from benchmarks.memory import memory
 from benchmarks.place import Place
 from benchmarks.plainfaust import plain_faust
 from benchmarks.processes import OTHER, tie
 from benchmarks.profile import profile, profile_cold, profile_kafka
+from benchmarks.rollback import rollback
 from benchmarks.serving import predict, recommend
 
 from headrace import logs
@@ -40,6 +42,8 @@ PARTS: dict[str, Callable[[Place], Awaitable[list[Gate]]]] = {
     "recommend": recommend,
     "memory": memory,
     "loop": loop,
+    "increments": increments,
+    "rollback": rollback,
 }
 PROFILES: dict[str, Callable[[Place], Awaitable[list[Gate]]]] = {
     "profile": profile,

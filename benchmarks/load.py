@@ -42,12 +42,18 @@ class Burst(msgspec.Struct):
 
 
 class Told(NamedTuple):
-    """When each question was due, sent and answered, in seconds from the run's begin."""
+    """When each question was due, sent and answered, in seconds from the run's begin.
+
+    `begin`: by `time.perf_counter`, which all processes of a machine share. `epochs`: of the state
+    that each answer used; 0 if there was none.
+    """
 
     due: list[float]
     sent: list[float]
     answered: list[float]
     failed: int
+    begin: float
+    epochs: list[int]
 
 
 def main(order: str) -> None:
@@ -72,7 +78,7 @@ def ask(asked: Sequence[Any], requests: Sequence[PredictRequest], burst: Burst) 
     """One run; `asked`: the method of each connection."""
     count = int(burst.rate * burst.seconds)
     due = [number / burst.rate for number in range(count)]
-    sent, answered = [0.0] * count, [0.0] * count
+    sent, answered, epochs = [0.0] * count, [0.0] * count, [0] * count
     failures: list[str] = []
     left, all_in = [count], Event()
     clock = time.perf_counter
@@ -80,7 +86,9 @@ def ask(asked: Sequence[Any], requests: Sequence[PredictRequest], burst: Burst) 
 
     def done(number: int, call: Any) -> None:
         answered[number] = clock() - begin
-        if call.code() is not grpc.StatusCode.OK:
+        if call.code() is grpc.StatusCode.OK:
+            epochs[number] = call.result().answer.standing.epoch
+        else:
             failures.append(call.code().name)
         left[0] -= 1
         if not left[0]:
@@ -94,7 +102,7 @@ def ask(asked: Sequence[Any], requests: Sequence[PredictRequest], burst: Burst) 
         call = asked[number % len(asked)].future(request, timeout=ANSWER_WAIT_S)
         call.add_done_callback(lambda call, number=number: done(number, call))
     all_in.wait(ANSWER_WAIT_S + READY_WAIT_S)
-    return Told(due, sent, answered, len(failures) + left[0])
+    return Told(due, sent, answered, len(failures) + left[0], begin, epochs)
 
 
 def _channel(address: str) -> grpc.Channel:

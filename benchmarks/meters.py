@@ -92,8 +92,8 @@ class Flushes:
         meter = cls()
         changed, write = Learner.changed, ShardStore.write
         with (
-            _instead(Learner, "changed", lambda learner: meter._encoding(changed(learner))),
-            _instead(
+            instead(Learner, "changed", lambda learner: meter._encoding(changed(learner))),
+            instead(
                 ShardStore,
                 "write",
                 lambda store, rows, meta: meter._writing(write, store, rows, meta),
@@ -135,7 +135,7 @@ class Flushes:
 
 
 @contextlib.contextmanager
-def _instead(owner: type, name: str, method: Callable[..., Any]) -> Iterator[None]:
+def instead(owner: Any, name: str, method: Callable[..., Any]) -> Iterator[None]:
     """Put a method in another's place, for as long as this is entered."""
     before = getattr(owner, name)
     setattr(owner, name, method)

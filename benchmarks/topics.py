@@ -109,7 +109,12 @@ async def append(
 
 
 async def stream(
-    broker: Broker, topic: str, events: Sequence[Sent], *, rate: float, seconds: float
+    broker: Broker,
+    topic: str,
+    events: Sequence[Sent],
+    *,
+    rate: float,
+    seconds: float,
 ) -> int:
     """Append events at a fixed rate, an open loop, round and round; returns how many it were.
 
@@ -118,7 +123,7 @@ async def stream(
     clock = asyncio.get_running_loop().time
     sent, began = 0, clock()
     async with _producer(broker) as producer:
-        sender = _Sender(producer, topic, PARTITIONS)
+        sender = _Sender(producer, topic, len(await producer.partitions_for(topic)))
         while sent < int(rate * seconds):
             await asyncio.sleep(max(began + sent / rate + TICK_S - clock(), 0))
             due = min(int((clock() - began) * rate), int(rate * seconds))

@@ -76,7 +76,24 @@ class LiveShards:
 
     def _shard_view(self, shard: Shard) -> ShardView:
         heard = self._worker.streams.heard(shard.partition)
-        return shard.view(*((heard.end_offset, self._age_ms(heard)) if heard else (None, None)))
+        learner = shard.learner
+        return ShardView(
+            topic=shard.partition.topic,
+            partition=shard.partition.partition,
+            next_offset=shard.next_offset,
+            durable_offset=shard.durable_offset,
+            end_offset=heard.end_offset if heard else None,
+            heard_ms=self._age_ms(heard) if heard else None,
+            keys_hot=learner.keys_hot,
+            accepted=learner.accepted,
+            quarantined=learner.quarantined,
+            learned=learner.learned,
+            paused=shard.paused,
+            unlabelled=learner.unlabelled,
+            labels_lost=learner.labels_lost,
+            keys_full=learner.keys_full,
+            waits_for=shard.waits_for,
+        )
 
     def _shard(self, agent: str, key: str) -> Shard:
         self._worker.check_ready()

@@ -8,8 +8,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from headrace.errors import RequestError
 from headrace.models import reverting
 from headrace.models.comparison import Comparison, KeyChanges, changed_keys, compare
+from headrace.models.slots import KEY_ROW
 from headrace.models.spec import Spec
 from headrace.pipelines import control, reader
 from headrace.pipelines.shard import Shard
@@ -23,10 +25,16 @@ RECORDS = 2_000
 """Newest events, over all partitions, of which both states are asked."""
 
 
+REWIND_EVENTS_MAX = 100_000
+"""Events since the snapshot that a preview learns again, over all partitions; of more it says only
+how many they are."""
+
+
 class _Found(NamedTuple):
     """Of one partition."""
 
     events_back: int
+    events_excluded: int
     keys: KeyChanges
     comparison: Comparison
 
@@ -44,6 +52,7 @@ class Preview:
         """What would change in the partitions that this worker holds. Raises StateError."""
         command = self._command
         shards = self._worker.shards.of_agent(command.agent)
+        self._check_length(shards)
         found = await asyncio.gather(*(self._of(shard) for shard in shards))
         notes = {one.comparison.note for one in found if one.comparison.note}
         if len(shards) < len(command.bases):
@@ -55,7 +64,7 @@ class Preview:
             mode=command.mode,
             snapshot_id=command.snapshot_id,
             events_back=sum(one.events_back for one in found),
-            events_excluded=0,
+            events_excluded=sum(one.events_excluded for one in found),
             keys_changed=sum(one.keys.changed for one in found),
             keys_total=sum(one.keys.total for one in found),
             decisions_compared=sum(one.comparison.decisions_compared for one in found),
@@ -64,32 +73,61 @@ class Preview:
             note="; ".join(sorted(notes)),
         )
 
+    def _check_length(self, shards: Sequence[Shard]) -> None:
+        """Raises RequestError `too_large` if a rewind has too much to learn for a preview."""
+        bases = {base.partition: base.next_offset for base in self._command.bases}
+        events = sum(s.next_offset - bases[s.partition.partition] for s in shards)
+        if self._command.mode == "rewind" and events > REWIND_EVENTS_MAX:
+            raise RequestError(
+                "too_large",
+                f"{events:,} events came since {self._command.snapshot_id!r}: a preview learns at "
+                f"most {REWIND_EVENTS_MAX:,} again. Take a newer snapshot, or rewind without a "
+                "preview: it can be undone",
+            )
+
     async def _of(self, shard: Shard) -> _Found:
         worker, command = self._worker, self._command
         base = command.base(shard.partition.partition)
-        events_back = shard.next_offset - base.next_offset
+        events_back = max(shard.next_offset - base.next_offset, 0)
         share = max(RECORDS // len(command.bases), 1)
         recent = await reader.recent(worker.broker.bootstrap, [shard.partition], share)
         records = [record for _, record in recent if record.offset < shard.next_offset]
-        then = await worker.vault.fetch(shard.partition, command.snapshot_id, base.digest)
+        then, excluded = await self._other(shard)
         now = await worker.vault.copy(shard)
         try:
             keys, comparison = await asyncio.to_thread(self._compared, now, then, records)
         finally:
             for path in (now, then):
                 shutil.rmtree(path, ignore_errors=True)
-        return _Found(events_back, keys, comparison)
+        return _Found(events_back, excluded, keys, comparison)
+
+    async def _other(self, shard: Shard) -> tuple[Path, int]:
+        """The snapshot's state, or what a rewind would make of it; and how many it leaves out."""
+        command = self._command
+        if command.mode == "revert":
+            base = command.base(shard.partition.partition)
+            vault = self._worker.vault
+            return await vault.fetch(shard.partition, command.snapshot_id, base.digest), 0
+        rewind = self._worker.shards.rewind(command)
+        try:
+            return await rewind.state(shard), rewind.excluded
+        finally:
+            await rewind.end()
 
     def _compared(
         self, now: Path, then: Path, records: Sequence[Record]
     ) -> tuple[KeyChanges, Comparison]:
         keys, spec = self._command.keys, self._spec
-        present = ShardStore.open(now, create=False)
-        base = ShardStore.open(then, create=False)
+        present = ShardStore.open(now, create=False, compact=False)
+        base = ShardStore.open(then, create=False, compact=False)
         try:
             other: Rows = base
-            if keys:
+            if keys and self._command.mode == "revert":
                 other = Overlaid(present, dict(reverting.of_keys(spec, keys, base, present)))
+                changes = _changes_of(other, present, keys)
+            elif keys:
+                names = [KEY_ROW + key.encode() for key in keys]
+                other = Overlaid(present, {name: base.get(name) for name in names})
                 changes = _changes_of(other, present, keys)
             else:
                 changes = changed_keys(present, base)

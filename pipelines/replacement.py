@@ -20,6 +20,7 @@ import asyncio
 from pathlib import Path
 
 from headrace import interpreter
+from headrace.errors import UnavailableError
 from headrace.models.learner import Learner
 from headrace.models.spec import Spec
 from headrace.pipelines import control
@@ -35,7 +36,8 @@ COOL_KEYS = 500
 
 class Replacement(abc.ABC):
     """One rollback in one shard. Order of calls: `prepare` before the command counts, as far as
-    that is possible, then `end` in any case; `work` under the shard's turn.
+    that is possible, `ready` when it is about to count, `work` when it does, both under the shard's
+    turn; `end` in any case.
     """
 
     def __init__(
@@ -54,15 +56,16 @@ class Replacement(abc.ABC):
         self._spec: Spec = spec_of(deployment)
 
     @abc.abstractmethod
-    async def prepare(self, shard: Shard) -> bool:
-        """Have ready what can be had before; False: the shard is being closed.
-
-        Raises StateError if the snapshot is not good.
-        """
+    async def prepare(self, shard: Shard) -> None:
+        """Have ready what takes long, while the shard goes on."""
 
     @abc.abstractmethod
-    async def _ready(self, shard: Shard) -> bool:
-        """Have ready all that is needed at the shard's position; False: it is being closed."""
+    async def ready(self, shard: Shard) -> None:
+        """Have ready all that is needed where the shard stands, under its turn.
+
+        Raises StateError if it cannot be had, because the snapshot is damaged, say, and
+        UnavailableError `stopping` if the shard is being closed.
+        """
 
     @abc.abstractmethod
     async def _draft(self, shard: Shard, undo: Path, meta: ShardMeta) -> Path:
@@ -76,11 +79,16 @@ class Replacement(abc.ABC):
         """Do it, from step 2 on; False: the shard is being closed. Raises StateError."""
         try:
             return await self._replaced(shard)
+        except UnavailableError:
+            if shard.leaving:
+                return False
+            raise
         finally:
             await self.end()
 
     async def _replaced(self, shard: Shard) -> bool:
-        if not await self._ready(shard) or not await shard.settle():
+        await self.ready(shard)
+        if not await shard.settle():
             return False
         undo = await self._vault.take(
             shard,

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import shutil
 from pathlib import Path
 
+from headrace.errors import StateError
 from headrace.models import reverting
 from headrace.pipelines.replacement import Replacement
 from headrace.pipelines.shard import Shard
@@ -18,17 +20,18 @@ class Revert(Replacement):
 
     _base: Path | None = None
 
-    async def prepare(self, shard: Shard) -> bool:
-        self._base = await self._fetched(shard.partition)
-        return True
+    async def prepare(self, shard: Shard) -> None:
+        with contextlib.suppress(StateError):  # `ready` tries again, and says so
+            await self.ready(shard)
 
     async def end(self) -> None:
         if self._base is not None:
             shutil.rmtree(self._base, ignore_errors=True)
         self._base = None
 
-    async def _ready(self, shard: Shard) -> bool:
-        return self._base is not None or await self.prepare(shard)
+    async def ready(self, shard: Shard) -> None:
+        if self._base is None:
+            self._base = await self._fetched(shard.partition)
 
     async def _draft(self, shard: Shard, undo: Path, meta: ShardMeta) -> Path:
         return await asyncio.to_thread(self._written, shard, undo, meta)

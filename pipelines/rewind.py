@@ -10,6 +10,7 @@ twin learns the rest, and its state is the new one.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import shutil
 from collections.abc import Callable, Iterable
 from contextlib import AsyncExitStack
@@ -17,6 +18,7 @@ from pathlib import Path
 
 from msgspec import structs
 
+from headrace.errors import StateError, UnavailableError
 from headrace.models import exclusion
 from headrace.models.learner import Learner
 from headrace.models.slots import KEY_ROW
@@ -67,15 +69,11 @@ class Rewind(Replacement):
         self._replay: Replay
         self._is_left_out: Callable[[Record], bool]
 
-    async def prepare(self, shard: Shard) -> bool:
+    async def prepare(self, shard: Shard) -> None:
         """Let the twin learn until it is close behind."""
-        await self._begin(shard)
-        assert self._twin is not None
-        while shard.relearns or shard.next_offset - self._twin.next_offset > NEAR_RECORDS:
-            if shard.leaving:
-                return False
-            await self._learn_some(shard)
-        return not shard.leaving
+        with contextlib.suppress(StateError):  # `ready` tries again, and says so
+            while shard.relearns or shard.next_offset - self._stands() > NEAR_RECORDS:
+                await self._learn_some(shard)
 
     async def end(self) -> None:
         if self._twin is not None:
@@ -86,20 +84,17 @@ class Rewind(Replacement):
         self._twin = self._path = None
 
     async def state(self, shard: Shard) -> Path:
-        """The new state as far as the shard is now, as a closed store; for a preview."""
-        if not await self._ready(shard):
-            raise asyncio.CancelledError
+        """The new state about where the shard is now, as a closed store; for a preview.
+
+        Raises StateError, UnavailableError.
+        """
+        await self.ready(shard)
         return await self._closed(shard.meta(self._accepted.epoch))
 
-    async def _ready(self, shard: Shard) -> bool:
-        if self._twin is None:
-            await self._begin(shard)
-        assert self._twin is not None
-        while self._twin.next_offset < shard.next_offset:
-            if shard.leaving:
-                return False
+    async def ready(self, shard: Shard) -> None:
+        offset = shard.next_offset
+        while self._stands() < offset:
             await self._learn_some(shard)
-        return True
 
     async def _draft(self, shard: Shard, undo: Path, meta: ShardMeta) -> Path:
         path = await self._closed(meta)
@@ -136,6 +131,10 @@ class Rewind(Replacement):
 
     # -- the twin ----------------------------------------------------------------------------
 
+    def _stands(self) -> int:
+        """Up to where the twin has learned; -1: there is none yet."""
+        return -1 if self._twin is None else self._twin.next_offset
+
     async def _begin(self, shard: Shard) -> None:
         partition = shard.partition
         base = self._command.base(partition.partition)
@@ -159,7 +158,14 @@ class Rewind(Replacement):
         )
 
     async def _learn_some(self, shard: Shard) -> None:
-        """One piece of the log, below what the shard has learned: what counted there is known."""
+        """One piece of the log, below what the shard has learned: what counted there is known.
+
+        Raises StateError, and UnavailableError `stopping` if the shard is being closed.
+        """
+        if shard.leaving:
+            raise UnavailableError("stopping", "the shard is being closed")
+        if self._twin is None:
+            await self._begin(shard)
         twin = self._twin
         assert twin is not None
         chunk = await self._replay.upto(shard.next_offset)
@@ -216,6 +222,9 @@ class Rewind(Replacement):
         }
         for accepted in before:
             command = accepted.command
-            if isinstance(command, control.Rollback) and command.id not in undone:
+            holds = command.id not in undone and partition not in self._deployment.failed(
+                command.id
+            )
+            if isinstance(command, control.Rollback) and holds:
                 yield command, self._deployment.effect(command.id, partition)
         yield self._command, None

@@ -16,15 +16,18 @@ from headrace.errors import (
     StateError,
     UnavailableError,
 )
+from headrace.models import exclusion
 from headrace.models.reverting import can_revert_keys
 from headrace.pipelines import control
 from headrace.pipelines.previewing import Preview
+from headrace.pipelines.reader import KafkaLogs
 from headrace.pipelines.site import spec_of
 from headrace.pipelines.snapshot_commands import SnapshotCommands
 from headrace.pipelines.submission import Submission
 from headrace.pipelines.vault import undo_id
 from headrace.pipelines.worker import Worker
 from headrace.views import (
+    Partition,
     Position,
     RollbackPreview,
     RollbackRequest,
@@ -43,6 +46,7 @@ class RollbackCommands:
         self._worker = worker
         self._snapshots = snapshots
         self._submission = Submission(worker)
+        self._logs = KafkaLogs(worker.broker.bootstrap)
 
     async def preview(self, request: RollbackRequest) -> RollbackPreview:
         """Raises what `rollback` would raise. Changes nothing."""
@@ -103,9 +107,27 @@ class RollbackCommands:
     async def _command(self, request: RollbackRequest) -> control.Rollback:
         self._worker.check_ready()
         deployment = self._worker.controls.registry.get(request.agent)
-        if request.mode != "revert" or request.exclude is not None:
-            raise RequestError("invalid_request", "only mode `revert` can be done yet")
-        return await self._to(deployment, self._chosen(request), request.keys)
+        _check_mode(request)
+        command = await self._to(deployment, self._chosen(request), request.keys)
+        if request.mode != "rewind":
+            return command
+        command = msgspec.structs.replace(command, mode="rewind", exclude=request.exclude)
+        await self._check_reach(deployment, command)
+        return command
+
+    async def _check_reach(self, deployment: control.Deployment, command: control.Rollback) -> None:
+        """Raises ConflictError `log_too_short` if what came since has been retired in part."""
+        for base in command.bases:
+            where = Partition(deployment.source_topic, base.partition)
+            log_span = await self._logs.span(where)
+            if base.next_offset < log_span.begin:
+                raise ConflictError(
+                    "log_too_short",
+                    f"{where.topic}[{where.partition}] begins at offset {log_span.begin}, and "
+                    f"{command.snapshot_id!r} goes on from {base.next_offset}: what came in "
+                    "between cannot be learned again. Take a newer snapshot, or mode `revert`",
+                    snapshot=command.snapshot_id,
+                )
 
     def _chosen(self, request: RollbackRequest) -> SnapshotView:
         if request.snapshot_id is not None:
@@ -131,6 +153,13 @@ class RollbackCommands:
         if snapshot.agent != agent:
             raise ConflictError(
                 "spec_mismatch", f"{snapshot.snapshot_id!r} is a snapshot of {snapshot.agent!r}"
+            )
+        if snapshot.epoch < deployment.life:
+            raise ConflictError(
+                "spec_mismatch",
+                f"{snapshot.snapshot_id!r} is of a former life of agent {agent!r}, which was "
+                "deleted and deployed again since",
+                snapshot=snapshot.snapshot_id,
             )
         if snapshot.spec_digest != deployment.deploy.digest:
             raise ConflictError(
@@ -173,22 +202,26 @@ class RollbackCommands:
     # -- on its way --------------------------------------------------------------------------
 
     async def _roll_back(self, command: control.Rollback) -> RollbackView:
-        await self._submission.submit(command)
-        view = self.get(command.id)
         try:
+            await self._submission.submit(command)
             async with asyncio.timeout(self._worker.config.control_timeout_s):
-                while not self._answers_from(command.agent, view.epoch):  # noqa: ASYNC110
+                while not self._answers_from(command):  # noqa: ASYNC110 - it is not told
                     await asyncio.sleep(SWAP_LOOK_S)
-        except TimeoutError:
-            raise UnavailableError(
-                "control_timeout",
-                f"the rollback {command.id} counts, and is being done: "
-                f"`headrace rollbacks {command.agent}` shows how far it is",
-            ) from None
-        return self.get(command.id)
+        except (TimeoutError, UnavailableError) as error:
+            if isinstance(error, UnavailableError) and error.code != "control_timeout":
+                raise
+            if command.mode != "rewind":
+                raise UnavailableError(
+                    "control_timeout",
+                    f"the rollback {command.id} is in the control log, and not done yet: "
+                    f"`headrace rollbacks {command.agent}` shows how far it is",
+                    rollback=command.id,
+                ) from None
+        return self.get(command.id)  # a rewind takes as long as its log is long
 
-    def _answers_from(self, agent: str, epoch: int) -> bool:
-        """Whether all shards here are in that epoch. Raises StateError if they cannot get there."""
+    def _answers_from(self, command: control.Rollback) -> bool:
+        """Whether all shards here are in the new epoch. Raises StateError if they cannot be."""
+        agent, epoch = command.agent, self.get(command.id).epoch
         broken = self._worker.holdings.broken.get(agent)
         if broken is not None:
             raise StateError(str(broken))
@@ -211,4 +244,22 @@ class RollbackCommands:
                 Position(p.topic, p.partition, offset)
                 for p, offset in sorted(deployment.positions(command.id).items())
             ),
+            note="; ".join(
+                f"not done in {p.topic}[{p.partition}]: {why}"
+                for p, why in sorted(deployment.failed(command.id).items())
+            ),
         )
+
+
+def _check_mode(request: RollbackRequest) -> None:
+    """Raises RequestError if mode and exclusion do not go together."""
+    if request.mode not in ("revert", "rewind"):
+        raise RequestError("invalid_request", f"there is no mode {request.mode[:40]!r}")
+    if request.exclude is None:
+        return
+    if request.mode == "revert":
+        raise RequestError(
+            "invalid_request", "only mode `rewind` learns again, so only there events are excluded"
+        )
+    if found := exclusion.problems(request.exclude):
+        raise RequestError("invalid_request", "the exclusion is wrong", violations=found)

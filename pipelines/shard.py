@@ -35,7 +35,7 @@ from headrace.pipelines.slices import Slices
 from headrace.pipelines.sweeping import Sweep, is_due
 from headrace.ports import Record
 from headrace.state.store import AppliedRecord, ShardMeta, Store
-from headrace.views import Partition, ShardView
+from headrace.views import Partition
 
 ROOM_RETRY_MAX_S = 5.0
 """Between two tries to flush to a disk without room, after shorter ones."""
@@ -305,32 +305,18 @@ class Shard:
         return former
 
     async def between_events(self, work: Work) -> bool:
-        """Do this when the shard has come to rest, unless it is being closed."""
+        """Do this when the shard has come to rest, unless it is being closed.
+
+        It is finished also if the caller is cancelled meanwhile: a flush may be under way.
+        """
+        working = asyncio.create_task(self._at_rest(work))
+        return await asyncio.shield(working)
+
+    async def _at_rest(self, work: Work) -> bool:
         async with self._turn:
             if self._closing.is_set() or self._broken:
                 return False
             return await work(self)
-
-    def view(self, end_offset: int | None, heard_ms: int | None) -> ShardView:
-        """The shard as it stands; `end_offset` of its partition, and its age, when known."""
-        learner = self.learner
-        return ShardView(
-            topic=self.partition.topic,
-            partition=self.partition.partition,
-            next_offset=self.next_offset,
-            durable_offset=self.durable_offset,
-            end_offset=end_offset,
-            heard_ms=heard_ms,
-            keys_hot=learner.keys_hot,
-            accepted=learner.accepted,
-            quarantined=learner.quarantined,
-            learned=learner.learned,
-            paused=self.paused,
-            unlabelled=learner.unlabelled,
-            labels_lost=learner.labels_lost,
-            keys_full=learner.keys_full,
-            waits_for=self.waits_for,
-        )
 
     async def _process(self, chunk: Chunk, flowing: Callable[[], bool]) -> None:
         records = [r for r in chunk.records if r.offset >= self.next_offset]

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from typing import Any
 
 from headrace import interpreter
-from headrace.errors import OverloadError, StateError
+from headrace.errors import DiskFullError, OverloadError, StateError
 from headrace.logs import fields
 from headrace.models.learner import Learner
 from headrace.pipelines import control
@@ -20,11 +20,12 @@ from headrace.pipelines.rewind import Rewind
 from headrace.pipelines.shard import Outlets, Shard
 from headrace.pipelines.site import Commands, Site, log_effect, origin_of, spec_of
 from headrace.pipelines.snapshotting import NamedSnapshot
+from headrace.pipelines.unchanged import Unchanged
 from headrace.pipelines.vault import Vault
 from headrace.views import Partition
 
 log = logging.getLogger(__name__)
-Effect = Callable[[int], Awaitable[int]]
+Effect = Callable[..., Awaitable[int]]
 
 
 LEAVING_PAUSE_S = 0.02
@@ -202,8 +203,8 @@ class Shards:
         await self.delete(delete, owed)
 
     async def _apply(self, shard: Shard, accepted: control.Accepted) -> None:
-        async def effect(offset: int) -> int:
-            return await self._log_effect(accepted, shard.partition, offset)
+        async def effect(offset: int, failed: str = "") -> int:
+            return await self._log_effect(accepted, shard.partition, offset, failed)
 
         work = self._work(accepted)
         if isinstance(work, Rewind):  # it takes as long as the log is long
@@ -218,14 +219,54 @@ class Shards:
     async def _apply_prepared(
         self, shard: Shard, accepted: control.Accepted, work: Replacement, effect: Effect
     ) -> None:
-        """Apply a rollback; what can be done before it counts does not keep events waiting."""
+        """Apply a rollback; what can be done before it counts does not keep events waiting.
+
+        One that cannot be done, because the snapshot is damaged, say, changes nothing but the
+        epoch, and its effect says why.
+        """
+        doing = work
+
+        async def effect_when_ready(offset: int) -> int:
+            nonlocal doing
+            failed = ""
+            try:
+                await doing.ready(shard)
+            except DiskFullError:
+                raise
+            except StateError as error:
+                failed, doing = str(error), self._unchanged(accepted)
+                log.exception("rollback.failed", extra=fields(agent=accepted.agent))
+            return await effect(offset, failed)
+
+        async def do(shard: Shard) -> bool:
+            return await doing.work(shard)
+
         try:
-            if await work.prepare(shard):
-                await shard.apply(accepted.kind, accepted.offset, effect, work.work)
+            await work.prepare(shard)
+            await shard.apply(accepted.kind, accepted.offset, effect_when_ready, do)
         finally:
             await work.end()
 
-    def _work(self, accepted: control.Accepted) -> Replacement | NamedSnapshot | None:
+    def _unchanged(self, accepted: control.Accepted) -> Unchanged:
+        deployment = self._controls.registry.last(accepted.agent)
+        assert deployment is not None
+        return Unchanged(self._site, self._vault, deployment, accepted)
+
+    def rewind(self, command: control.Rollback) -> Rewind:
+        """A rewind as it would be if it were accepted now, for a preview."""
+        deployment = self._controls.registry.get(command.agent)
+        accepted = control.Accepted(
+            command=command,
+            life=deployment.life,
+            epoch=deployment.epoch + 1,
+            spec_version=deployment.spec_version,
+            offset=self._controls.registry.next_offset,
+        )
+        return Rewind(self._site, self._vault, deployment, accepted)
+
+    def _work(
+        self, accepted: control.Accepted, partition: Partition | None = None
+    ) -> Replacement | NamedSnapshot | None:
         """What the command does besides."""
         command = accepted.command
         if isinstance(command, control.Snapshot):
@@ -233,13 +274,15 @@ class Shards:
         if isinstance(command, control.Rollback):
             deployment = self._controls.registry.last(accepted.agent)
             assert deployment is not None
+            if partition is not None and partition in deployment.failed(command.id):
+                return self._unchanged(accepted)
             mode = Rewind if command.mode == "rewind" else Revert
             return mode(self._site, self._vault, deployment, accepted)
         return None
 
     def _change(self, shard: Shard, accepted: control.Accepted, offset: int) -> Change:
         """A command that counts from there on; what the shard's state holds already is done."""
-        work = self._work(accepted)
+        work = self._work(accepted, shard.partition)
         if isinstance(work, Replacement):
             done = accepted.epoch <= shard.origin.epoch
         else:
@@ -249,9 +292,10 @@ class Shards:
         return Change(offset, accepted.kind, accepted.offset, work.work)
 
     async def _log_effect(
-        self, accepted: control.Accepted, partition: Partition, offset: int
+        self, accepted: control.Accepted, partition: Partition, offset: int, failed: str = ""
     ) -> int:
-        return await log_effect(self._site, self._controls, accepted, (partition, offset))
+        at = (partition, offset)
+        return await log_effect(self._site, self._controls, accepted, at, failed)
 
     async def _catch_up_with_commands(self, shard: Shard, deployment: control.Deployment) -> None:
         """Give a shard the commands that came after its deploy, those without an effect last.

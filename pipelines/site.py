@@ -82,7 +82,11 @@ def _read_spec(text: bytes) -> Spec:
 
 
 async def log_effect(
-    site: Site, controls: Commands, accepted: control.Accepted, at: tuple[Partition, int]
+    site: Site,
+    controls: Commands,
+    accepted: control.Accepted,
+    at: tuple[Partition, int],
+    failed: str = "",
 ) -> int:
     """Log from which offset on a command counts in a partition; the one that counts.
 
@@ -99,6 +103,7 @@ async def log_effect(
             partition=partition.partition,
             next_offset=offset,
             worker=site.worker,
+            failed=failed,
         )
     )
     deployment = controls.registry.last(accepted.agent)

@@ -19,7 +19,7 @@ from headrace.config import Config, hash_seed
 from headrace.errors import StateError, UnavailableError
 from headrace.logs import fields
 from headrace.models.codec import CODEC_VERSION
-from headrace.pipelines import control, outlets
+from headrace.pipelines import control, outlets, registering
 from headrace.pipelines.broker import Broker
 from headrace.pipelines.cataloguelog import CatalogueLog
 from headrace.pipelines.controllog import ControlLog
@@ -97,6 +97,12 @@ class Worker:
     @property
     def catalogue_topic(self) -> str:
         return f"{self.config.app}.snapshots"
+
+    @property
+    def snapshots_url(self) -> str:
+        """Where snapshots are kept."""
+        inside = f"file://{(self._state_dir / 'snapshots').absolute()}"
+        return self.config.snapshots or inside
 
     @property
     def quarantine_topic(self) -> str:
@@ -197,8 +203,7 @@ class Worker:
         self._taken.push_async_callback(catalogue.stop)
         self._giving_up.append(catalogue.give_up)
         catalogue.failed.add_done_callback(self._part_failed)
-        url = self.config.snapshots or f"file://{(self._state_dir / 'snapshots').absolute()}"
-        repository = await asyncio.to_thread(open_repository, url)
+        repository = await asyncio.to_thread(open_repository, self.snapshots_url)
         self.vault = Vault(directory, repository, catalogue, identity.versions)
 
     async def _resume(self) -> None:
@@ -218,7 +223,9 @@ class Worker:
             self.vault, self.shards.all, self.topics.known_partition_count
         )
         self._run(automatic.run())
-        self._run(Housekeeping(self.vault, self.controls.registry, self.shards).run())
+        registry, shards = self.controls.registry, self.shards
+        self._run(Housekeeping(self.vault, registry, shards).run())
+        self._run(registering.run(self.config, self.snapshots_url, self.vault, registry, shards))
 
     def _hold(self, shards: Shards) -> None:
         """Take these shards, with what decides which are opened, given up, kept in memory."""

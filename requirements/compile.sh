@@ -16,6 +16,6 @@ compile() { # compile NAME ARGUMENTS...
 }
 
 # The widest set first; the narrower ones are held to its versions, which are the tested ones.
-compile dev --extra demo --extra kafka --extra objectstore --group build --group dev
+compile dev --extra demo --extra kafka --extra mlflow --extra objectstore --group build --group dev
 compile demo --extra demo --group build --constraint requirements/dev.txt
 compile runtime --constraint requirements/dev.txt

@@ -18,7 +18,8 @@ is deleted; a rollback, which keeps what it replaces for some days."""
 class Cut(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """All that a `Manifest` says, except its files, and the snapshot's kind.
 
-    What contradicts itself raises ValueError.
+    `probes` come from whoever takes the cut, and go with it into its manifest. What
+    contradicts itself raises ValueError.
 
     >>> cut = Cut(
     ...     kind="named", snapshot_id="fraud.s1", agent="fraud", epoch=1, spec_version=2,
@@ -45,6 +46,7 @@ class Cut(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     control_offset: int
     versions: Versions
     created_ms: int
+    probes: bytes = b""
     schema: Literal[1] = 1
 
     def __post_init__(self) -> None:
@@ -68,9 +70,11 @@ class Cut(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
 
     def is_same(self, other: Cut) -> bool:
         """Whether both are the same state in the same snapshot, whenever they were taken: a shard
-        that takes a cut again after a crash takes it at the same place, later.
+        that takes a cut again after a crash takes it at the same place, later, with probes that
+        may be of other keys.
         """
-        return msgspec.structs.replace(self, created_ms=other.created_ms) == other
+        mine = msgspec.structs.replace(self, created_ms=other.created_ms, probes=other.probes)
+        return mine == other
 
 
 def agent_of(snapshot_id: str) -> str:

@@ -36,7 +36,7 @@ def fetch_files(
         draft.mkdir(mode=0o700)
         try:
             for entry in entries:
-                write_synced(draft / entry.name, _verified(entry, blob))
+                write_synced(draft / entry.name, verified(entry, blob))
             sync_directory(draft)
             draft.rename(directory)
         except BaseException:
@@ -45,8 +45,11 @@ def fetch_files(
         sync_directory(directory.parent)
 
 
-def _verified(entry: FileEntry, blob: Callable[[str], Iterator[bytes]]) -> Iterator[bytes]:
-    """The bytes of `entry`; it raises at their end if they are others, at once if too many."""
+def verified(entry: FileEntry, blob: Callable[[str], Iterator[bytes]]) -> Iterator[bytes]:
+    """The bytes of `entry`; it raises at their end if they are others, at once if too many.
+
+    Raises CorruptStateError, and what `blob` raises but for FileNotFoundError.
+    """
     hasher = hashlib.sha256()
     size = 0
     try:

@@ -18,6 +18,8 @@ from headrace.state.store import AppliedRecord
 SCHEMA = 1
 MANIFEST_BYTES_MAX = 16 << 20
 """A manifest of 100,000 files takes 11 MB; what is larger is none of ours."""
+PROBES_BYTES_MAX = 64 << 10
+"""What a snapshot says of how its models answer; some rows and their answers take a few KiB."""
 _NAME_CHARACTERS_MAX = 255  # file systems take no longer names
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")  # no separator, no hidden file, no control code
 _SNAPSHOT_ID = re.compile(r"[a-z0-9][a-z0-9._-]{0,127}")  # lower case: some disks see no other
@@ -46,7 +48,7 @@ class FileEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         plain = _NAME.fullmatch(self.name) and ".." not in self.name
         if not plain or len(self.name) > _NAME_CHARACTERS_MAX:
             raise ValueError(f"{self.name[:80]!r} is no name for a file of a shard")
-        if not _SHA256.fullmatch(self.sha256):
+        if not is_sha256(self.sha256):
             raise ValueError(f"{self.sha256[:80]!r} is no SHA-256")
         if self.size < 0:
             raise ValueError(f"{self.name} cannot have {self.size} bytes")
@@ -67,8 +69,9 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     `partitions`: how many the topic had; `next_offset`: where the shard goes on reading;
     `applied`: the record before it, None if there was none; `control_offset`: of the control log,
-    as in `ShardMeta`; `created_ms`: milliseconds since 1970. What contradicts itself raises
-    ValueError.
+    as in `ShardMeta`; `created_ms`: milliseconds since 1970; `probes`: what another build has to
+    reproduce before it takes the state, which this room does not read, b"" if there is nothing.
+    What contradicts itself raises ValueError.
 
     >>> manifest = Manifest(
     ...     snapshot_id="s1", agent="fraud", epoch=1, spec_version=2, spec_digest="5f",
@@ -79,7 +82,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     ... )
     >>> content = encode(manifest)
     >>> digest(content)[:16]
-    'c39cefb5acc4cf13'
+    'dfdea4d55224abf3'
     >>> decode(content, digest(content)) == manifest
     True
     """
@@ -99,6 +102,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     versions: Versions
     created_ms: int
     files: tuple[FileEntry, ...]
+    probes: bytes = b""
     schema: Literal[1] = 1
 
     def __post_init__(self) -> None:
@@ -112,6 +116,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             raise ValueError(f"there is no control offset {self.control_offset}")
         if len({file.name for file in self.files}) < len(self.files):
             raise ValueError("two files have the same name")
+        if len(self.probes) > PROBES_BYTES_MAX:
+            raise ValueError(f"{len(self.probes)} bytes of probes, more than {PROBES_BYTES_MAX}")
 
 
 class ShardRef(NamedTuple):
@@ -130,6 +136,15 @@ def is_snapshot_id(text: str) -> bool:
     (True, False, False)
     """
     return _SNAPSHOT_ID.fullmatch(text) is not None
+
+
+def is_sha256(text: str) -> bool:
+    """Whether it is a SHA-256 as this room writes them: 64 hexadecimal digits in lower case.
+
+    >>> is_sha256("ab" * 32), is_sha256("AB" * 32), is_sha256("../" * 21 + "x")
+    (True, False, False)
+    """
+    return _SHA256.fullmatch(text) is not None
 
 
 def digest(content: bytes) -> str:

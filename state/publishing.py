@@ -37,8 +37,9 @@ def publish(cut: Cut, checkpoint: Path, repository: Repository, sums: Sums) -> P
     """Keep the files of the checkpoint of `cut`, then its manifest; all durable when it returns.
 
     Tables that `sums` remembers are not hashed again, and not read if the repository has them.
-    After a crash or an error at any step it can be called again. Raises StateError (also if
-    somebody else has published another state of that shard under that id), DiskFullError.
+    After a crash or an error at any step it can be called again. Another state of that shard under
+    that id, taken again after a crash, say, is published beside the first, each under its digest.
+    Raises StateError, DiskFullError.
     """
     files = []
     new_bytes = 0

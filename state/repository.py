@@ -1,7 +1,8 @@
 """Where snapshots are kept: files by their sum, and manifests that name them.
 
 <repository>/
-  manifests/<snapshot-id>/<topic>@<partition>.json    what belongs together, and who it is
+  manifests/<snapshot-id>/<topic>@<partition>.<0123456789abcdef>.json
+                           what belongs together, and who it is; named by its own digest, too
   blobs/<ab>/<abcd…>       files, named by the SHA-256 of their bytes, each once
   trash/<ab>/<abcd…>       files that no snapshot seemed to need; see `Repository.collect`
 
@@ -101,8 +102,9 @@ class Repository(Snapshots, Protocol):
     def add_manifest(self, manifest: Manifest) -> str:
         """Keep `manifest` and return its digest. When it returns it is durable.
 
-        The same one again is fine. Raises StateError if there is another one for that shard in
-        that snapshot.
+        The same one again is fine, and puts right what was damaged under its name. Another one of
+        the same shard in the same snapshot may be there, too: both stay until `remove`, and which
+        one counts the catalogue says.
         """
         ...
 
@@ -178,9 +180,9 @@ class ShelfRepository:
         content = manifests.encode(manifest)
         digest = manifests.digest(content)
         name = _manifest_name(manifest.snapshot_id, manifest.topic, manifest.partition, digest)
-        if not self._shelf.put(name, [content], size=len(content), create=True):
-            if self._read(name) != content:  # under that name are these bytes or damaged ones
-                self._shelf.put(name, [content], size=len(content), create=False)
+        new = self._shelf.put(name, [content], size=len(content), create=True)
+        if not new and self._read(name) != content:  # damaged: nothing else has that name
+            self._shelf.put(name, [content], size=len(content), create=False)
         return digest
 
     def remove(self, snapshot_id: str) -> None:
@@ -322,6 +324,8 @@ def _manifest_name(snapshot_id: str, topic: str, partition: int, digest: str) ->
     """With a part of its digest: a shard may be taken twice, before and after a crash, and what the
     logs vouch for must not depend on which of the two was kept first.
     """
+    if not manifests.is_sha256(digest):
+        raise StateError(f"{digest[:80]!r} is no digest of a manifest: the logs have SHA-256")
     shard = f"{escaped(topic)}@{partition}.{digest[:DIGEST_DIGITS]}"
     return f"{_MANIFESTS}/{_checked(snapshot_id)}/{shard}.json"
 

@@ -1,13 +1,15 @@
 """Putting the state of a snapshot at a draft, from this disk if that has it, else from afar.
 
-Whatever it comes from, each byte is compared with the manifest that the logs vouch for before
-anybody opens a store on it.
+Whatever it comes from, its files are compared with the manifest that the logs vouch for before
+anybody opens a store on them; tables that this process hashed itself for that manifest, by name and
+size only.
 """
 
 from __future__ import annotations
 
 import logging
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -22,6 +24,13 @@ from headrace.state.repository import Snapshots
 from headrace.state.sums import TABLE, sum_file
 
 log = logging.getLogger(__name__)
+
+
+Accepts = Callable[[Manifest, Path], list[str]]
+"""Says what the state at a draft, which another build wrote, does not reproduce of the manifest's
+probes: one text each, none if all is reproduced. It closes whatever it opens there.
+"""
+_DIFFERENCES_SHOWN = 3
 
 
 class Sources(NamedTuple):
@@ -47,7 +56,9 @@ def manifest_of(ref: ShardRef, sources: Sources) -> Manifest:
     return here or sources.repository.manifest(*ref)
 
 
-def restore(ref: ShardRef, sources: Sources, draft: Path, versions: Versions) -> Restored:
+def restore(
+    ref: ShardRef, sources: Sources, draft: Path, versions: Versions, accepts: Accepts | None = None
+) -> Restored:
     """Make `draft`, which must not exist, from the files of one shard in a snapshot.
 
     Steps: its manifest, compared with the digest; its build, compared with this one's `versions`;
@@ -55,17 +66,25 @@ def restore(ref: ShardRef, sources: Sources, draft: Path, versions: Versions) ->
     manifest. Tables that this process hashed for that very manifest are not hashed again. A store
     may be opened at `draft` then, and `StateDirectory.adopt` makes it durable.
 
-    Raises ForeignStateError (another build's), CorruptStateError (bytes that are not those vouched
-    for, here and in the repository), DiskFullError, StateError; then nothing is left at `draft`.
+    Another build's state is refused before any file is touched if there is no `accepts` or if there
+    are no probes. Else `accepts` is asked when the draft is as the manifest says: verified first.
+
+    Raises ForeignStateError (another build's state that nobody accepts), CorruptStateError
+    (bytes that are not those vouched for, here and in the repository), DiskFullError, StateError;
+    then nothing is left at `draft`.
     """
     if draft.exists():
         raise StateError(f"cannot restore files into {draft}: it exists")
     manifest = manifest_of(ref, sources)
-    check_build(manifest, versions)
-    if _from_checkpoint(ref, manifest, sources.checkpoints, draft):
-        return Restored(manifest=manifest, source="checkpoint")
-    sources.repository.fetch(manifest.files, draft)
-    return Restored(manifest=manifest, source="repository")
+    foreign = manifest.versions != versions
+    if accepts is None or not manifest.probes:
+        check_build(manifest, versions)
+    here = _from_checkpoint(ref, manifest, sources.checkpoints, draft)
+    if not here:
+        sources.repository.fetch(manifest.files, draft)
+    if foreign and accepts is not None:
+        _reproduced(manifest, draft, accepts)
+    return Restored(manifest=manifest, source="checkpoint" if here else "repository")
 
 
 def check_build(manifest: Manifest, versions: Versions) -> None:
@@ -81,6 +100,24 @@ def check_build(manifest: Manifest, versions: Versions) -> None:
             f"snapshot {manifest.snapshot_id} was written with {', '.join(differing)}, and models"
             f" may go on otherwise here: start the build that wrote it, or learn again from the log"
         )
+
+
+def _reproduced(manifest: Manifest, draft: Path, accepts: Accepts) -> None:
+    """Raises ForeignStateError if there are differences, and what `accepts` raises; then nothing is
+    left at `draft`.
+    """
+    try:
+        differences = accepts(manifest, draft)
+        if differences:
+            shown = "; ".join(differences[:_DIFFERENCES_SHOWN])
+            raise ForeignStateError(
+                f"snapshot {manifest.snapshot_id} was written by another build, and its probes do"
+                f" not reproduce here ({len(differences)}: {shown}): start the build that wrote it,"
+                f" or deploy the agent again with migration refold"
+            )
+    except BaseException:
+        shutil.rmtree(draft, ignore_errors=True)
+        raise
 
 
 def _from_checkpoint(

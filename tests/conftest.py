@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import subprocess
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from headrace.pipelines.broker import Broker, MemoryBroker
 from headrace.pipelines.localbroker import LocalBroker
 from headrace.pipelines.topics import Topics
+from tests.mlflow_place import migrated
 from tests.small_disk import SmallDisk
 
 
@@ -55,6 +57,18 @@ def disk(tmp_path: Path) -> Iterator[SmallDisk]:
         pytest.skip(f"no small disk can be mounted here: {done.stderr.strip()}")
     yield SmallDisk(path)
     subprocess.run(["umount", "--lazy", str(path)], check=True)
+
+
+@pytest.fixture(scope="session")
+def mlflow_tables(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A sqlite file with MLflow's tables, to copy."""
+    return migrated(tmp_path_factory.mktemp("mlflow"))
+
+
+@pytest.fixture
+def mlflow_uri(tmp_path: Path, mlflow_tables: Path) -> str:
+    """An MLflow of this test's own, in a file."""
+    return f"sqlite:///{shutil.copy(mlflow_tables, tmp_path / 'told.db')}"
 
 
 @pytest.fixture

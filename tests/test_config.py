@@ -154,6 +154,26 @@ def test_a_wrong_value_is_told_in_words(variable: str, value: str, words: str) -
     assert refused(environ={variable: value}) == f"{variable}: {words}"
 
 
+@pytest.mark.parametrize(
+    "place", ["sqlite:////var/mlflow.db", "http://127.0.0.1:5000", "https://mlflow.example/base"]
+)
+def test_mlflow_is_a_file_or_a_server(place: str) -> None:
+    """Two kinds of places; without one it is off."""
+    assert load({"mlflow": place}, environ={}).mlflow == place
+    assert load({}, environ={"HEADRACE_MLFLOW": "off"}).mlflow is None
+
+
+@pytest.mark.parametrize(
+    "place", ["", "mlruns", "sqlite:", "file:///mlruns", "databricks", "http://ada:hush@host"]
+)
+def test_another_place_of_mlflow_is_refused(place: str) -> None:
+    """Neither a directory nor a login in a URL, which MLflow would quote; no password is shown."""
+    text = refused({"mlflow": place})
+    assert text.startswith("--mlflow: ")
+    assert "sqlite:///FILE" in text
+    assert "hush" not in text
+
+
 def test_all_violations_come_at_once() -> None:
     """Three mistakes are three lines, not three attempts."""
     text = refused({"grpc_port": -1, "app": "!"}, {"HEADRACE_NOTHING": "1"})

@@ -49,6 +49,7 @@ class Deployment(msgspec.Struct, kw_only=True):
     commands: list[Accepted] = []
     # (control id, partition) -> next offset. The first effect counts, a repeated one is a replay.
     effects: dict[tuple[str, Partition], int] = {}
+    failures: dict[tuple[str, Partition], str] = {}  # rollbacks that could not be done there
     paused: bool = False
     deleted: bool = False
 
@@ -81,6 +82,10 @@ class Deployment(msgspec.Struct, kw_only=True):
     def positions(self, control_id: str) -> dict[Partition, int]:
         """Where the command took effect so far."""
         return {p: offset for (cid, p), offset in self.effects.items() if cid == control_id}
+
+    def failed(self, control_id: str) -> dict[Partition, str]:
+        """Where a rollback could not be done, and why."""
+        return {p: why for (cid, p), why in self.failures.items() if cid == control_id}
 
     def rollbacks(self) -> list[Accepted]:
         """Those of this life, oldest first."""

@@ -98,7 +98,11 @@ class Rollback(_Logged, frozen=True, kw_only=True, tag="rollback"):
 
 
 class ShardEffect(_Logged, frozen=True, kw_only=True, tag="effect"):
-    """A command took effect in one shard: records below `next_offset` came before it."""
+    """A command took effect in one shard: records below `next_offset` came before it.
+
+    `failed`: why a rollback could not be done there, so that the new epoch goes on with the old
+    state; empty otherwise.
+    """
 
     control_id: str
     agent: str
@@ -107,6 +111,7 @@ class ShardEffect(_Logged, frozen=True, kw_only=True, tag="effect"):
     partition: int
     next_offset: int
     worker: str
+    failed: str = ""
 
 
 class Hello(_Logged, frozen=True, kw_only=True, tag="hello"):

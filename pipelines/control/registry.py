@@ -113,7 +113,11 @@ class Registry:
         if deployment is None or not deployment.life <= effect.epoch <= deployment.epoch:
             return  # of a life that is over
         partition = Partition(effect.topic, effect.partition)
-        deployment.effects.setdefault((effect.control_id, partition), effect.next_offset)
+        place = (effect.control_id, partition)
+        if place not in deployment.effects:
+            deployment.effects[place] = effect.next_offset
+            if effect.failed:
+                deployment.failures[place] = effect.failed
 
     def _command(self, record: Command, offset: int) -> Accepted | None:
         if isinstance(record, Deploy):

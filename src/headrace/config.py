@@ -31,6 +31,15 @@ WORKER_VARIABLES = {"PYTHONHASHSEED": "0", "OPENBLAS_NUM_THREADS": "1"}
 # gRPC's C core writes lines of its own to the terminal, such as for a port that is taken.
 QUIET_VARIABLES = {"GRPC_VERBOSITY": "NONE"}
 
+# MLflow reads its settings from the environment. Who has set one keeps it.
+MLFLOW_VARIABLES = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",  # a service tells nobody that it runs
+    "MLFLOW_CONFIGURE_LOGGING": "false",  # its lines go where ours go
+    # A server that is away is tried again by us: a stop waits for one request at most.
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "5",  # seconds
+}
+
 Name = Annotated[str, Meta(pattern="^[a-z][a-z0-9-]{0,62}$")]
 Port = Annotated[int, Meta(ge=0, le=65535)]
 Seconds = Annotated[float, Meta(gt=0, le=86_400)]
@@ -49,6 +58,7 @@ class Config:
     app: Name = "headrace"  # names the consumer group and the internal topics
     state_dir: Path | None = None  # None: see `state_path`
     snapshots: str | None = None  # None: in the state directory; or file:///DIR, s3://BUCKET/DIR
+    mlflow: str | None = None  # None: off; or sqlite:///FILE, http://host:port
     grpc_host: str = "127.0.0.1"
     grpc_port: Port = 50051  # 0: a free one
     metrics_port: Port | None = 0  # 0: a free one; None ("off"): no metrics endpoint
@@ -129,6 +139,12 @@ def hash_seed() -> str:
 def worker_environment() -> dict[str, str]:
     """The environment in which a worker must be started: this one, with the fixed variables."""
     return {**QUIET_VARIABLES, **os.environ, **WORKER_VARIABLES}
+
+
+def settle_mlflow() -> None:
+    """Set the variables that MLflow reads when it is imported, unless somebody has."""
+    for name, value in MLFLOW_VARIABLES.items():
+        os.environ.setdefault(name, value)
 
 
 class _Candidate(NamedTuple):
@@ -224,6 +240,16 @@ def _contradictions(config: Config) -> Iterator[Violation]:
             f"{config.grpc_host} can be reached by others, and there is no TLS yet",
             "use 127.0.0.1, or say --insecure if the network is trusted",
         )
+    if config.mlflow is not None and not _MLFLOW.fullmatch(config.mlflow):
+        yield Violation(
+            config.sources.get("mlflow", "mlflow"),
+            f"{_shown(config.mlflow)} is no place of MLflow",
+            "name sqlite:///FILE or http://HOST:PORT (name and password: MLFLOW_TRACKING_USERNAME"
+            " and MLFLOW_TRACKING_PASSWORD), or `off`",
+        )
+
+
+_MLFLOW = re.compile(r"sqlite:///[^?#]+|https?://[^/?#@]+(/[^?#@]*)?")
 
 
 def joined(host: str, port: int) -> str:

@@ -19,7 +19,8 @@ PARTITIONS = 4
 KEYS = 120
 FIRST_MS = 1_700_000_000_000
 STEP_MS = 250
-STATE = "{flush_ms: 120, flush_keys: 40}"
+STATE = "{flush_ms: 120, flush_keys: 40, snapshot_s: 1}"
+SELDOM = "{flush_ms: 120, flush_keys: 40}"  # a snapshot every 30 s, or by name
 AMOUNT = Field(name="amount", path=("amount",), low=0, high=1000)
 
 
@@ -103,7 +104,7 @@ model:
   - linear_model.LinearRegression: {{optimizer: {{optim.SGD: {{lr: 0.02}}}}}}
 label: {{field: $.fee, type: number}}
 emit: {{topic: {topic}.price}}
-state: {STATE}
+state: {SELDOM}
 """,
         make=lambda _key: (
             preprocessing.StandardScaler()

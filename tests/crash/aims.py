@@ -1,9 +1,11 @@
-"""Where a worker kills itself: the four places between two steps of a flush.
+"""Where a worker kills itself: between two steps of a flush, of a rollback, or of publishing.
 
 The order of a flush is sacred (`headrace.pipelines.shard`): decisions are handed over, Kafka
 acknowledges them, one synced write puts rows and position on disk, the group's offset is
-committed. Each step of the real service is wrapped, so that the process gets SIGKILL exactly
-between it and the next.
+committed. So is that of a rollback (`headrace.pipelines.replacement`): the effect has been read
+back, the undo snapshot is on the disk, the draft has taken its place, the old epoch is removed.
+And that of publishing: a file is kept, the manifest is, the catalogue vouches for it. Each step of
+the real service is wrapped, so that the process gets SIGKILL exactly between it and the next.
 """
 
 from __future__ import annotations
@@ -12,14 +14,27 @@ import asyncio
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any, get_args
 
+from headrace.pipelines import control
+from headrace.pipelines.cataloguelog import CatalogueLog
 from headrace.pipelines.emit import Emitter
+from headrace.pipelines.shard import Shard
+from headrace.pipelines.shards import Shards
 from headrace.pipelines.transport import ChunkConsumer
-from headrace.state.store import ShardMeta, ShardStore
-from tests.crash.life import Life, Point
+from headrace.pipelines.vault import Vault
+from headrace.state.cut import Kind
+from headrace.state.directory import StateDirectory
+from headrace.state.repository import ShelfRepository
+from headrace.state.store import ShardStore
+from tests.crash.life import FlushPoint, Life, Point, PublishPoint, RollbackPoint
 
-POINTS: tuple[Point, ...] = ("handed-over", "acknowledged", "written", "committed")
+OF_FLUSH: tuple[FlushPoint, ...] = get_args(FlushPoint)
+OF_ROLLBACK: tuple[RollbackPoint, ...] = get_args(RollbackPoint)
+OF_PUBLISHING: tuple[PublishPoint, ...] = get_args(PublishPoint)
+POINTS: tuple[Point, ...] = (*OF_FLUSH, *OF_ROLLBACK, *OF_PUBLISHING)
 
 
 class Aim:
@@ -46,8 +61,26 @@ class Aim:
     def install(self) -> None:
         """Wrap the steps of the real service, in this process."""
         self._wrap_drain()
-        self._wrap_write()
+        self._after(ShardStore, "write", "written")
         self._wrap_commit()
+        self._wrap_effects()
+        self._wrap_undo()
+        self._after(StateDirectory, "adopt", "adopted")
+        self._wrap_drop()
+        self._after(ShelfRepository, "add_file", "file-kept")
+        self._after(ShelfRepository, "add_manifest", "manifest-kept")
+        self._wrap_vouching()
+
+    def _after(self, owner: type, name: str, point: Point) -> None:
+        """Pass the point when that method, one that is not awaited, has done what it does."""
+        real = getattr(owner, name)
+
+        def wrapped(*given: Any, **named: Any) -> Any:
+            done = real(*given, **named)
+            self.passed(point)
+            return done
+
+        setattr(owner, name, wrapped)
 
     def _wrap_drain(self) -> None:
         real = Emitter.drain
@@ -63,17 +96,6 @@ class Aim:
 
         setattr(Emitter, "drain", drain)  # noqa: B010 - a method is replaced on purpose
 
-    def _wrap_write(self) -> None:
-        real = ShardStore.write
-
-        def write(
-            store: ShardStore, rows: Iterable[tuple[bytes, bytes | None]], meta: ShardMeta
-        ) -> None:
-            real(store, rows, meta)
-            self.passed("written")
-
-        setattr(ShardStore, "write", write)  # noqa: B010
-
     def _wrap_commit(self) -> None:
         real = ChunkConsumer.force_commit
 
@@ -86,3 +108,48 @@ class Aim:
             return done
 
         setattr(ChunkConsumer, "force_commit", force_commit)  # noqa: B010
+
+    def _wrap_effects(self) -> None:
+        real = Shards._log_effect
+
+        async def log_effect(shards: Shards, accepted: control.Accepted, *where: Any) -> int:
+            counted = await real(shards, accepted, *where)
+            if accepted.kind == "rollback":
+                self.passed("counted")
+            return counted
+
+        setattr(Shards, "_log_effect", log_effect)  # noqa: B010
+
+    def _wrap_undo(self) -> None:
+        real: Callable[..., Awaitable[Path]] = Vault.take
+
+        async def take(
+            vault: Vault, shard: Shard, snapshot_id: str, kind: Kind, partitions: int
+        ) -> Path:
+            path = await real(vault, shard, snapshot_id, kind, partitions)
+            if kind == "undo":
+                self.passed("undo-kept")
+            return path
+
+        setattr(Vault, "take", take)  # noqa: B010
+
+    def _wrap_drop(self) -> None:
+        real = StateDirectory.drop_shard
+
+        def drop_shard(directory: StateDirectory, path: Path) -> None:
+            there = path.exists()
+            real(directory, path)
+            if there:
+                self.passed("dropped")
+
+        setattr(StateDirectory, "drop_shard", drop_shard)  # noqa: B010
+
+    def _wrap_vouching(self) -> None:
+        real = CatalogueLog.append
+
+        async def append(log: CatalogueLog, key: bytes, value: bytes | None) -> None:
+            await real(log, key, value)
+            if value is not None:
+                self.passed("vouched")
+
+        setattr(CatalogueLog, "append", append)  # noqa: B010

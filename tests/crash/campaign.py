@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from collections import Counter
 from collections.abc import Callable
 from contextlib import AsyncExitStack
@@ -17,6 +18,7 @@ from tests.crash.commander import Commander, Verb
 from tests.crash.feeder import Feeder
 from tests.crash.life import Life, Trouble
 from tests.crash.logs import read
+from tests.crash.losses import Loss, marked
 from tests.crash.nursery import Nursery, Worker, WorkerEndedError
 from tests.crash.plan import LifePlan, Plan
 
@@ -49,6 +51,8 @@ class Left:
     state: Path
     agents: tuple[Agent, ...]
     kills: Counter[str]  # by ending; "missed": killed without having come by the aimed point
+    repository: Path
+    losses: tuple[Loss, ...] = ()  # of the disks after which the next worker could catch up
 
     def shard_path(self, agent: str, epoch: int, topic: str, partition: int) -> Path:
         """Where the shard's store lies; names of campaigns need no escaping."""
@@ -73,8 +77,9 @@ class Campaign:
         self._agents = agents(plan.name, plan.agents)
         self._nursery = Nursery(directory / "worker.log")
         self._address: str | None = None
-        self._commander = Commander(lambda: self._address)
+        self._commander = Commander(lambda: self._address, plan.seed)
         self._due: asyncio.Queue[tuple[Verb, str] | None] = asyncio.Queue()
+        self._losses: list[Loss] = []
         self._feeder: Feeder
 
     async def run(self) -> Left:
@@ -98,20 +103,46 @@ class Campaign:
             taken.callback(commands.cancel)
             for number, life in enumerate(plan.lives):
                 self._standing.life = number + 1
-                for due in (each[1:] for each in plan.commands if each[0] == number):
-                    self._due.put_nowait(due)
-                for _ in range(TRIES):
-                    if await self._live(life) != MISSED:
-                        break
+                await self._until_lived(number, life)
+                if life.lost:
+                    await self._lose_disk(number)
             self._due.put_nowait(None)
             worker = await self._calm_life("catching up")
             await commands
             await self._feeder.stop()
             await self._catch_up()
             await self._end(worker)
-        return Left(plan.name, self._directory / "state", self._agents, self._standing.kills)
+        return Left(
+            plan.name,
+            self._directory / "state",
+            self._agents,
+            self._standing.kills,
+            self._repository,
+            tuple(self._losses),
+        )
+
+    @property
+    def _repository(self) -> Path:
+        return self._directory / "repository"
 
     # -- lives -------------------------------------------------------------------------------
+
+    async def _until_lived(self, number: int, life: LifePlan) -> None:
+        """Let it live again if it missed its point, with the same asked of it."""
+        for _ in range(TRIES):
+            for due in (each[1:] for each in self._plan.commands if each[0] == number):
+                self._due.put_nowait(due)
+            if await self._live(life) != MISSED:
+                return
+
+    async def _lose_disk(self, number: int) -> None:
+        """All but the repository. What was decided is not decided again, unless the next worker is
+        killed before it has come that far: then it goes on from its own disk.
+        """
+        after = self._plan.lives[number + 1 : number + 2]
+        if all(life.ending == "sigterm" for life in after):
+            self._losses.append(await marked(self._broker, self._agents))
+        shutil.rmtree(self._directory / "state")
 
     async def _live(self, life: LifePlan) -> str:
         """The ending that it had, or MISSED."""
@@ -180,6 +211,7 @@ class Campaign:
             bootstrap=self._broker.bootstrap,
             transactions=self._broker.can_transactions,
             state=str(self._directory / "state"),
+            snapshots=f"file://{self._repository}",
             session_s=plan.session_s,
             point=life.point,
             passage=life.passage,

@@ -6,31 +6,58 @@ worker comes before its end is the machine's affair.
 
 from __future__ import annotations
 
+import itertools
 import random
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
-from tests.crash.aims import POINTS
+from tests.crash.aims import OF_FLUSH, OF_PUBLISHING, OF_ROLLBACK, POINTS
 from tests.crash.commander import Verb
-from tests.crash.life import Point, Protection, Trouble
+from tests.crash.life import Point, Protection, RollbackProtection, Trouble
 
 Ending: TypeAlias = Point | Literal["random", "sigterm"]
+Command: TypeAlias = tuple[int, Verb, str]
 
-PASSAGES = {"handed-over": 6, "acknowledged": 14, "written": 14, "committed": 3}
+PASSAGES: dict[Ending, int] = {
+    "handed-over": 6,
+    "acknowledged": 14,
+    "written": 14,
+    "committed": 3,
+    **dict.fromkeys(OF_ROLLBACK, 4),  # each shard comes by once in a rollback
+    "file-kept": 40,
+    "manifest-kept": 10,
+    "vouched": 10,
+}
 """A worker dies at one of so many first passages of the point."""
 TURNS_MAX = 12
 AFTER_S_MAX = 2.5
 """The longest life before another end: random ones count from the order to start, SIGTERM from
 when it is ready. A start takes about two seconds, so that some die while they start.
 """
+CALM_S = 3.0
 EARLY_SHARE = 0.3
 TROUBLES: tuple[Trouble, ...] = ("slow-network", "lost-chunk")
+ROLLBACKS: tuple[tuple[Verb, str], ...] = (
+    ("rollback", "fraud"),
+    ("rollback-keys", "trend"),
+    ("undo", "fraud"),
+    ("rewind", "fraud"),
+    ("undo", "trend"),
+    ("rollback-keys", "fraud"),
+    ("rollback", "trend"),
+    ("rewind", "trend"),
+    ("undo", "fraud"),
+)
+"""What is asked for, in turn, in lives that are to end within a rollback."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class LifePlan:
-    """One life. `passage`, `early` and `turns` are of an aimed end, `after_s` of the others."""
+    """One life. `passage`, `early` and `turns` are of an aimed end, `after_s` of the others.
+
+    `lost`: when it has ended, its disk is lost, but not the repository.
+    """
 
     ending: Ending
     passage: int = 1
@@ -38,11 +65,15 @@ class LifePlan:
     turns: int = 2
     after_s: float = 0.0
     troubles: tuple[Trouble, ...] = ()
+    lost: bool = False
 
     @property
     def point(self) -> Point | None:
         """Where it kills itself; None: it is ended from outside."""
         return next((point for point in POINTS if point == self.ending), None)
+
+
+CALM = LifePlan(ending="sigterm", after_s=CALM_S)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,29 +85,48 @@ class Plan:
     name: str
     seed: int
     lives: tuple[LifePlan, ...]
-    commands: tuple[tuple[int, Verb, str], ...] = ()
+    commands: tuple[Command, ...] = ()
     agents: tuple[str, ...] = ("fraud", "price", "trend", "brief")
     events_per_s: int = 80
     session_s: float = 0.8
     first_troubles: tuple[Trouble, ...] = ()
-    without: Protection | None = None
+    without: Protection | RollbackProtection | None = None
 
 
 def full(name: str, seed: int) -> Plan:
-    """At least 20 `kill -9`: five at each point and five at random; three SIGTERMs between."""
+    """More than 40 `kill -9`: five at each point of a flush, three at each point of a rollback and
+    of publishing, and five at random; SIGTERMs between; and two disks are lost.
+    """
+    counts: dict[Ending, int] = {
+        **dict.fromkeys(OF_FLUSH, 5),
+        **dict.fromkeys((*OF_ROLLBACK, *OF_PUBLISHING), 3),
+        "random": 5,
+        "sigterm": 3,
+    }
+    lives = losing(drawn(seed, counts, share=0.5), 20, CALM)
+    # The second time the new worker is killed, too, while it puts snapshots in their places.
+    lives = losing(lives, 32, LifePlan(ending="adopted", passage=3, early=True))
     return Plan(
         name=name,
         seed=seed,
-        lives=drawn(seed, {**dict.fromkeys(POINTS, 5), "random": 5, "sigterm": 3}, share=0.5),
+        lives=lives,
         commands=(
             (3, "pause", "trend"),
             (6, "resume", "trend"),
+            (7, "snapshot", "price"),
             (8, "delete", "brief"),
             (10, "deploy", "brief"),
             (13, "pause", "fraud"),
             (15, "resume", "fraud"),
             (18, "pause", "brief"),
             (19, "resume", "brief"),
+            (19, "snapshot", "brief"),
+            (22, "rollback", "brief"),
+            (24, "rollback-keys", "price"),
+            (26, "undo", "price"),
+            (28, "snapshot", "fraud"),
+            (36, "rewind", "price"),
+            *rolling_back(lives),
         ),
     )
 
@@ -86,13 +136,30 @@ def short(name: str, seed: int) -> Plan:
     return Plan(
         name=name,
         seed=seed,
-        lives=drawn(seed, {**dict.fromkeys(POINTS, 1), "random": 1, "sigterm": 1}, share=1.0),
+        lives=drawn(seed, {**dict.fromkeys(OF_FLUSH, 1), "random": 1, "sigterm": 1}, share=1.0),
         agents=("fraud", "trend", "brief"),
         commands=(
             (1, "pause", "trend"),
             (2, "delete", "brief"),
             (3, "resume", "trend"),
             (4, "deploy", "brief"),
+        ),
+    )
+
+
+def rolling(name: str, seed: int) -> Plan:
+    """A kill at each point of a rollback and of publishing; in the end the disk is lost."""
+    lives = drawn(seed, dict.fromkeys((*OF_ROLLBACK, *OF_PUBLISHING), 1), share=0.5)
+    lives = losing(lives, len(lives) - 1, CALM)
+    return Plan(
+        name=name,
+        seed=seed,
+        lives=lives,
+        agents=("fraud", "trend"),
+        commands=(
+            (0, "snapshot", "trend"),
+            *rolling_back(lives),
+            (len(lives) - 1, "undo", "fraud"),
         ),
     )
 
@@ -117,6 +184,31 @@ def control(name: str, protection: Protection) -> Plan:
     )
 
 
+def rolling_control(name: str, protection: RollbackProtection) -> Plan:
+    """The same for what protects snapshots and rollbacks."""
+    lives: dict[RollbackProtection, LifePlan] = {
+        "read-back": LifePlan(ending="adopted", passage=2),
+        "settling": LifePlan(ending="adopted", passage=4, troubles=("slow-network",)),
+        "undo-first": LifePlan(ending="sigterm", after_s=2 * CALM_S),
+        "manifest-first": LifePlan(ending="vouched", passage=3, lost=True),
+        "told-below": LifePlan(ending="random", after_s=2 * CALM_S, lost=True),
+    }
+    asked: dict[RollbackProtection, tuple[Command, ...]] = {
+        "read-back": ((0, "rollback", "fraud"),),
+        "settling": ((0, "rollback", "fraud"),),
+        "undo-first": ((0, "rollback", "fraud"), (0, "undo", "fraud")),
+    }
+    return Plan(
+        name=name,
+        seed=1,
+        lives=(lives[protection], CALM),
+        agents=("fraud",),
+        commands=asked.get(protection, ()),
+        events_per_s=40,
+        without=protection,
+    )
+
+
 def drawn(seed: int, counts: Mapping[Ending, int], *, share: float) -> tuple[LifePlan, ...]:
     """So many lives of each ending, shuffled; each trouble is in that share of them."""
     chance = random.Random(seed)
@@ -133,3 +225,15 @@ def drawn(seed: int, counts: Mapping[Ending, int], *, share: float) -> tuple[Lif
         )
         for ending in endings
     )
+
+
+def losing(lives: Sequence[LifePlan], at: int, then: LifePlan) -> tuple[LifePlan, ...]:
+    """The life of that number loses its disk, and after it comes another one."""
+    return (*lives[:at], replace(lives[at], lost=True), then, *lives[at + 1 :])
+
+
+def rolling_back(lives: Sequence[LifePlan]) -> tuple[Command, ...]:
+    """Something to roll back in each life that is to end within a rollback."""
+    asked = itertools.cycle(ROLLBACKS)
+    aimed = [number for number, life in enumerate(lives) if life.ending in OF_ROLLBACK]
+    return tuple((number, *next(asked)) for number in aimed)

@@ -17,10 +17,11 @@ from headrace.pipelines.emit import Emitter
 from headrace.pipelines.order import PartitionOrder
 from headrace.pipelines.shard import Chunk, Shard
 from headrace.ports import Record
-from tests.crash.life import Protection
+from tests.crash.life import Protection, RollbackProtection
+from tests.crash.rollback_protections import TAKING as OF_ROLLBACKS
 
 
-def take_away(protection: Protection | None) -> None:
+def take_away(protection: Protection | RollbackProtection | None) -> None:
     """Leave this process without one protection."""
     if protection is not None:
         TAKING[protection]()
@@ -84,9 +85,10 @@ def _unbounded(spec: Spec) -> Spec:
     return msgspec.structs.replace(spec, features=features)
 
 
-TAKING = {
+TAKING: dict[str, Callable[[], None]] = {
     "acknowledgement": without_acknowledgement,
     "skip": without_skip,
     "gap-guard": without_gap_guard,
     "quarantine": without_quarantine,
+    **dict(OF_ROLLBACKS.items()),
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from headrace.pipelines.broker import Broker
-from tests.crash.aims import POINTS
+from tests.crash.aims import OF_FLUSH
 from tests.crash.campaign import Campaign
 from tests.crash.plan import short
 from tests.crash.verdict import judge
@@ -20,7 +20,7 @@ async def test_kills_between_the_steps_of_a_flush_cost_nothing(
     """
     left = await Campaign(short("short", seed=3), broker, tmp_path).run()
     assert {ending for ending, count in left.kills.items() if count} >= {
-        *POINTS,
+        *OF_FLUSH,
         "random",
         "sigterm",
     }

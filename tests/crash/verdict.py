@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import msgspec
 from aiokafka.structs import ConsumerRecord
@@ -14,7 +16,9 @@ from headrace.state.store import ShardStore
 from tests.crash.agents import Agent
 from tests.crash.campaign import Left
 from tests.crash.feeder import PLANTED
+from tests.crash.kept import Kept
 from tests.crash.logs import Records, read
+from tests.crash.losses import told_again
 from tests.fold import compare
 from tests.fold.control import Life, lives
 from tests.fold.fold import Folded, fold
@@ -29,6 +33,8 @@ class Verdict:
     """What a campaign came to. `decisions` counts records, `repeats` those that came again;
     `missing`, `unexpected` and `contradictory` are of distinct decisions, `escaped` of events that
     are not in quarantine and must be, `rows_wrong` and `wrong` of sentences about rows and of all.
+    `rollbacks` are of shards, `manifests` those vouched for, `told_again`: decisions that a worker
+    with an empty disk has repeated, `unkept`: what the repository must have and has not.
     """
 
     events: int = 0
@@ -44,6 +50,10 @@ class Verdict:
     contradictory: int = 0
     escaped: int = 0
     rows_wrong: int = 0
+    rollbacks: int = 0
+    manifests: int = 0
+    told_again: int = 0
+    unkept: int = 0
     differences: list[str] = field(default_factory=list)
 
     def differ(self, where: str, sentences: Iterable[str]) -> None:
@@ -69,6 +79,11 @@ async def judge(broker: Broker, left: Left) -> Verdict:
     control = await _values(broker, f"{left.app}.control")
     quarantine = await _values(broker, f"{left.app}.quarantine")
     source = await read(broker, left.agents[0].topic)
+    kept = Kept(left.repository, await read(broker, f"{left.app}.snapshots"))
+    verdict.manifests = len(kept.catalogue.refs())
+    missing = kept.missing()
+    verdict.unkept += len(missing)
+    verdict.differ("repository", missing)
     verdict.events = sum(map(len, source.values()))
     verdict.planted = sum(len(planted(part)) for part in source.values())
     verdict.quarantined = len(set(quarantine))
@@ -78,8 +93,11 @@ async def judge(broker: Broker, left: Left) -> Verdict:
         if not led or led[-1].deleted:
             verdict.differ(agent.name, ["it must live in the end, and the control log denies it"])
         for life in led:
+            verdict.differ(agent.name, wrong_undos(life))
             for partition in topics.source:
                 _judge_shard(verdict, left, agent, life, (partition, topics))
+        if led and not led[-1].deleted:
+            _judge_snapshots(verdict, kept, agent, (led[-1], topics))
         _count(verdict, topics.decisions)
     return verdict
 
@@ -113,6 +131,12 @@ def _judge_shard(
     told = compare.decisions(folded, decided, origin, whole=whole, epochs=epochs)
     told += compare.quarantined(folded, topics.quarantine, origin, whole=whole, epochs=epochs)
     verdict.differ(name, told)
+    for loss in left.losses:
+        if (agent.name, partition) in loss:
+            again = told_again(loss[agent.name, partition], life, topics.decisions[partition])
+            verdict.told_again += len(again)
+            verdict.differ(name, [f"decided again after a loss: {again[:9]}"] if again else [])
+    verdict.rollbacks += folded.rollbacks
     there = _offsets(decided, life, origin)
     verdict.unexpected += len(there - folded.decisions.keys())
     if whole:
@@ -125,8 +149,47 @@ def _judge_shard(
         verdict.differ(name, rows)
 
 
+def _judge_snapshots(verdict: Verdict, kept: Kept, agent: Agent, of: tuple[Life, Topics]) -> None:
+    """Some of the snapshots hold what the fold says of where they were taken."""
+    life, topics = of
+    for shard in kept.newest(agent.name, life.epoch):
+        origin, course = life.origin(shard.shard), life.course(shard.shard)
+        before = tuple(r for r in course.rollbacks if r.epoch <= shard.epoch)
+        records = topics.source[shard.partition]
+        folded = fold(
+            agent.oracle,
+            origin,
+            [record for record in records if record.offset < shard.next_offset],
+            replace(course, rollbacks=before),
+        )
+        with TemporaryDirectory(prefix="headrace-kept-") as directory:
+            path = Path(directory) / "shard"
+            kept.fetch(shard, path)
+            found = _compared(folded, path)
+        verdict.rows_wrong += len(found)
+        verdict.differ(f"{shard.snapshot_id}[{shard.partition}]", found)
+
+
+def wrong_undos(life: Life) -> list[str]:
+    """Undos that did not go back to what there was when the rollback counted that they undo."""
+    found = []
+    for control_id, (told, _) in life.rolled.items():
+        if not told.get("undoes"):
+            continue
+        epoch = life.rolled[told["undoes"]][1]
+        for base in told["bases"]:
+            before = (epoch - 1, life.effects[told["undoes"], (life.topic, base["partition"])])
+            if (base["epoch"], base["next_offset"]) != before:
+                found.append(f"the undo {control_id} went back to {base}, not to {before}")
+    return found
+
+
 def _rows(left: Left, folded: Folded, origin: Origin) -> list[str]:
     path = left.shard_path(origin.agent, origin.epoch, origin.topic, origin.partition)
+    return _compared(folded, path)
+
+
+def _compared(folded: Folded, path: Path) -> list[str]:
     store = ShardStore.open(path, create=False)
     try:
         return compare.rows(folded, store)

@@ -85,6 +85,7 @@ async def _live(life: Life, say: Say) -> None:
         grpc_port=0,
         metrics_port=None,
         state_dir=Path(life.state),
+        snapshots=life.snapshots,
         session_timeout_s=life.session_s,
         commit_interval_s=COMMIT_INTERVAL_S,
         control_timeout_s=CONTROL_TIMEOUT_S,

@@ -62,6 +62,8 @@ async def test_both_scenes_play_and_end_by_themselves(
     assert "of 100 cases the next film was among the ten" in " ".join(text.split())
     assert "last value: " in text
     assert "fetched" not in text
+    assert "600 of them left out" in " ".join(text.split())
+    assert "rollback of h07 alone" in text
     assert text.index("agent heaters") < text.index("everything stopped and removed")
 
 

@@ -8,7 +8,7 @@ from math import isfinite
 from typing import Any
 
 from tests.fold.oracle import Kind, Oracle, Steering, Verdicts
-from tests.fold.reading import Refused
+from tests.fold.reading import EXTREME, Refused
 
 # What River's estimators raise on an event that they cannot bear.
 RIVER_ERRORS = (ArithmeticError, ValueError, TypeError, KeyError, IndexError, AttributeError)
@@ -68,6 +68,12 @@ def _said(kind: Kind, model: Any, x: dict[str, Any]) -> Said:
 
 def _float(number: Any) -> float | None:
     return None if number is None else float(number)
+
+
+def is_extreme(said: Said, y: Any) -> bool:
+    """Whether a number beyond the usual is in it, after which the model is looked at."""
+    numbers = [n for n in (said.score, y) if isinstance(n, float)]
+    return any(abs(n) > EXTREME for n in numbers)
 
 
 def choose(oracle: Oracle, model: Any, x: dict[str, Any], said: Said, at: Moment) -> Chosen:

@@ -29,6 +29,7 @@ class Rollback:
     keys: tuple[str, ...]
     rewind: bool = False
     excluded: tuple[tuple[dict[str, Any], int], ...] = ()
+    failed: bool = False  # it could not be done: nothing but the epoch changes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +60,7 @@ class Life:
     emit_topic: str
     commands: list[tuple[str, str]]
     effects: dict[tuple[str, Where], int] = field(default_factory=dict)
+    failures: dict[tuple[str, Where], str] = field(default_factory=dict)
     paused: bool = False
     deleted: bool = False
     last_epoch: int = 0
@@ -81,7 +83,7 @@ class Life:
                 continue
             at = self.effects[control_id, where]
             holding.pop(told.get("undoes", ""), None)
-            if told.get("exclude"):
+            if told.get("exclude") and (control_id, where) not in self.failures:
                 holding[control_id] = (told["exclude"], at)
             base = next(b for b in told["bases"] if b["partition"] == where[1])
             found.append(
@@ -93,6 +95,7 @@ class Life:
                     tuple(told.get("keys", ())),
                     told.get("mode") == "rewind",
                     tuple(holding.values()),
+                    (control_id, where) in self.failures,
                 )
             )
         return found
@@ -141,7 +144,10 @@ def lives(values: Iterable[bytes]) -> list[Life]:
             mine = [life for life in found if life.agent == told["agent"]]
             for life in (life for life in mine if told["epoch"] in life.epochs):
                 where = (told["topic"], told["partition"])
-                life.effects.setdefault((told["control_id"], where), told["next_offset"])
+                if (told["control_id"], where) not in life.effects:
+                    life.effects[told["control_id"], where] = told["next_offset"]
+                    if told.get("failed"):
+                        life.failures[told["control_id"], where] = told["failed"]
             continue
         if told["id"] in known:
             continue

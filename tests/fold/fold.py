@@ -7,11 +7,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from tests.fold.asking import RIVER_ERRORS, Chosen, Moment, Said, ask, choose
+from tests.fold.asking import RIVER_ERRORS, Chosen, Moment, Said, ask, choose, is_extreme
 from tests.fold.control import Course, Rollback
 from tests.fold.excluded import is_excluded
 from tests.fold.oracle import Oracle, Origin
-from tests.fold.reading import EXTREME, Entry, Event, Refused, read
+from tests.fold.reading import Entry, Event, Refused, read
 
 STAMPS = 101  # log time is the median of so many
 CLASSES_MAX = 256
@@ -77,16 +77,11 @@ class Folded:
     expired: int = 0  # keys that came back after they had been forgotten
     idle: set[str] = field(default_factory=set)  # keys that nobody can see any more
     rollbacks: int = 0
-    counted: int = 0  # accepted events in the counters, which a rewind reckons anew
-    counted_bad: int = 0
+    counted: int = 0  # accepted events, and
+    counted_bad: int = 0  # refused ones, as the counters have them: a rewind reckons them anew
 
 
-def fold(
-    oracle: Oracle,
-    origin: Origin,
-    records: Iterable[Entry],
-    course: Course,
-) -> Folded:
+def fold(oracle: Oracle, origin: Origin, records: Iterable[Entry], course: Course) -> Folded:
     """Everything that follows from the records and from the commands that counted among them."""
     run = _Fold(oracle, origin, course)
     for record in records:
@@ -151,13 +146,14 @@ class _Fold:
 
     def _seen(self) -> dict[str, KeyFold]:
         """All keys that somebody can see, as they are."""
-        keys = self.out.keys.items()
-        return {key: copy.copy(state) for key, state in keys if not self.is_idle(state)}
+        return {
+            k: copy.copy(state) for k, state in self.out.keys.items() if not self.is_idle(state)
+        }
 
     def _roll_back(self, rollback: Rollback) -> None:
-        if rollback.rewind:
+        if rollback.rewind and not rollback.failed:
             self._rewind(rollback)
-        else:
+        elif not rollback.failed:
             self._revert(rollback)
         self.origin = replace(self.origin, epoch=rollback.epoch)
         self.out.rollbacks += 1
@@ -175,8 +171,7 @@ class _Fold:
                 out.keys[key] = there.keys[key]
 
     def _revert(self, rollback: Rollback) -> None:
-        base = self._kept[rollback.base_epoch, rollback.base_offset]._seen()
-        now = self._seen()
+        base, now = self._kept[rollback.base_epoch, rollback.base_offset]._seen(), self._seen()
         scope = set(rollback.keys) or base.keys() | now.keys() | self.out.keys.keys()
         for key in scope:
             reverted = self._reverted(key, base.get(key), now.get(key), alone=bool(rollback.keys))
@@ -263,7 +258,7 @@ class _Fold:
         if event.y is None and oracle.kind != "anomaly":
             out.unlabelled += 1
             return chosen, updates
-        extreme = event.extreme or _is_extreme(said, event.y)
+        extreme = event.extreme or is_extreme(said, event.y)
         state.model = self._learned(state.model, event.x, event.y, extreme=extreme)
         state.updates += 1
         state.last_learned = out.now
@@ -319,7 +314,7 @@ class _Fold:
 
     def _learned_late(self, key: str, state: KeyFold, waited: Waiting, y: Any) -> Any:
         score = waited.guess[1]
-        extreme = _is_extreme(Said(score=score), y)
+        extreme = is_extreme(Said(score=score), y)
         try:
             return self._learned(state.model, waited.x, y, extreme=extreme)
         except Refused:
@@ -396,11 +391,6 @@ class _Fold:
             "updates": updates,
             "cold": chosen.cold,
         }
-
-
-def _is_extreme(said: Said, y: Any) -> bool:
-    numbers = [n for n in (said.score, y) if isinstance(n, float)]
-    return any(abs(n) > EXTREME for n in numbers)
 
 
 def _commonest(simple: Simple) -> Any:

@@ -117,11 +117,15 @@ class Place:
             await self.shards.apply(accepted)
 
 
-def live(tmp_path: Path, work: Callable[[Place], Awaitable[None]]) -> None:
+def live(
+    tmp_path: Path,
+    work: Callable[[Place], Awaitable[None]],
+    made: Callable[[Path], Place] = Place,
+) -> None:
     """Run it in virtual time, the control log followed meanwhile."""
 
     async def whole() -> None:
-        place = Place(tmp_path)
+        place = made(tmp_path)
         try:
             await work(place)
         finally:

@@ -54,7 +54,6 @@ async def test_a_flush_without_room_waits_and_succeeds_later(
     await shard.flush()
     assert "No space left on device" in shard.waits_for
     assert (shard.next_offset, shard.durable_offset) == (2 * KEYS, KEYS)
-    assert shard.view(None, None).waits_for == shard.waits_for
     asked = Question(agent="warmth", key="key-7", features={"power": 3.0})
     assert shard.learner.predict(asked, shard.next_offset).standing.updates == 2
     await shard.flush()

@@ -60,7 +60,7 @@ async def test_a_deploy_whose_shards_cannot_be_opened_says_why_at_once(
         (tmp_path / "state" / "shards").mkdir(exist_ok=True)
         (tmp_path / "state" / "shards" / "narrow").write_text("somebody's notes")
         async with asyncio.timeout(20):
-            with pytest.raises(StateError, match="cannot be written: File exists"):
+            with pytest.raises(StateError, match="cannot be written: Not a directory"):
                 await client.deploy(spec("narrow", "t-narrow"))
         assert (await client.agent("narrow")).state == "failed"
     async with start() as (service, client):

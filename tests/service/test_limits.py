@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from headrace.errors import OverloadError
-from headrace.pipelines import commands
+from headrace.pipelines import submission
 from headrace.state.options import StoreOptions
 from tests.service.conftest import Start, make_topic
 from tests.service.test_service import events, fold, learned, spec
@@ -53,7 +53,7 @@ async def test_commands_wait_in_a_bounded_queue(
     """Where too many commands wait to be applied, the next one is not appended."""
     async with start() as (_, client):
         await client.deploy(spec("queued", "t-queued"))
-        monkeypatch.setattr(commands, "WAITING_MAX", 0)
+        monkeypatch.setattr(submission, "WAITING_MAX", 0)
         with pytest.raises(OverloadError, match="waiting to be applied") as full:
             await client.pause("queued")
         assert (full.value.code, full.value.retry_s) == ("overloaded", 5.0)

@@ -16,7 +16,13 @@ from headrace.pipelines.opening import Opening, State
 from headrace.pipelines.order import Chunk, PartitionOrder
 from headrace.pipelines.shard import Chunk as ShardChunk
 from headrace.pipelines.shard import Shard
+from headrace.pipelines.vault import Vault
 from headrace.ports import Record
+from headrace.state.catalogue import encode
+from headrace.state.cut import Cut
+from headrace.state.publishing import publish
+from headrace.state.repository import open_repository
+from headrace.state.sums import Sums
 from headrace.views import Partition
 from tests.fold import oracles
 from tests.fold.events import log
@@ -91,6 +97,27 @@ class HastyControls(SimControlLog):
     async def _send_late(self, record: control.ControlRecord) -> None:
         await asyncio.sleep(1.0)
         await self.send(record)
+
+
+class HastyVault(Vault):
+    """The catalogue vouches for a manifest that the repository is to have by and by."""
+
+    async def _publish(self, cut: Cut) -> None:
+        path = self._checkpoints.find(cut.snapshot_id, cut.topic, cut.partition)
+        if path is not None:
+            elsewhere = open_repository("memory://")
+            foretold = await asyncio.to_thread(publish, cut, path, elsewhere, Sums())
+            vouched = foretold.vouched(cut)
+            await self._topic.append(vouched.key, encode(vouched))
+            await asyncio.sleep(1.0)
+        await super()._publish(cut)
+
+
+class Unsettled(Shard):
+    """Takes for durable what it has learned since its last flush."""
+
+    async def settle(self) -> bool:
+        return self._store.meta is not None or await super().settle()
 
 
 class Unskipping(Shard):
@@ -170,6 +197,31 @@ def crashes_among_pauses(plan: Plan) -> Plan:
         commands=((0.0, "deploy", "fraud-0"), *pauses),
         faults=(("crash", 150.0), ("crash", 250.0), ("crash", 200.0), ("crash", 300.0)),
     )
+
+
+def rollbacks_among_events(plan: Plan) -> Plan:
+    """An agent that is flushed seldom, goes back again and again while events come, and whose
+    worker crashes now and then.
+    """
+    agent = oracles.fraud(
+        agent="fraud-0", topic=TOPIC, state="flush_ms: 2000, flush_keys: 99, snapshot_s: 1"
+    )
+    back: list[Command] = [(1.0 + 0.9 * number, "snapshot", "fraud-0") for number in range(5)]
+    back += [(1.5 + 0.5 * number, "rollback", "fraud-0") for number in range(10)]
+    rows = enumerate(log(plan.seed, 200, bad_share=0.0))
+    return replace(
+        plan,
+        agents={"fraud-0": agent},
+        records=(tuple((0.03 * number, row) for number, row in rows),),
+        commands=tuple(sorted([(0.0, "deploy", "fraud-0"), *back])),
+        faults=(("crash", 250.0), ("crash", 350.0), ("crash", 450.0)),
+    )
+
+
+def rollbacks_after_losses(plan: Plan) -> Plan:
+    """The same, but each crash takes the disk along."""
+    shaped = rollbacks_among_events(plan)
+    return replace(shaped, faults=tuple(("loss", at) for _, at in shaped.faults))
 
 
 def deploys_among_events(plan: Plan) -> Plan:

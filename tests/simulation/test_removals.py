@@ -78,3 +78,26 @@ def test_quarantine_before_learning_is_missed(
     """A learner that learns from a bad event, wholly or by half, is found."""
     monkeypatch.setattr("headrace.pipelines.shards.Learner", learner)
     assert found(told)
+
+
+def test_a_rollback_that_counts_before_the_log_says_where_is_found() -> None:
+    """A crash before its effect is in the log, and the new epoch began at another event."""
+    rollbacks = removals.rollbacks_among_events
+    assert not any(run(seed, shape=rollbacks).problems for seed in range(5))
+    assert found("says id", removals.without_effects_read_back, rollbacks)
+
+
+def test_a_rollback_of_what_is_not_durable_yet_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the shard has learned since its last flush is not in what is kept for the new epoch."""
+    monkeypatch.setattr("headrace.pipelines.shards.Shard", removals.Unsettled)
+    assert found("says updates", shape=removals.rollbacks_among_events)
+
+
+def test_a_snapshot_that_is_vouched_for_before_it_is_there_is_found(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The disk is lost before the manifest is in the repository, and a rollback goes back to it."""
+    losses = removals.rollbacks_after_losses
+    assert not any(run(seed, shape=losses).problems for seed in range(5))
+    monkeypatch.setattr("tests.simulation.worker.Vault", removals.HastyVault)
+    assert found("is missing, although its digest is known", shape=losses)

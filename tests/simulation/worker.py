@@ -120,13 +120,13 @@ class WatchedShards(Shards):
         return cast(WatchedSite, self._site).stores_by_path[path].meta
 
     async def _log_effect(
-        self, accepted: control.Accepted, partition: Partition, offset: int
+        self, accepted: control.Accepted, partition: Partition, offset: int, failed: str = ""
     ) -> int:
         """A delete behind nothing but what this shard has handled leaves no decision out."""
         shard = self.find(accepted.agent, partition)
         if accepted.kind == "delete" and shard is not None and shard.next_offset == offset:
             self.whole.add((accepted.agent, accepted.life, *partition))
-        return await super()._log_effect(accepted, partition, offset)
+        return await super()._log_effect(accepted, partition, offset, failed)
 
     def on_disk(self, partition: Partition) -> int:
         """How far all agents that live are durable; 0 while one is not open or not on disk."""

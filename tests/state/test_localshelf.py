@@ -38,7 +38,7 @@ fsync kept/blobs/ab
 fsync kept/blobs
 fsync kept
 fsync kept/drafts/ID
-link kept/drafts/ID kept/manifests/s-1/%50ay%2fments@3.json
+link kept/drafts/ID kept/manifests/s-1/%50ay%2fments@3.DIGEST.json
 fsync kept/manifests/s-1
 fsync kept/manifests
 fsync kept

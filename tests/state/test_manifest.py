@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from headrace.errors import CorruptStateError, ForeignStateError, StateError
 from headrace.state import manifest as manifests
-from headrace.state.manifest import FileEntry, decode, digest, encode
+from headrace.state.manifest import FileEntry, Manifest, decode, digest, encode
 from tests.state.snapshot import MANIFEST
 
 
@@ -27,7 +27,7 @@ def test_the_same_manifest_has_the_same_bytes_everywhere() -> None:
     plain = json.loads(content)
     assert content == json.dumps(plain, sort_keys=True, separators=(",", ":")).encode()
     assert plain["schema"] == 1
-    assert digest(content) == "9ab93510188480ba00b35a9236fe91969a97ebe1e845e544494c6ebab06dee34"
+    assert digest(content) == "433b0ec38336deda116bca69f2be5701c4de67d4b7003017ddc120fd30aafd8e"
     assert decode(content, digest(content)) == MANIFEST
 
 
@@ -108,6 +108,8 @@ def test_a_name_that_leads_elsewhere_is_refused(name: str) -> None:
         {"snapshot_id": "Upper"},
         {"comment": "not ours"},
         {"versions": {}},
+        {"probes": "no base64!"},
+        {"probes": "A" * (88 << 10)},
         {"schema": "1"},
     ],
     ids=str,
@@ -117,6 +119,16 @@ def test_what_contradicts_itself_is_refused(fields: dict[str, Any]) -> None:
     content = altered(**fields)
     with pytest.raises(CorruptStateError, match="cannot be read"):
         decode(content, digest(content))
+
+
+def test_probes_are_carried_and_bounded() -> None:
+    """Any bytes up to 64 KiB come back as they were; more are refused."""
+    probes = bytes(range(256)) * 256
+    manifest = msgspec.structs.replace(MANIFEST, probes=probes)
+    content = encode(manifest)
+    assert decode(content, digest(content)).probes == probes
+    with pytest.raises(ValueError, match="65537 bytes of probes, more than 65536"):
+        Manifest(**msgspec.structs.asdict(manifest) | {"probes": probes + b"x"})
 
 
 def test_another_schema_is_foreign_not_corrupt() -> None:

@@ -14,12 +14,12 @@ from headrace.state import sums as sums_module
 from headrace.state.checkpoints import Checkpoints, shard_files
 from headrace.state.localshelf import LocalShelf
 from headrace.state.manifest import digest, encode
-from headrace.state.publishing import publish
+from headrace.state.publishing import Published, publish
 from headrace.state.repository import ShelfRepository
 from headrace.state.store import ShardStore
 from headrace.state.sums import Sums, sum_file
 from tests.state.cuts import META, ROWS, cut, rows, stored
-from tests.state.snapshot import blob, blobs
+from tests.state.snapshot import blob, blobs, replaced
 
 
 @pytest.fixture
@@ -117,12 +117,48 @@ def test_a_table_that_is_remembered_is_not_read(
     _rewritten(table)
     assert publish(cut(), path, kept, sums) == msgspec.structs.replace(first, new_bytes=0)
     _rewritten(path / "CURRENT")
-    with pytest.raises(StateError, match="with other content"):
-        publish(cut(), path, kept, sums)
+    current = publish(cut(), path, kept, sums)
+    assert _altered(first, current) == {"CURRENT"}
     _rewritten(path / "CURRENT")
     os.utime(table)
-    with pytest.raises(StateError, match="with other content"):
-        publish(cut(), path, kept, sums)
+    assert _altered(first, publish(cut(), path, kept, sums)) == {table.name}
+
+
+def _altered(one: Published, other: Published) -> set[str]:
+    """The names of the files that have other bytes."""
+    return {entry.name for entry in {*one.files} ^ {*other.files}}
+
+
+def test_the_same_cut_with_other_bytes_is_published_beside_the_first(
+    kept: ShelfRepository, checkpoints: Checkpoints, store: ShardStore
+) -> None:
+    """A shard that is taken again after a crash, later and with other files, is refused nothing:
+    each of the two manifests is found by its digest.
+    """
+    first = publish(cut(), checkpoints.take(store, cut()), kept, Sums())
+    checkpoints.drop("card-fraud.s1")
+    store.write([(b"k/0", b"other weights")], META)
+    later = cut(created_ms=cut().created_ms + 1)
+    second = publish(later, checkpoints.take(store, later), kept, Sums())
+    assert first.digest != second.digest
+    for done, taken in ((first, cut()), (second, later)):
+        found = kept.manifest("card-fraud.s1", "Pay/ments", 3, done.digest)
+        assert found == taken.manifest(done.files)
+
+
+def test_what_is_damaged_is_put_right_by_the_next_publish(
+    kept: ShelfRepository, checkpoints: Checkpoints, store: ShardStore, tmp_path: Path
+) -> None:
+    """Manifest and files that lie there cut short are brought again, under the same digest."""
+    path = checkpoints.take(store, cut())
+    first = publish(cut(), path, kept, Sums())
+    for place in ("manifests", "blobs"):
+        for object_ in list(kept._shelf.list(place)):
+            replaced(kept, object_.name, b"")
+    assert publish(cut(), path, kept, Sums()).digest == first.digest
+    manifest = kept.manifest("card-fraud.s1", "Pay/ments", 3, first.digest)
+    kept.fetch(manifest.files, tmp_path / "restored")
+    assert rows(tmp_path / "restored") == ROWS
 
 
 def test_what_is_remembered_and_missing_is_read_and_compared(

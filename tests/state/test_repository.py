@@ -67,16 +67,39 @@ def test_a_new_repository_is_empty(kept: ShelfRepository) -> None:
     assert kept.collect(set(), 0) == nothing
 
 
-def test_a_manifest_is_created_never_replaced(
+def test_two_manifests_of_one_shard_are_both_found(
     kept: ShelfRepository, checkpoint: list[Path]
 ) -> None:
-    """The same manifest again is fine, another one in its place is refused and changes nothing."""
+    """A shard that was taken again has two; the digest says which one is asked for."""
     manifest = made(kept, checkpoint)
+    again = msgspec.structs.replace(manifest, created_ms=1)
     vouched = kept.add_manifest(manifest)
     assert kept.add_manifest(manifest) == vouched
-    with pytest.raises(StateError, match="is there already, with other content"):
-        kept.add_manifest(msgspec.structs.replace(manifest, next_offset=1))
+    vouched_again = kept.add_manifest(again)
     assert asked(kept, manifest, vouched) == manifest
+    assert asked(kept, manifest, vouched_again) == again
+    kept.remove("s-1")
+    assert list(kept._shelf.list("manifests")) == []
+
+
+def test_a_damaged_manifest_is_mended_by_the_next_upload(
+    kept: ShelfRepository, checkpoint: list[Path]
+) -> None:
+    """Bytes under its name that are not its own are not taken for it."""
+    manifest = made(kept, checkpoint)
+    vouched = kept.add_manifest(manifest)
+    (found,) = kept._shelf.list("manifests")
+    for damaged in (b"", flip(encode(manifest)), encode(manifest)[:-1], encode(manifest) + b" "):
+        replaced(kept, found.name, damaged)
+        assert kept.add_manifest(manifest) == vouched
+        assert asked(kept, manifest, vouched) == manifest
+
+
+@pytest.mark.parametrize("vouched", ["", "../" * 21 + "x", "AB" * 32, "ab" * 32 + "\n"])
+def test_a_digest_that_is_none_is_refused(kept: ShelfRepository, vouched: str) -> None:
+    """It becomes part of a name, so it is never taken for a path."""
+    with pytest.raises(StateError, match="is no digest of a manifest"):
+        asked(kept, MANIFEST, vouched)
 
 
 def test_topics_and_partitions_do_not_share_a_manifest(kept: ShelfRepository) -> None:
@@ -200,6 +223,7 @@ def test_an_old_manifest_under_a_new_id_is_refused(
     replaced(kept, name, encode(old))
     with pytest.raises(CorruptStateError, match="another one was put in its place"):
         asked(kept, new, vouched)
+    replaced(kept, name.replace(vouched[:16], digest(encode(old))[:16]), encode(old))
     with pytest.raises(CorruptStateError, match="in snapshot s-1"):
         asked(kept, new, digest(encode(old)))
 
@@ -207,9 +231,12 @@ def test_an_old_manifest_under_a_new_id_is_refused(
 def test_a_manifest_of_another_shard_is_refused(kept: ShelfRepository) -> None:
     """Two shards' manifests that changed places are refused, with their own digests, too."""
     other = msgspec.structs.replace(MANIFEST, partition=4)
-    kept.add_manifest(MANIFEST)
+    vouched = kept.add_manifest(MANIFEST)
     (name,) = (object_.name for object_ in kept._shelf.list("manifests"))
     replaced(kept, name, encode(other))
+    with pytest.raises(CorruptStateError, match="another one was put in its place"):
+        asked(kept, MANIFEST, vouched)
+    replaced(kept, name.replace(vouched[:16], digest(encode(other))[:16]), encode(other))
     with pytest.raises(CorruptStateError, match=r"holds the manifest of Pay/ments@4"):
         asked(kept, MANIFEST, digest(encode(other)))
 
@@ -283,21 +310,18 @@ def test_many_threads_add_the_same_files(
     assert list(kept._shelf.list("drafts")) == []
 
 
-def test_one_of_many_manifests_wins(kept: ShelfRepository) -> None:
-    """Of different manifests for one shard exactly one is kept; all others are refused."""
+def test_many_manifests_of_one_shard_do_not_meet(kept: ShelfRepository) -> None:
+    """Different manifests for one shard that are added at once are all kept, each as it is."""
     barrier = Barrier(8)
 
-    def work(number: int) -> str | None:
+    def work(number: int) -> str:
         mine = msgspec.structs.replace(MANIFEST, next_offset=number)
         barrier.wait()
-        try:
-            return kept.add_manifest(mine)
-        except StateError:
-            return None
+        return kept.add_manifest(mine)
 
     with ThreadPoolExecutor(8) as pool:
-        (won,) = [vouched for vouched in pool.map(work, range(8)) if vouched]
-    assert asked(kept, MANIFEST, won).next_offset in range(8)
+        sums = list(pool.map(work, range(8)))
+    assert [asked(kept, MANIFEST, vouched).next_offset for vouched in sums] == list(range(8))
 
 
 def test_adding_while_others_remove_and_collect(

@@ -187,7 +187,7 @@ def test_a_manifest_that_is_not_vouched_for_is_refused(world: World) -> None:
     replaced(world.kept, name, encode(another.manifest(world.done.files)))
     with pytest.raises(CorruptStateError, match="was vouched for"):
         world.restored(from_=world.elsewhere())
-    with pytest.raises(CorruptStateError, match="was vouched for"):
+    with pytest.raises(CorruptStateError, match="is missing, although"):
         world.restored(ref=world.ref._replace(digest="ab" * 32))
     with pytest.raises(CorruptStateError, match="is missing, although"):
         world.restored(ref=world.ref._replace(snapshot_id="card-fraud.s2"))
@@ -203,6 +203,92 @@ def test_another_build_is_refused_with_what_differs(local: World, field: str) ->
             restore(local.ref, sources, local.draft, other)
         assert f"{field} {getattr(MINE, field)} (this is 0.0.9)" in str(refused.value)
     assert not local.draft.exists()
+
+
+# -- another build whose probes reproduce ------------------------------------------------------
+
+OTHER = msgspec.structs.replace(MINE, river="0.0.9")
+
+
+class Probing:
+    """Answers with the differences it was made with, and remembers what it was asked."""
+
+    def __init__(self, *differences: str) -> None:
+        self.differences = list(differences)
+        self.asked: list[tuple[bytes, dict[bytes, bytes]]] = []
+
+    def __call__(self, manifest: Manifest, draft: Path) -> list[str]:
+        self.asked.append((manifest.probes, rows(draft)))
+        return self.differences
+
+
+def with_probes(local: World, probes: bytes = b"probes") -> ShardRef:
+    """The same files in a snapshot of their own, with probes."""
+    probed = cut("card-fraud.s2", probes=probes)
+    return publish(probed, local.checkpoint, local.kept, Sums()).vouched(probed).ref
+
+
+def test_a_cut_carries_its_probes_into_the_manifest(local: World) -> None:
+    """What was handed in when it was taken is what a restore finds."""
+    found = local.kept.manifest(*with_probes(local, b"asked and answered"))
+    assert found.probes == b"asked and answered"
+
+
+def test_another_build_takes_what_reproduces(local: World) -> None:
+    """It is asked once, with the probes and a store that is there as a whole."""
+    accepts = Probing()
+    restore(with_probes(local), local.elsewhere(), local.draft, OTHER, accepts)
+    assert accepts.asked == [(b"probes", ROWS)]
+    assert rows(local.draft) == ROWS
+
+
+def test_another_build_refuses_what_does_not_reproduce(local: World) -> None:
+    """Three differences and their number are named, and what to do; no draft is left."""
+    accepts = Probing("ada: 0.5, not 0.4", "bob", "eve", "joe")
+    with pytest.raises(ForeignStateError) as refused:
+        restore(with_probes(local), local.elsewhere(), local.draft, OTHER, accepts)
+    assert "(4: ada: 0.5, not 0.4; bob; eve)" in str(refused.value)
+    assert "migration refold" in str(refused.value)
+    assert not local.draft.exists()
+
+
+def test_without_probes_another_build_takes_nothing(local: World) -> None:
+    """Where nothing could differ, nothing is shown to be the same: nobody is asked."""
+    accepts = Probing()
+    with pytest.raises(ForeignStateError, match=r"river 0.26.1 \(this is 0.0.9\)"):
+        restore(local.ref, local.elsewhere(), local.draft, OTHER, accepts)
+    assert accepts.asked == []
+    assert not local.draft.exists()
+
+
+def test_damaged_files_are_refused_before_their_probes_are_tried(local: World) -> None:
+    """Nobody opens a store of another build whose bytes were not compared."""
+    ref, accepts, table = with_probes(local), Probing(), local.file(".sst")
+    replaced(local.kept, blob(table), bytes(table.size))
+    with pytest.raises(CorruptStateError, match="do not match its SHA-256"):
+        restore(ref, local.elsewhere(), local.draft, OTHER, accepts)
+    assert accepts.asked == []
+
+
+def test_this_build_is_not_asked_to_reproduce(local: World) -> None:
+    """Its own state it takes by the digest alone."""
+    accepts = Probing("whatever")
+    restore(with_probes(local), local.elsewhere(), local.draft, MINE, accepts)
+    assert accepts.asked == []
+
+
+def test_no_draft_is_left_if_the_probing_fails(local: World) -> None:
+    """What it raises is what the caller gets."""
+
+    def fails(manifest: Manifest, draft: Path) -> list[str]:
+        raise CorruptStateError("no row can be read")
+
+    with pytest.raises(CorruptStateError, match="no row can be read"):
+        restore(with_probes(local), local.elsewhere(), local.draft, OTHER, fails)
+    assert not local.draft.exists()
+
+
+# -- what is left alone ------------------------------------------------------------------------
 
 
 def test_what_is_there_is_not_written_over(local: World) -> None:

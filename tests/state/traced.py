@@ -16,7 +16,7 @@ _CALLS = "trace=fsync,rename,renameat,renameat2,link,linkat"
 
 def traced(root: Path, program: str, *arguments: str) -> list[str]:
     """Run the Python `program` in a process of its own; its calls that concern paths below `root`,
-    which are given relative to it, with names that change masked (ID, SHA, blobs/ab).
+    which are given relative to it, with names that change masked (ID, SHA, DIGEST, blobs/ab).
 
     Where there is no strace, or where the machine forbids it, the test is skipped.
     """
@@ -30,6 +30,7 @@ def traced(root: Path, program: str, *arguments: str) -> list[str]:
         if paths:
             seen.append(" ".join([call[1], *(path or "." for path in paths)]))
     text = re.sub(r"blobs/[0-9a-f]{2}\b", "blobs/ab", "\n".join(seen))
+    text = re.sub(r"\.[0-9a-f]{16}\.json", ".DIGEST.json", text)
     return re.sub(r"\b[0-9a-f]{32}\b", "ID", re.sub(r"\b[0-9a-f]{64}\b", "SHA", text)).split("\n")
 
 

@@ -41,6 +41,11 @@ def up(
         "Where snapshots are kept: file:///DIR or s3://BUCKET/DIR.",
         "in the state directory",
     ),
+    mlflow: str | None = _setting(
+        "mlflow",
+        "Where MLflow is told of agents and named snapshots: sqlite:///FILE or http://HOST:PORT.",
+        "off",
+    ),
     grpc_host: str | None = _setting("grpc_host", "Address to listen on."),
     grpc_port: int | None = _setting("grpc_port", "Port of gRPC; 0: a free one."),
     metrics_port: str | None = _setting("metrics_port", "Of /metrics; 0: a free one; off: none."),

@@ -28,6 +28,7 @@ from headrace.demo.feeders import (
     running,
 )
 from headrace.demo.heaters import HOUR, machines
+from headrace.demo.mishaps import Mishaps
 from headrace.demo.movielens import MovieLens, Rating, cached, load
 from headrace.demo.race import Race
 from headrace.demo.screen import FilmDecision, Screen, summed_up
@@ -64,7 +65,7 @@ class Rush(NamedTuple):
 
 
 class Demo:
-    """Two scenes at once on one service. `run` returns when all events have been learned.
+    """Two scenes at once on one service, then what goes wrong in each and how it is taken back.
 
     It brings its own embedded broker, whatever `config` says, so that nothing is left of it.
     `on_frame` gets every picture that is drawn. Raises HeadraceError when something fails.
@@ -135,8 +136,11 @@ class Demo:
                 for agent in AGENTS:
                     await running(client, agent)
                 self._began = self._clock.monotonic()
-                await self._play(service, client)
+                mishaps = Mishaps(client, service.events, self._console, self._clock)
+                await self._play(service, client, mishaps)
                 await self._summary(client)
+                await mishaps.poisoned(self._ratings)
+                await mishaps.stuck(self.race.plant)
         finally:
             await self._step("everything stopped and removed", service.stop())
 
@@ -155,7 +159,7 @@ class Demo:
 
     # -- the scenes --------------------------------------------------------------------------
 
-    async def _play(self, service: Service, client: AsyncClient) -> None:
+    async def _play(self, service: Service, client: AsyncClient, mishaps: Mishaps) -> None:
         hurry = asyncio.Event()
         screen = self._screen
         live = Live(console=self._console, refresh_per_second=4) if self._on_terminal else None
@@ -175,6 +179,7 @@ class Demo:
                     # Decisions come too fast to be watched now, and watching them costs time.
                     screen.note = "the heaters' hour is over; the other ratings at full speed"
                     watching.cancel()
+                    await mishaps.before_flood()
                     hurry.set()
                     await self._rush(client, films)
                     for task in beside:

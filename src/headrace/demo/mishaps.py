@@ -1,0 +1,175 @@
+"""What goes wrong, and how it is taken back: poisoned ratings, and a heater with a stuck sensor."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Sequence
+
+import msgspec
+from rich.console import Console
+
+from headrace.clock import Clock
+from headrace.demo.feeders import HEATERS_TOPIC, RATINGS_TOPIC, Producer, handled, learned
+from headrace.demo.heaters import Plant, Reading
+from headrace.demo.movielens import Rating
+from headrace.errors import UnavailableError
+from headrace.pipelines.feeds import Outgoing
+from headrace.serving.client import AsyncClient
+from headrace.views import Exclusion, RollbackRequest, RollbackView
+
+SHARE = 5  # one poisoned rating for so many honest ones
+GOOD = 4.0  # stars
+STUCK = "h07"
+SOUND = "h08"  # the machine beside it
+STUCK_READINGS = 200
+STUCK_PERIOD_S = 0.2  # so few seconds in all that no other machine falls silent in the meantime
+WAIT_S = 60.0
+LOOK_S = 0.02
+
+
+def flood(ratings: Sequence[Rating], topic: str = RATINGS_TOPIC) -> list[Outgoing]:
+    """The newest fifth of the ratings again, good films as bad ones, all within the second after.
+
+    `ratings` is not empty.
+    """
+    at = ratings[-1].timestamp
+    newest = ratings[-max(1, len(ratings) // SHARE) :]
+    lies = (
+        Rating(each.user, each.item, 1.0 if each.rating >= GOOD else 5.0, at) for each in newest
+    )
+    return [
+        Outgoing(topic, lie.key, lie.value, at * 1000 + 1 + number % 999)
+        for number, lie in enumerate(lies)
+    ]
+
+
+def without_flood(ratings: Sequence[Rating]) -> Exclusion:
+    """What holds all of `flood`, and no honest rating: those are stamped at full seconds."""
+    at_ms = ratings[-1].timestamp * 1000
+    return Exclusion(from_ms=at_ms + 1, to_ms=at_ms + 1000)
+
+
+def stuck_readings(reading: Reading) -> Iterator[Outgoing]:
+    """The machine's sensor says the same for ever, whatever the power is."""
+    for number in range(1, STUCK_READINGS + 1):
+        at = reading["at"] + number * STUCK_PERIOD_S
+        told = {**reading, "at": at, "q": float(number * 37 % 101)}
+        name = reading["machine"].encode()
+        yield Outgoing(HEATERS_TOPIC, name, msgspec.json.encode(told), round(at * 1000))
+
+
+class Mishaps:
+    """Order of calls: `before_flood` while all is well, then `poisoned` and `stuck`, once each."""
+
+    def __init__(
+        self, client: AsyncClient, events: Producer, console: Console, clock: Clock
+    ) -> None:
+        self._client = client
+        self._events = events
+        self._console = console
+        self._clock = clock
+        self._evening = ""
+
+    async def before_flood(self) -> None:
+        """A snapshot of the ratings' agent, as it is by now."""
+        self._evening = await self._snapshot("ratings", "evening")
+
+    async def poisoned(self, ratings: Sequence[Rating]) -> None:
+        """Lies flood in; the agent learns the log again without them."""
+        good, events = await self._metric("ratings"), handled(await self._client.agent("ratings"))
+        lies = flood(ratings)
+        await self._events.send_all(lies)
+        await learned(self._client, "ratings", events + len(lies))
+        bad = await self._metric("ratings")
+        self._head("A bad batch: poisoned ratings flood in, and are learned")
+        self._say(
+            f"{len(lies):,} lies, one star for good films and five for bad: {good} → [red]{bad}[/]"
+        )
+        asked = RollbackRequest(
+            agent="ratings",
+            snapshot_id=self._evening,
+            mode="rewind",
+            exclude=without_flood(ratings),
+        )
+        preview = await self._client.preview_rollback(asked)
+        self._say(
+            f"preview: {preview.events_back:,} events since snapshot {self._evening}, "
+            f"{preview.events_excluded:,} of them left out; of the newest "
+            f"{preview.decisions_compared:,} decisions {preview.decisions_flipped:,} become others"
+        )
+        done, seconds = await self._rollback(asked)
+        self._say(
+            f"rewind without them: {seconds:.1f} s; epoch {done.epoch}: "
+            f"[green]{await self._metric('ratings')}[/]"
+        )
+
+    async def stuck(self, plant: Plant) -> None:
+        """One heater learns that power has no effect; it alone goes back, as it was."""
+        snapshot = await self._snapshot("heaters", "noon")
+        events = handled(await self._client.agent("heaters"))
+        before = [await self._power(plant, name) for name in (STUCK, SOUND)]
+        await self._events.send_all(stuck_readings(plant.reading(STUCK)))
+        await learned(self._client, "heaters", events + STUCK_READINGS)
+        wrong = await self._power(plant, STUCK)
+        self._head(f"A bad sensor: that of heater {STUCK} sticks, and its model learns from it")
+        self._say(
+            f"holding its set-point took {before[0]:.0f} % of power: now [red]{wrong:.0f} %[/]"
+        )
+        asked = RollbackRequest(agent="heaters", snapshot_id=snapshot, keys=(STUCK,))
+        preview = await self._client.preview_rollback(asked)
+        self._say(
+            f"preview: {preview.keys_changed} model becomes another, "
+            f"{preview.events_back:,} events since snapshot {snapshot}"
+        )
+        done, seconds = await self._rollback(asked)
+        after = [await self._power(plant, name) for name in (STUCK, SOUND)]
+        self._say(
+            f"rollback of {STUCK} alone: {seconds * 1000:.0f} ms; epoch {done.epoch}: "
+            f"[green]{after[0]:.0f} %[/] again, and {SOUND} beside it "
+            f"{before[1]:.0f} % as before" + ("" if before[1] == after[1] else f", now {after[1]}")
+        )
+
+    async def _snapshot(self, agent: str, name: str) -> str:
+        """A named snapshot, once it is complete; its id."""
+        view = await self._client.create_snapshot(agent, name)
+        since = self._clock.monotonic()
+        while not view.complete:
+            self._not_longer(since, f"snapshot {view.snapshot_id} is not complete")
+            view = await self._client.snapshot(view.snapshot_id)
+        return view.snapshot_id
+
+    async def _rollback(self, asked: RollbackRequest) -> tuple[RollbackView, float]:
+        """Ask for it and wait until it is done; also the seconds that took."""
+        since = self._clock.monotonic()
+        view = await self._client.rollback(asked)
+        while not view.done:
+            await asyncio.sleep(LOOK_S)
+            self._not_longer(since, f"the rollback of {asked.agent} is not done")
+            view = await self._client.get_rollback(view.control_id)
+        return view, self._clock.monotonic() - since
+
+    async def _metric(self, agent: str) -> str:
+        metric = (await self._client.agent(agent)).metrics[0]
+        return f"{metric.name} {metric.value:.4f}"
+
+    async def _power(self, plant: Plant, machine: str) -> float:
+        """What the agent gives a machine that is at its set-point, %."""
+        reading = plant.reading(machine)
+        answer = await self._client.predict(
+            "heaters",
+            key=machine,
+            features={"t": reading["setpoint"], "q": reading["q"]},
+            setpoint=reading["setpoint"],
+        )
+        assert answer.value is not None
+        return answer.value
+
+    def _not_longer(self, since: float, what: str) -> None:
+        if self._clock.monotonic() - since > WAIT_S:
+            raise UnavailableError("not_ready", f"{what} after {WAIT_S:g} s")
+
+    def _head(self, text: str) -> None:
+        self._console.print(f"\n[bold]{text}[/]", highlight=False)
+
+    def _say(self, text: str) -> None:
+        self._console.print(f"  {text}", highlight=False)
