@@ -7,6 +7,7 @@ when the process has ended. Run as `python -m tests.faults.forks`.
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import traceback
@@ -19,6 +20,7 @@ import msgspec
 
 from headrace import logs
 from headrace.errors import StateError
+from headrace.state.store import ShardStore
 from tests.faults import judging
 from tests.faults.journal import mark
 from tests.faults.life import Life, run
@@ -89,6 +91,7 @@ def forks() -> Iterator[Forks]:
 
 
 def _serve() -> None:
+    judging.reckon()
     for line in sys.stdin:
         task = msgspec.json.decode(line, type=Task)
         pid = os.fork()
@@ -140,11 +143,22 @@ async def _past(root: Path) -> None:
 
 
 async def _act(root: Path, name: str) -> None:
+    _begin_threads(root.with_name(f"{root.name}.warm"))
     life = Life(root)
     await OPERATIONS[name].before(life)
     Path(f"{root}.go").read_bytes()  # noqa: ASYNC240 - all stands still until strace is there
     await OPERATIONS[name].act(life)
     mark("done")
+
+
+def _begin_threads(path: Path) -> None:
+    """RocksDB begins its threads with the first work for them: strace must find them all."""
+    shutil.rmtree(path, ignore_errors=True)
+    store = ShardStore.open(path, create=True)
+    store._database.put(b"r", b"")
+    store._database.flush()
+    store._database.compact_range(None, None)
+    store.close()
 
 
 if __name__ == "__main__":

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,7 +23,9 @@ from tests.faults.life import AGENT, ORACLE, ROWS, WHERE, Life, run
 from tests.faults.operations import Operation, Stand
 from tests.fold import compare
 from tests.fold.control import Course, lives
-from tests.fold.fold import fold
+from tests.fold.control import Life as Told
+from tests.fold.fold import Folded, fold
+from tests.fold.oracle import Origin
 from tests.simulation.broker import CATALOGUE
 from tests.simulation.controls import CONTROL
 from tests.simulation.plan import Plan
@@ -67,9 +71,11 @@ def _found(root: Path, operation: Operation) -> tuple[Literal["old", "new", "nei
     broker = JournalBroker(root)
     there = _catalogue(broker)
     broken = [*_snapshots(root, broker), *_manifests(root)]
-    stands, rolled = _stand(root), lives(_values(broker, CONTROL))[0]
-    if stands is not None and stands[0] > 1 and len(rolled.effects) < len(rolled.commands):
-        broken.append("the new epoch is on the disk, and no effect of its command is in the log")
+    stands, told = _stand(root), lives(_values(broker, CONTROL))[0]
+    for control_id, (_, epoch) in told.rolled.items():
+        begun = stands is not None and epoch <= stands[0]
+        if begun and (control_id, WHERE) not in told.effects:
+            broken.append(f"epoch {epoch} is on the disk, and no effect of its command in the log")
     done = not operation.named or operation.named in {v.snapshot_id for v in there.snapshots(AGENT)}
     if stands == operation.new and done:
         return "new", broken
@@ -126,14 +132,31 @@ def _snapshots(root: Path, broker: JournalBroker) -> list[str]:
 
 
 def _rows(path: Path, manifest: Manifest, broker: JournalBroker) -> list[str]:
-    """All of these snapshots are of the first epoch."""
-    origin = lives(_values(broker, CONTROL))[0].origin((WHERE.topic, WHERE.partition))
-    folded = fold(ORACLE, origin, ROWS[: manifest.next_offset], Course())
+    life = lives(_values(broker, CONTROL))[0]
+    folded = _folded(life, manifest.epoch, manifest.next_offset)
     store = ShardStore.open(path, create=False)
     try:
         return compare.rows(folded, store)
     finally:
         store.close()
+
+
+def _folded(life: Told, epoch: int, next_offset: int) -> Folded:
+    """What must be there in that epoch at that offset."""
+    whole = life.course(WHERE)
+    rollbacks = tuple(back for back in whole.rollbacks if back.epoch <= epoch)
+    return _fold(life.origin(WHERE), replace(whole, rollbacks=rollbacks), next_offset)
+
+
+@cache
+def _fold(origin: Origin, course: Course, next_offset: int) -> Folded:
+    return fold(ORACLE, origin, ROWS[:next_offset], course)
+
+
+def reckon() -> None:
+    """Have ready what every judgement needs: what was learned before any rollback."""
+    for next_offset in (20, 40, 60):
+        _fold(Origin(AGENT, 1, 1, *WHERE), Course(), next_offset)
 
 
 def _manifests(root: Path) -> list[str]:

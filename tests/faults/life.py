@@ -14,6 +14,8 @@ from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any, cast
 
+import msgspec
+
 from headrace.models.spec import load_spec
 from headrace.pipelines import control
 from headrace.pipelines.cataloguelog import CatalogueLog
@@ -21,10 +23,10 @@ from headrace.pipelines.order import Chunk
 from headrace.pipelines.shard import Shard
 from headrace.pipelines.shards import Shards
 from headrace.pipelines.site import Site
-from headrace.pipelines.vault import Vault
+from headrace.pipelines.vault import Vault, undo_id
 from headrace.state.directory import StateDirectory
 from headrace.state.store import StoreOptions
-from headrace.views import Partition
+from headrace.views import Exclusion, Partition
 from tests.faults.journal import JournalBroker
 from tests.fold.events import log
 from tests.fold.oracles import heating
@@ -55,7 +57,7 @@ class Life:
         self.directory = StateDirectory.open(root / "state", IDENTITY)
         self.controls = SimControlLog(self.broker, process, self._accept)
         self.catalogue = SimCatalogueLog(self.broker, process)
-        site = Site(
+        self.site = Site(
             descriptors_max=10_000,
             worker="w",
             logs=SimLogs(self.broker),
@@ -73,7 +75,7 @@ class Life:
             IDENTITY.versions,
             clock=SimClock(),
         )
-        self.shards = Shards(site, self.controls, self.vault)
+        self.shards = Shards(self.site, self.controls, self.vault)
         self.shards.in_background = self._in_background
         self.shard: Shard
         self._publisher: asyncio.Task[None]
@@ -125,9 +127,22 @@ class Life:
         await self.catalogue.stop()
         self.directory.close()
 
-    def rollback(self, keys: tuple[str, ...] = (), *, rewind: bool = False) -> control.Rollback:
-        """The command that goes back to the base."""
-        shard = self.vault.catalogue.shards(BASE)[WHERE]
+    def rollback(
+        self, keys: tuple[str, ...] = (), *, exclude: Exclusion | None = None
+    ) -> control.Rollback:
+        """The command that goes back to the base; with an exclusion by a rewind."""
+        back = self._back_to(BASE, "back")
+        mode = "revert" if exclude is None else "rewind"
+        return msgspec.structs.replace(back, keys=keys, mode=mode, exclude=exclude)
+
+    def undo(self) -> control.Rollback:
+        """The command that takes that one back."""
+        return msgspec.structs.replace(
+            self._back_to(undo_id(AGENT, "back"), "undo"), undoes="back"
+        )
+
+    def _back_to(self, snapshot_id: str, control_id: str) -> control.Rollback:
+        shard = self.vault.catalogue.shards(snapshot_id)[WHERE]
         base = control.Base(
             partition=WHERE.partition,
             epoch=shard.epoch,
@@ -135,13 +150,7 @@ class Life:
             digest=shard.digest,
         )
         return control.Rollback(
-            id="back",
-            agent=AGENT,
-            life=1,
-            snapshot_id=BASE,
-            bases=(base,),
-            keys=keys,
-            mode="rewind" if rewind else "revert",
+            id=control_id, agent=AGENT, life=1, snapshot_id=snapshot_id, bases=(base,)
         )
 
     async def _looked(self) -> None:

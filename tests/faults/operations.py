@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from tests.faults.life import ASKED, BASE, KEYS, LATER, Life, deploy, snapshot
+from headrace.pipelines.site import log_effect
+from headrace.views import Exclusion
+from tests.faults.journal import mark
+from tests.faults.life import AGENT, ASKED, BASE, KEYS, LATER, WHERE, Life, deploy, snapshot
 
 Work = Callable[[Life], Awaitable[None]]
 Stand = tuple[int, int]  # epoch and next offset of the newest state on the disk
+LEFT_OUT = Exclusion(keys=KEYS[:1])
 _EARLIER = ((1, 40), (1, 60))  # these begin with a flush, which is all or nothing by itself
 
 
@@ -46,6 +50,7 @@ async def _learn_more(life: Life) -> None:
 
 async def _flush(life: Life) -> None:
     await life.shard.flush()
+    mark("flushed")
     await life.shards.close(life.shard, flush=False)
 
 
@@ -65,7 +70,36 @@ async def _revert_keys(life: Life) -> None:
 
 
 async def _rewind(life: Life) -> None:
-    await life.command(life.rollback(rewind=True))
+    await life.command(life.rollback(exclude=LEFT_OUT))
+    await life.published()
+
+
+async def _rewind_keys(life: Life) -> None:
+    await life.command(life.rollback(KEYS, exclude=LEFT_OUT))
+    await life.published()
+
+
+async def _rolled_back(life: Life) -> None:
+    await _learn_more(life)
+    await _revert(life)
+    await life.learn(70)
+
+
+async def _undo(life: Life) -> None:
+    await life.command(life.undo())
+    await life.published()
+
+
+async def _killed_in_revert(life: Life) -> None:
+    """The command and its effect are in the log, and nothing has come of it."""
+    await life.read()
+    await life.controls.append(life.rollback())
+    deployment = life.controls.registry.get(AGENT)
+    await log_effect(life.site, life.controls, deployment.commands[-1], (WHERE, 40))
+
+
+async def _open(life: Life) -> None:
+    await life.open()
     await life.published()
 
 
@@ -76,6 +110,13 @@ OPERATIONS = {
     ),
     "revert": Operation(before=_learn_more, act=_revert, old=_EARLIER, new=(2, 60)),
     "revert of keys": Operation(before=_learn_more, act=_revert_keys, old=_EARLIER, new=(2, 60)),
+    "revert after a kill": Operation(
+        before=_killed_in_revert, act=_open, old=((1, 40),), new=(2, 40)
+    ),
     "rewind": Operation(before=_learn_more, act=_rewind, old=_EARLIER, new=(2, 60)),
-    "restore": Operation(before=Life.read, act=Life.open, old=(None,), new=(1, 40), disk_lost=True),
+    "rewind of keys": Operation(before=_learn_more, act=_rewind_keys, old=_EARLIER, new=(2, 60)),
+    "undo": Operation(before=_rolled_back, act=_undo, old=((2, 60), (2, 70)), new=(3, 70)),
+    "restore": Operation(
+        before=Life.read, act=_open, old=(None,), new=(1, 40), disk_lost=True
+    ),
 }

@@ -19,9 +19,10 @@ from tests.faults.operations import OPERATIONS
 WAIT_S = 60
 """Within which strace attaches, and a process ends."""
 DURABLE = (
-    "write", "pwrite64", "writev", "fsync", "fdatasync", "sync_file_range", "ftruncate",
+    "write", "pwrite64", "writev", "pwritev", "pwritev2", "copy_file_range", "sendfile",
+    "fsync", "fdatasync", "sync_file_range", "syncfs", "msync", "ftruncate", "truncate",
     "fallocate", "mkdir", "mkdirat", "rmdir", "rename", "renameat", "renameat2",
-    "link", "linkat", "unlink", "unlinkat",
+    "link", "linkat", "symlink", "symlinkat", "unlink", "unlinkat", "utimensat",
 )  # fmt: skip
 """The calls that alter a disk or make it durable. Files are made by `openat`, which a `write` to
 them follows."""
@@ -70,20 +71,25 @@ class Range:
                 raise RuntimeError(Path(f"{self._past}.said").read_text(encoding="utf-8"))
 
     def trace(self) -> list[str]:
-        """What the operation calls when nothing strikes, as strace tells it."""
-        self._act("", [f"trace={_names(_TOLD)}"])
+        """What the operation calls when nothing strikes, as strace tells it.
+
+        Raises RuntimeError if the operation fails by itself, or if a thread of it begins only when
+        it is under way: that one could not be struck.
+        """
+        if self._act("", [f"trace={_names(_TOLD)}"]):
+            raise RuntimeError(Path(f"{self.root}.said").read_text(encoding="utf-8"))
         return (self._where / "trace").read_text(encoding="utf-8").splitlines()
 
     def points(self) -> list[Point]:
         """Every call at which something may strike."""
         counts: Counter[tuple[str, str]] = Counter()
-        threads = {}
         for line in self.trace():
             tid, _, told = line.partition(" ")
             call = _CALL.match(told.strip())
             if call is not None and call[1] in DURABLE:
-                threads[tid] = self._threads.get(tid, "another")
-                counts[threads[tid], call[1]] += 1
+                if tid not in self._threads:
+                    raise RuntimeError(f"a thread that begins late cannot be struck: {line}")
+                counts[self._threads[tid], call[1]] += 1
         return [
             Point(thread, call, when + 1)
             for (thread, call), count in sorted(counts.items())

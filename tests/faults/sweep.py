@@ -40,6 +40,8 @@ class Swept:
             found.append(f"it ended with {struck.status}: {struck.said.strip()[-300:]}")
         if fault == KILL and struck.status != -signal.SIGKILL:
             found.append(f"it ended with {struck.status} before the kill")
+        if struck.status == 0 and struck.verdict.found != "new":
+            found.append("it was done, and what was done is not there")
         at = f"{fault} at {point.call} {point.when} of {point.thread}"
         self.broken += [f"{at}: {text}" for text in found]
 
