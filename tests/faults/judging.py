@@ -39,12 +39,13 @@ _PLAN = Plan(
     commands=(),
     faults=(),
 )
+Found = Literal["old", "new", "older", "neither"]
 
 
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     """What was found; `broken`: sentences that say what must not be."""
 
-    found: Literal["old", "new", "neither"]
+    found: Found
     broken: list[str]
 
 
@@ -67,7 +68,7 @@ def judge(root: Path, operation: Operation) -> None:
     root.with_name(f"{root.name}.verdict").write_bytes(msgspec.json.encode(verdict))
 
 
-def _found(root: Path, operation: Operation) -> tuple[Literal["old", "new", "neither"], list[str]]:
+def _found(root: Path, operation: Operation) -> tuple[Found, list[str]]:
     broker = JournalBroker(root)
     there = _catalogue(broker)
     broken = [*_snapshots(root, broker), *_manifests(root)]
@@ -81,6 +82,8 @@ def _found(root: Path, operation: Operation) -> tuple[Literal["old", "new", "nei
         return "new", broken
     if stands in operation.old:
         return "old", broken
+    if stands is not None and stands == operation.older:
+        return "older", broken
     return "neither", [*broken, f"the disk has {stands}, neither old nor new"]
 
 
@@ -98,14 +101,24 @@ def _stand(root: Path) -> Stand | None:
 async def _gone_on(root: Path) -> None:
     life = Life(root)
     await life.start()
+    await continued(life)
+
+
+async def continued(life: Life) -> None:
+    """Go on to the end of the log, and end."""
     await life.learn(len(ROWS))
     await life.published()
     await life.stop()
 
 
+def differences_from_fold(root: Path) -> list[str]:
+    """How what is left in the end differs from the fold of the logs."""
+    return differences(_PLAN, JournalBroker(root), root / "state")
+
+
 def _left(root: Path) -> list[str]:
     broker = JournalBroker(root)
-    found = [*differences(_PLAN, broker, root / "state"), *_snapshots(root, broker)]
+    found = [*differences_from_fold(root), *_snapshots(root, broker)]
     there = {view.snapshot_id for view in _catalogue(broker).snapshots(AGENT)}
     owed = {told["snapshot_id"] for told in _commands(broker) if told["type"] == "snapshot"}
     found += [f"snapshot {snapshot_id} was asked for" for snapshot_id in sorted(owed - there)]

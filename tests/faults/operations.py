@@ -20,7 +20,8 @@ _EARLIER = ((1, 40), (1, 60))  # these begin with a flush, which is all or nothi
 class Operation:
     """What is done, after what. `old` and `new`: where the shard on the disk may stand before and
     after it; None: there is none. `named`: the snapshot that is there after it, and not before.
-    `disk_lost`: it begins without a state directory.
+    `disk_lost`: it begins without a state directory. `older`: where it stands if the newest
+    snapshot cannot be read.
     """
 
     before: Work
@@ -29,6 +30,7 @@ class Operation:
     new: Stand
     named: str = ""
     disk_lost: bool = False
+    older: Stand | None = None
 
 
 async def past(life: Life) -> None:
@@ -117,6 +119,6 @@ OPERATIONS = {
     "rewind of keys": Operation(before=_learn_more, act=_rewind_keys, old=_EARLIER, new=(2, 60)),
     "undo": Operation(before=_rolled_back, act=_undo, old=((2, 60), (2, 70)), new=(3, 70)),
     "restore": Operation(
-        before=Life.read, act=_open, old=(None,), new=(1, 40), disk_lost=True
+        before=Life.read, act=_open, old=(None,), new=(1, 40), disk_lost=True, older=(1, 20)
     ),
 }

@@ -33,14 +33,17 @@ class Swept:
             return
         self.struck += 1
         self.old += struck.verdict.found == "old"
-        self.new += struck.verdict.found == "new"
+        self.new += struck.verdict.found in ("new", "older")
         self.said += struck.status == SAID
         found = list(struck.verdict.broken)
         if fault != KILL and struck.status not in (0, SAID):
             found.append(f"it ended with {struck.status}: {struck.said.strip()[-300:]}")
         if fault == KILL and struck.status != -signal.SIGKILL:
             found.append(f"it ended with {struck.status} before the kill")
-        if struck.status == 0 and struck.verdict.found != "new":
+        older = struck.verdict.found == "older"
+        if older and (fault != ERRORS["EIO"] or "snapshot.refused" not in struck.said):
+            found.append("an older snapshot was used, and nothing was wrong with the newest")
+        if struck.status == 0 and struck.verdict.found not in ("new", "older"):
             found.append("it was done, and what was done is not there")
         at = f"{fault} at {point.call} {point.when} of {point.thread}"
         self.broken += [f"{at}: {text}" for text in found]

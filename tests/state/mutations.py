@@ -4,78 +4,147 @@ from __future__ import annotations
 
 import random
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
-Damage = Callable[[Path, list[Path], random.Random], None]
+import msgspec
+
+from headrace.state.manifest import Manifest
 
 
-def flipped(path: Path, _: list[Path], chance: random.Random) -> None:
+class Files:
+    """The files of a sound repository, and what is in each."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        there = sorted(path for path in root.rglob("*") if path.is_file() and path.name != "clock")
+        self.content = {path: path.read_bytes() for path in there}
+
+    def named_by(self, manifest: Path) -> list[Path]:
+        """The files that a manifest names, but for empty ones."""
+        found = msgspec.json.decode(self.content[manifest], type=Manifest)
+        blobs = self.root / "blobs"
+        return [blobs / file.sha256[:2] / file.sha256 for file in found.files if file.size]
+
+    def other(self, path: Path, chance: random.Random, *, alike: bool = False) -> Path:
+        """Another file with other content; `alike`: of the same kind."""
+        return chance.choice(
+            [
+                other
+                for other, content in self.content.items()
+                if content != self.content[path] and not (alike and what(other) != what(path))
+            ]
+        )
+
+    def damaged(self) -> set[Path]:
+        """Those that are not what they were."""
+        return {
+            path
+            for path, content in self.content.items()
+            if path.is_symlink() or not path.exists() or path.read_bytes() != content
+        }
+
+    def mend(self, paths: Iterable[Path]) -> None:
+        """All as it was."""
+        for path in paths:
+            _put(path, self.content[path])
+
+
+def what(path: Path) -> str:
+    """What kind of file it is."""
+    return "manifest" if path.suffix == ".json" else "file of a shard"
+
+
+Damage = Callable[[Path, Files, random.Random], None]
+
+
+def flipped(path: Path, files: Files, chance: random.Random) -> None:
     """One bit."""
-    content = bytearray(path.read_bytes())
+    content = bytearray(files.content[path])
     content[chance.randrange(len(content))] ^= 1 << chance.randrange(8)
     _put(path, bytes(content))
 
 
-def truncated(path: Path, _: list[Path], chance: random.Random) -> None:
+def truncated(path: Path, files: Files, chance: random.Random) -> None:
     """Some bytes fewer at the end, or none left."""
-    _put(path, path.read_bytes()[: chance.randrange(path.stat().st_size)])
+    content = files.content[path]
+    _put(path, content[: chance.randrange(len(content))])
 
 
-def longer(path: Path, _: list[Path], chance: random.Random) -> None:
+def lengthened(path: Path, files: Files, chance: random.Random) -> None:
     """Some bytes more, behind what is right."""
-    _put(path, path.read_bytes() + chance.randbytes(chance.randrange(1, 100)))
+    _put(path, files.content[path] + chance.randbytes(chance.randrange(1, 100)))
 
 
-def missing(path: Path, _: list[Path], chance: random.Random) -> None:
+def zeroed(path: Path, files: Files, chance: random.Random) -> None:
+    """A piece of zeros, as a disk leaves that lost a write."""
+    content = files.content[path]
+    at = chance.choice([n for n in range(len(content)) if content[n]])
+    _put(path, content[:at] + bytes(len(content[at : at + 512])) + content[at + 512 :])
+
+
+def missing(path: Path, files: Files, chance: random.Random) -> None:
     """Not there."""
     path.unlink()
 
 
-def swapped(path: Path, others: list[Path], chance: random.Random) -> None:
-    """Another valid file of the repository in its place: of another shard, agent, snapshot, an
-    older one, or of another kind.
+def replaced(path: Path, files: Files, chance: random.Random) -> None:
+    """Another valid file of the repository in its place, of whatever kind."""
+    _put(path, files.content[files.other(path, chance)])
+
+
+def stale(path: Path, files: Files, chance: random.Random) -> None:
+    """A valid file of the same kind in its place: an old manifest under a new id, another shard's
+    or another agent's.
     """
-    content = path.read_bytes()
-    _put(path, chance.choice([o for o in others if o.read_bytes() != content]).read_bytes())
+    _put(path, files.content[files.other(path, chance, alike=True)])
 
 
-def linked(path: Path, others: list[Path], chance: random.Random) -> None:
+def swapped(path: Path, files: Files, chance: random.Random) -> None:
+    """It and another valid file of its kind, each in the other's place."""
+    other = files.other(path, chance, alike=True)
+    _put(path, files.content[other])
+    _put(other, files.content[path])
+
+
+def linked(path: Path, files: Files, chance: random.Random) -> None:
     """A symbolic link to another valid file."""
-    content = path.read_bytes()
-    target = chance.choice([o for o in others if o.read_bytes() != content])
     path.unlink()
-    path.symlink_to(target)
+    path.symlink_to(files.other(path, chance))
 
 
-def dangling(path: Path, _: list[Path], chance: random.Random) -> None:
+def dangling(path: Path, files: Files, chance: random.Random) -> None:
     """A symbolic link to nothing."""
     path.unlink()
     path.symlink_to(path.with_name("nothing"))
 
 
-def resized(path: Path, _: list[Path], chance: random.Random) -> None:
-    """A number that lies by one: the size of a file in a manifest; some byte of other files."""
-    content = path.read_bytes()
-    at = content.find(b'"size":')
-    if path.suffix != ".json" or at < 0:
-        flipped(path, [], chance)
-        return
-    begin = at + len(b'"size":')
-    end = begin
-    while content[end : end + 1].isdigit():
-        end += 1
-    _put(path, content[:begin] + b"%d" % (int(content[begin:end]) + 1) + content[end:])
+def miscounted(path: Path, files: Files, chance: random.Random) -> None:
+    """A digit is another one: an offset, a size, a sum, a time; of tables, a byte."""
+    content = files.content[path]
+    digits = [n for n in range(len(content)) if content[n : n + 1].isdigit()]
+    if path.suffix != ".json":
+        digits = list(range(len(content)))
+    at = chance.choice(digits)
+    _put(path, content[:at] + (b"2" if content[at : at + 1] == b"1" else b"1") + content[at + 1 :])
 
 
 DAMAGES: tuple[Damage, ...] = (
-    flipped, flipped, truncated, longer, missing, swapped, swapped, linked, dangling, resized,
+    flipped, truncated, lengthened, zeroed, missing, replaced, stale, swapped, linked, dangling,
+    miscounted,
 )  # fmt: skip
 
 
-def mended(path: Path, content: bytes) -> None:
-    """As it was."""
-    _put(path, content)
+def damage(path: Path, files: Files, chance: random.Random) -> str:
+    """Do something to a file, and say what."""
+    done = chance.choice(DAMAGES)
+    done(path, files, chance)
+    return done.__name__
+
+
+def emptied(path: Path) -> None:
+    """Take a draft away, if there is one."""
+    shutil.rmtree(path, ignore_errors=True)
 
 
 def _put(path: Path, content: bytes) -> None:
@@ -83,8 +152,3 @@ def _put(path: Path, content: bytes) -> None:
     draft = path.with_name("draft")
     draft.write_bytes(content)
     draft.replace(path)
-
-
-def emptied(path: Path) -> None:
-    """Take a draft away, if there is one."""
-    shutil.rmtree(path, ignore_errors=True)
