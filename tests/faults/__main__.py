@@ -1,6 +1,7 @@
 """`make faults`: a kill and disk errors at every system call of what makes state durable.
 
-Then each protection is switched off in turn, and the sweep must notice.
+Then the order of the calls is looked at, each protection is switched off in turn, which must be
+missed, and repositories are damaged.
 """
 
 from __future__ import annotations
@@ -8,78 +9,120 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
+import time
 from collections import deque
-from collections.abc import Iterator
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
 from tests.faults.forks import Forks, forks
+from tests.faults.mutated import Mutated
 from tests.faults.operations import OPERATIONS
+from tests.faults.order import broken, needless
+from tests.faults.protections import PROTECTIONS
 from tests.faults.strike import NoTracing, Range
-from tests.faults.sweep import ERRORS, Swept, errors, kills
+from tests.faults.sweep import ERRORS, errors, kills, missed
+from tests.state.kept import Kept, mutate
 
-NOTICED = {
-    "the manifest comes after its files": "snapshot",
-    "the catalogue vouches for what is there": "snapshot",
-    "the effect is read back first": "revert",
-}
-"""Protections of which a kill shows that they are missed, and in which operation."""
+MUTATIONS = 10_000
+STARTS = 1_000
+"""Of damaged repositories over which a worker's parts start; those above are restored only."""
+SEED = 1
 _TOLD_MAX = 20
+_PARTS = ("kills", "errors", "order", "protections", "mutations")
+
+
+class Lane:
+    """All parts; each prints its table. What is broken is in `broken`."""
+
+    def __init__(self, server: Forks, where: Path, asked: argparse.Namespace) -> None:
+        self.broken: list[str] = []
+        self._console = Console(width=120)
+        self._server = server
+        self._where = where
+        self._operations: list[str] = asked.operations or list(OPERATIONS)
+        self._every: int = asked.every
+
+    def kills(self) -> None:
+        """A kill at each point of each operation."""
+        self._swept(["kill"])
+
+    def errors(self) -> None:
+        """An error instead of each write and each sync."""
+        self._swept(list(ERRORS))
+
+    def order(self) -> None:
+        """Whether a power cut would find each name with its data, and which syncs that needs."""
+        table = Table("operation", "syncs", "missed if left out", "not missed here")
+        for name in self._operations:
+            range_ = Range(self._server, self._where, name)
+            trace, root = range_.trace(), str(range_.root)
+            self.broken += [f"{name}: {text}" for text in broken(trace, root)]
+            syncs, spare = needless(trace, root)
+            table.add_row(name, str(syncs), str(syncs - len(spare)), str(len(spare)))
+        self._console.print(table)
+
+    def protections(self) -> None:
+        """Without each of them something must be broken."""
+        table = Table("without", "in", "seen by", "first seen")
+        for name, protection in PROTECTIONS.items():
+            struck, found = missed(self._server, self._where, name)
+            by = f"kill {struck}" if protection.calls else "order"
+            table.add_row(name, protection.operation, by, found[0] if found else "NEVER")
+            if not found:
+                self.broken.append(f"nobody misses that {name}")
+        self._console.print(table)
+
+    def mutations(self) -> None:
+        """Of repositories: restored, and started over."""
+        kept = Kept(self._where)
+        draft = self._where / "draft"
+        restored = mutate(kept, max(1, MUTATIONS // self._every), draft, SEED)
+        started = Mutated(self._where).mutate(max(1, STARTS // self._every), SEED)
+        table = Table("damage", "to a", "refused", "refused at a start, said, counted")
+        for kind, file in sorted(restored | started):
+            table.add_row(kind, file, str(restored[kind, file]), str(started[kind, file]))
+        table.add_row("all", "", str(restored.total()), str(started.total()))
+        self._console.print(table)
+
+    def _swept(self, faults: list[str]) -> None:
+        columns = ("points", "all old", "all new", "older", "said", "did not come", "broken")
+        table = Table("operation", "fault", *columns, "s")
+        for name in self._operations:
+            range_ = Range(self._server, self._where, name)
+            points = range_.points()[:: self._every]
+            for fault in faults:
+                began = time.monotonic()
+                sweep = kills(range_, points) if fault == "kill" else errors(range_, points, fault)
+                swept = deque(sweep, maxlen=1).pop()
+                counts = [swept.struck, swept.old, swept.new, swept.older, swept.said]
+                counts += [swept.missed, len(swept.broken), round(time.monotonic() - began)]
+                table.add_row(name, fault, *map(str, counts))
+                self._console.print(name, fault, *counts)
+                self.broken += [f"{name}: {text}" for text in swept.broken]
+        self._console.print(table)
 
 
 def main() -> int:
-    """Sweep, and show what it came to; 0 if nothing is broken and all that is missed is noticed."""
+    """Show what it came to; 0 if nothing is broken and every protection is missed."""
     parser = argparse.ArgumentParser(prog="make faults", description=__doc__)
     parser.add_argument("operations", nargs="*", help=", ".join(OPERATIONS))
-    parser.add_argument("--kills-only", action="store_true")
+    parser.add_argument("--part", choices=_PARTS, action="append", help="default: all")
     parser.add_argument("--every", type=int, default=1, help="strike at each n-th point only")
     asked = parser.parse_args()
-    console = Console()
     with tempfile.TemporaryDirectory(prefix="headrace-faults-") as directory, forks() as server:
+        lane = Lane(server, Path(directory), asked)
         try:
-            table, broken = _swept(server, Path(directory), asked, console)
+            for part in asked.part or _PARTS:
+                getattr(lane, part)()
         except NoTracing as error:
-            console.print(f"skipped: {error}")
+            print(f"skipped: {error}")
             return 0
-    console.print(table)
-    for text in broken[:_TOLD_MAX]:
-        console.print(text, markup=False)
-    return int(bool(broken))
-
-
-def _swept(
-    server: Forks, where: Path, asked: argparse.Namespace, console: Console
-) -> tuple[Table, list[str]]:
-    table = Table("operation", "fault", "points", "all old", "all new", "said", "missed", "broken")
-    broken: list[str] = []
-
-    def row(name: str, fault: str, sweep: Iterator[Swept]) -> None:
-        swept = deque(sweep, maxlen=1).pop()
-        counts = (swept.struck, swept.old, swept.new, swept.said, swept.missed, len(swept.broken))
-        table.add_row(name, fault, *map(str, counts))
-        console.print(name, fault, *counts)
-        broken.extend(f"{name}: {text}" for text in swept.broken)
-
-    for name in asked.operations or OPERATIONS:
-        range_ = Range(server, where, name)
-        points = range_.points()[:: asked.every]
-        row(name, "kill", kills(range_, points))
-        for error in () if asked.kills_only else ERRORS:
-            row(name, error, errors(range_, points, error))
-    for protection, name in {} if asked.operations else NOTICED.items():
-        noticed = unnoticed = Swept()
-        range_ = Range(server, where, name, without=protection)
-        for unnoticed in kills(range_, range_.points()):
-            if unnoticed.broken:
-                noticed = unnoticed
-                break
-        table.add_row(f"{name}, not: {protection}", "kill", str(noticed.struck), *[""] * 5)
-        console.print(name, "without", protection, noticed.broken[:1], markup=False)
-        if not noticed.broken:
-            broken.append(f"{name}: nobody notices that {protection} is off")
-    return table, broken
+    for text in lane.broken[:_TOLD_MAX]:
+        print(text)
+    print(f"{len(lane.broken)} broken")
+    return int(bool(lane.broken))
 
 
 if __name__ == "__main__":

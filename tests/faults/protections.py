@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import ModuleType
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -34,7 +35,7 @@ LATE_S = 0.5
 def switch_off(name: str) -> None:
     """For the rest of this process; an empty name switches nothing off."""
     if name:
-        PROTECTIONS[name][0](pytest.MonkeyPatch())
+        PROTECTIONS[name].off(pytest.MonkeyPatch())
 
 
 Off = Callable[[pytest.MonkeyPatch], None]
@@ -77,12 +78,10 @@ def _no_content(*modules: ModuleType) -> Off:
     return off
 
 
-def _both(first: Off, second: Off) -> Off:
-    def off(patch: pytest.MonkeyPatch) -> None:
-        first(patch)
-        second(patch)
-
-    return off
+def _no_fetched(patch: pytest.MonkeyPatch) -> None:
+    """Neither when they are fetched nor when their directory gets its name."""
+    _no_content(fetching)(patch)
+    _no_tree(directory)(patch)
 
 
 def _no_synced_write(patch: pytest.MonkeyPatch) -> None:
@@ -168,36 +167,50 @@ def _effect_not_awaited(patch: pytest.MonkeyPatch) -> None:
 
 
 def _decisions_not_awaited(patch: pytest.MonkeyPatch) -> None:
+    deliver = SimSink._deliver
+
     async def hasty(self: SimSink) -> None:
         """They are on their way, and nobody waits."""
 
+    async def slow(self: SimSink, to: Partition, way: Any) -> None:
+        await asyncio.sleep(LATE_S)
+        await deliver(self, to, way)
+
     patch.setattr(SimSink, "drain", hasty)
+    patch.setattr(SimSink, "_deliver", slow)
 
 
-BY_ORDER: dict[str, tuple[Off, str]] = {
-    "names are synced": (_no_names(checkpoints, directory, disk, fetching, localshelf), "snapshot"),
-    "names of checkpoints are synced": (_no_names(checkpoints), "snapshot"),
-    "names in the repository are synced": (_no_names(localshelf), "snapshot"),
-    "names of new directories are synced": (_no_names(disk), "snapshot"),
-    "the name of a shard is synced": (_no_names(directory), "revert"),
-    "the name of a restored shard is synced": (_no_names(directory), "restore"),
-    "checkpoints are synced before their name": (_no_tree(checkpoints), "snapshot"),
-    "drafts are synced before their name": (_no_tree(directory), "revert"),
-    "what is restored is synced before its name": (
-        _both(_no_tree(directory), _no_content(fetching)), "restore",
+class Protection(NamedTuple):
+    """How it is switched off, and the operation in which that is missed.
+
+    `calls`: at which a kill shows it; none if only a power cut would, so that the order of the
+    calls is looked at (`tests.faults.order`).
+    """
+
+    off: Off
+    operation: str
+    calls: tuple[str, ...] = ()
+
+
+PROTECTIONS = {
+    "names of checkpoints are synced": Protection(_no_names(checkpoints), "snapshot"),
+    "names in the repository are synced": Protection(_no_names(localshelf), "snapshot"),
+    "names of new directories are synced": Protection(_no_names(disk), "snapshot"),
+    "the name of a shard is synced": Protection(_no_names(directory), "revert"),
+    "the name of a restored shard is synced": Protection(_no_names(directory), "restore"),
+    "checkpoints are synced before their name": Protection(_no_tree(checkpoints), "snapshot"),
+    "drafts are synced before their name": Protection(_no_tree(directory), "revert"),
+    "what is restored is synced before its name": Protection(_no_fetched, "restore"),
+    "the repository syncs files before their name": Protection(_no_content(localshelf), "snapshot"),
+    "a flush is synced": Protection(_no_synced_write, "flush"),
+    "rows and position are one batch": Protection(_in_two_batches, "flush", ("fdatasync",)),
+    "decisions are acknowledged before a flush": Protection(
+        _decisions_not_awaited, "flush", ("fdatasync",)
     ),
-    "files of the repository are synced before their name": (_no_content(localshelf), "snapshot"),
-    "a flush is synced": (_no_synced_write, "flush"),
-}  # fmt: skip
-"""Which only a power cut shows that they are missed, so the order of the calls; in which operation.
-"""
-BY_KILL: dict[str, tuple[Off, str]] = {
-    "rows and position are one batch": (_in_two_batches, "flush"),
-    "decisions are acknowledged before a flush": (_decisions_not_awaited, "flush"),
-    "the manifest comes after its files": (_manifest_first, "snapshot"),
-    "the catalogue vouches for what is there": (_catalogue_first, "snapshot"),
-    "the effect is read back first": (_effect_not_awaited, "revert"),
-    "a shard takes its place in one step": (_adopted_by_halves, "revert"),
+    "the manifest comes after its files": Protection(_manifest_first, "snapshot", ("rename",)),
+    "the catalogue vouches for what is there": Protection(_catalogue_first, "snapshot", ("link",)),
+    "the effect is read back first": Protection(_effect_not_awaited, "revert", ("rename",)),
+    "a shard takes its place in one step": Protection(
+        _adopted_by_halves, "revert", ("sendfile", "copy_file_range", "write")
+    ),
 }
-"""Of which a kill shows that they are missed, and in which operation."""
-PROTECTIONS = BY_ORDER | BY_KILL

@@ -5,8 +5,11 @@ from __future__ import annotations
 import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
-from tests.faults.forks import SAID
+from tests.faults.forks import SAID, Forks
+from tests.faults.order import broken
+from tests.faults.protections import PROTECTIONS
 from tests.faults.strike import Point, Range, Struck
 
 KILL = "signal=KILL"
@@ -22,6 +25,7 @@ class Swept:
     struck: int = 0
     old: int = 0
     new: int = 0
+    older: int = 0  # an older snapshot was restored, because the newest could not be read
     said: int = 0  # the process ended with a StateError
     missed: int = 0  # the call did not come this time
     broken: list[str] = field(default_factory=list)
@@ -33,7 +37,8 @@ class Swept:
             return
         self.struck += 1
         self.old += struck.verdict.found == "old"
-        self.new += struck.verdict.found in ("new", "older")
+        self.new += struck.verdict.found == "new"
+        self.older += struck.verdict.found == "older"
         self.said += struck.status == SAID
         found = list(struck.verdict.broken)
         if fault != KILL and struck.status not in (0, SAID):
@@ -64,3 +69,20 @@ def errors(range_: Range, points: Sequence[Point], error: str) -> Iterator[Swept
         if point.call in FAILING:
             swept.add(point, ERRORS[error], range_.strike(point, ERRORS[error]))
             yield swept
+
+
+def missed(server: Forks, where: Path, name: str) -> tuple[int, list[str]]:
+    """What is broken without a protection, and after how many strikes; nothing if nobody misses it.
+
+    Raises NoTracing.
+    """
+    _, operation, calls = PROTECTIONS[name]
+    range_ = Range(server, where, operation, without=name)
+    if not calls:
+        return 1, broken(range_.trace(), str(range_.root))
+    points = [point for call in calls for point in range_.points() if point.call == call]
+    swept = Swept()
+    for swept in kills(range_, points):
+        if swept.broken:
+            break
+    return swept.struck, swept.broken
