@@ -45,7 +45,6 @@ simulate: .venv/.dev ## a thousand worlds of crashes in virtual time; SEED=n liv
 
 faults: .venv/.dev ## a kill and disk errors at every system call, 10,000 damaged repositories
 	$(V)/python -m tests.faults
-	MUTATIONS=10000 $(V)/python -m pytest -q tests/state/test_mutations.py
 
 hostile: .venv/.dev ## a hostile afternoon: 100,000 bad events, 12,000 bad requests, 20,000 bad specs
 	$(V)/python -m tests.hostile.afternoon

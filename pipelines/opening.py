@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from headrace.errors import ForeignStateError, StateError
+from headrace.errors import DiskFullError, ForeignStateError, StateError
 from headrace.logs import fields
 from headrace.models.decisions import decode_decision
 from headrace.models.spec import Spec
@@ -108,6 +108,10 @@ class Opening:
                 draft = await self._vault.fetch(
                     self._partition, vouched.snapshot_id, vouched.digest
                 )
+            except DiskFullError:  # nothing is wrong with the snapshot: there is a next try
+                if local is not None:
+                    local.close()
+                raise
             except StateError as error:
                 self._vault.refused(vouched.snapshot_id, self._partition, error)
                 continue

@@ -38,7 +38,7 @@ class Lane:
 
     def __init__(self, server: Forks, where: Path, asked: argparse.Namespace) -> None:
         self.broken: list[str] = []
-        self._console = Console(width=120)
+        self.console = Console(width=120)
         self._server = server
         self._where = where
         self._operations: list[str] = asked.operations or list(OPERATIONS)
@@ -61,7 +61,7 @@ class Lane:
             self.broken += [f"{name}: {text}" for text in broken(trace, root)]
             syncs, spare = needless(trace, root)
             table.add_row(name, str(syncs), str(syncs - len(spare)), str(len(spare)))
-        self._console.print(table)
+        self.console.print(table)
 
     def protections(self) -> None:
         """Without each of them something must be broken."""
@@ -69,10 +69,12 @@ class Lane:
         for name, protection in PROTECTIONS.items():
             struck, found = missed(self._server, self._where, name)
             by = f"kill {struck}" if protection.calls else "order"
-            table.add_row(name, protection.operation, by, found[0] if found else "NEVER")
+            table.add_row(
+                name, protection.operation, by, self._plain(found[0]) if found else "NEVER"
+            )
             if not found:
                 self.broken.append(f"nobody misses that {name}")
-        self._console.print(table)
+        self.console.print(table)
 
     def mutations(self) -> None:
         """Of repositories: restored, and started over."""
@@ -84,7 +86,7 @@ class Lane:
         for kind, file in sorted(restored | started):
             table.add_row(kind, file, str(restored[kind, file]), str(started[kind, file]))
         table.add_row("all", "", str(restored.total()), str(started.total()))
-        self._console.print(table)
+        self.console.print(table)
 
     def _swept(self, faults: list[str]) -> None:
         columns = ("points", "all old", "all new", "older", "said", "did not come", "broken")
@@ -99,9 +101,9 @@ class Lane:
                 counts = [swept.struck, swept.old, swept.new, swept.older, swept.said]
                 counts += [swept.missed, len(swept.broken), round(time.monotonic() - began)]
                 table.add_row(name, fault, *map(str, counts))
-                self._console.print(name, fault, *counts)
+                self.console.print(name, fault, *counts)
                 self.broken += [f"{name}: {text}" for text in swept.broken]
-        self._console.print(table)
+        self.console.print(table)
 
 
 def main() -> int:
@@ -117,11 +119,11 @@ def main() -> int:
             for part in asked.part or _PARTS:
                 getattr(lane, part)()
         except NoTracing as error:
-            print(f"skipped: {error}")
+            lane.console.print(f"skipped: {error}")
             return 0
     for text in lane.broken[:_TOLD_MAX]:
-        print(text)
-    print(f"{len(lane.broken)} broken")
+        lane.console.print(text, markup=False)
+    lane.console.print(f"{len(lane.broken)} broken")
     return int(bool(lane.broken))
 
 

@@ -137,9 +137,7 @@ class Life:
 
     def undo(self) -> control.Rollback:
         """The command that takes that one back."""
-        return msgspec.structs.replace(
-            self._back_to(undo_id(AGENT, "back"), "undo"), undoes="back"
-        )
+        return msgspec.structs.replace(self._back_to(undo_id(AGENT, "back"), "undo"), undoes="back")
 
     def _back_to(self, snapshot_id: str, control_id: str) -> control.Rollback:
         shard = self.vault.catalogue.shards(snapshot_id)[WHERE]

@@ -8,9 +8,8 @@ import shutil
 from pathlib import Path
 
 from headrace.pipelines import vault
-from headrace.state import manifest as manifests
 from tests.faults.judging import continued, differences_from_fold
-from tests.faults.life import AGENT, BASE, LATER, WHERE, Life, run
+from tests.faults.life import BASE, LATER, Life, run
 from tests.faults.operations import past
 from tests.state.kept import Kinds
 from tests.state.mutations import Files, damage, what

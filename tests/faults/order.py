@@ -99,9 +99,7 @@ class Order:
             if name.parent != path or since > begun
         }
 
-    def _named(
-        self, source: PurePosixPath, target: PurePosixPath, *, moved: bool, at: int
-    ) -> None:
+    def _named(self, source: PurePosixPath, target: PurePosixPath, *, moved: bool, at: int) -> None:
         if not _PASSING.search(str(target)):
             self._step(f"{target} gets its name")
             data = {path for path, file in self._files.items() if file in self._data}

@@ -7,12 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.forks import Forks, forks
+from tests.faults.forks import SAID, Forks, forks
+from tests.faults.operations import OPERATIONS
 from tests.faults.order import broken
+from tests.faults.protections import PROTECTIONS
 from tests.faults.strike import NoTracing, Point, Range
-from tests.faults.sweep import Swept, errors, kills
+from tests.faults.sweep import ERRORS, Swept, errors, kills, missed
 
-STRUCK = 5
+STRUCK = 3
 """Points of an operation that are struck here; `make faults` strikes at all."""
 
 
@@ -39,11 +41,11 @@ def found(server: Forks, where: Path, operation: str) -> tuple[Range, list[Point
 
 
 def some(points: list[Point]) -> list[Point]:
-    """Evenly spread."""
-    return points[:: max(1, len(points) // STRUCK)]
+    """Evenly spread, the last one among them."""
+    return points[:: -max(1, len(points) // STRUCK)][:STRUCK]
 
 
-@pytest.mark.parametrize("operation", ["flush", "snapshot", "revert", "revert of keys", "restore"])
+@pytest.mark.parametrize("operation", OPERATIONS)
 def test_a_kill_leaves_all_of_the_old_state_or_all_of_the_new(
     server: Forks, where: Path, operation: str
 ) -> None:
@@ -55,50 +57,38 @@ def test_a_kill_leaves_all_of_the_old_state_or_all_of_the_new(
     assert swept.old + swept.new == swept.struck > 0
 
 
-@pytest.mark.parametrize("error", ["EIO", "ENOSPC"])
+@pytest.mark.parametrize("error", ERRORS)
 def test_a_disk_that_refuses_is_said_or_endured(server: Forks, where: Path, error: str) -> None:
     """A StateError or another try; and nothing is lost."""
     range_, points = found(server, where, "flush")
     swept = Swept()
-    for swept in errors(range_, points[-5:], error):
+    for swept in errors(range_, points[-3:], error):
         assert swept.broken == []
     assert swept.struck > 0
 
 
-@pytest.mark.parametrize("operation", ["flush", "snapshot", "revert", "revert of keys", "restore"])
-def test_names_are_durable_before_the_next_step(server: Forks, where: Path, operation: str) -> None:
+def test_a_restore_without_room_waits_and_refuses_no_snapshot(server: Forks, where: Path) -> None:
+    """The newest one is sound: no older one is used because there is no room for it."""
+    range_, points = found(server, where, "restore")
+    first = next(point for point in points if point.call == "write")
+    struck = range_.strike(first, ERRORS["ENOSPC"])
+    assert (struck.status, struck.verdict.found) == (SAID, "old")
+    assert "Make room on that disk" in struck.said
+    assert "snapshot.refused" not in struck.said
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_data_and_names_are_durable_before_the_next_step(
+    server: Forks, where: Path, operation: str
+) -> None:
     """Data before its name, the name before what is built on it, as the kernel saw it."""
     range_, _ = found(server, where, operation)
     assert broken(range_.trace(), str(range_.root)) == []
 
 
-@pytest.mark.parametrize("without", ["names are synced", "data is synced before its name"])
-def test_the_order_is_missed_without_a_sync(server: Forks, where: Path, without: str) -> None:
-    """So what looks at the order sees it."""
-    found(server, where, "snapshot")
-    range_ = Range(server, where, "snapshot", without=without)
-    assert broken(range_.trace(), str(range_.root)) != []
-
-
-def test_a_manifest_before_its_files_is_noticed(server: Forks, where: Path) -> None:
-    """A kill while files are on their way finds a manifest that names what is not there."""
-    found(server, where, "snapshot")
-    range_ = Range(server, where, "snapshot", without="the manifest comes after its files")
-    links = [point for point in range_.points() if point.call == "rename"]
-    assert any(swept.broken for swept in kills(range_, links))
-
-
-def test_a_catalogue_before_its_manifest_is_noticed(server: Forks, where: Path) -> None:
-    """A kill in between finds a snapshot that is vouched for and cannot be restored."""
-    found(server, where, "snapshot")
-    range_ = Range(server, where, "snapshot", without="the catalogue vouches for what is there")
-    links = [point for point in range_.points() if point.call == "link"]
-    assert any(swept.broken for swept in kills(range_, links[-1:]))
-
-
-def test_an_effect_that_is_not_read_back_is_noticed(server: Forks, where: Path) -> None:
-    """A kill after the new state took its place finds a change that the log does not know."""
-    found(server, where, "revert")
-    range_ = Range(server, where, "revert", without="the effect is read back first")
-    links = [point for point in range_.points() if point.call == "rename"]
-    assert any(swept.broken for swept in kills(range_, links[::-1]))
+@pytest.mark.parametrize("name", PROTECTIONS)
+def test_each_protection_is_missed(server: Forks, where: Path, name: str) -> None:
+    """With it switched off, a kill or the order of the calls shows what would be lost."""
+    found(server, where, "flush")
+    _, told = missed(server, where, name)
+    assert told != []

@@ -32,7 +32,8 @@ class Kept:
 
     def __init__(self, root: Path) -> None:
         self.root = root / "kept"
-        self.sources = Sources(Checkpoints(root / "none"), LocalRepository(self.root))
+        repository = LocalRepository(self.root)
+        self.sources = Sources(Checkpoints(root / "none"), repository)
         checkpoints = Checkpoints(root / "checkpoints")
         self.refs: list[list[ShardRef]] = []
         for agent in ("card-fraud", "heating"):
@@ -47,7 +48,7 @@ class Kept:
                         f"{agent}.{name}", agent=agent, partition=partition, next_offset=offset
                     )
                     path = checkpoints.take(store, one)
-                    done = publish(one, path, self.sources.repository, Sums())
+                    done = publish(one, path, repository, Sums())
                     self.refs[-1].insert(0, done.vouched(one).ref)
                 store.close()
         self.files = Files(self.root)
