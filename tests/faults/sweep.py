@@ -82,7 +82,7 @@ def missed(server: Forks, where: Path, name: str) -> tuple[int, list[str]]:
         return 1, broken(range_.trace(), str(range_.root))
     points = [point for call in calls for point in range_.points() if point.call == call]
     swept = Swept()
-    for swept in kills(range_, points):
+    for swept in kills(range_, points[::-1]):  # what is last protects the most
         if swept.broken:
             break
     return swept.struck, swept.broken

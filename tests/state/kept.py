@@ -71,7 +71,7 @@ def mutate(kept: Kept, count: int, draft: Path, seed: int) -> Kinds:
     for _ in range(count):
         newest, before = chance.choice(kept.refs)
         mine = kept.needs[newest]
-        path = chance.choice(mine) if chance.random() < 0.5 else mine[0]
+        path = kept.files.some(mine, chance) if chance.random() < 0.5 else mine[0]
         kind = damage(path, kept.files, chance)
         hurt = kept.files.damaged()
         try:

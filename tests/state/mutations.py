@@ -21,10 +21,14 @@ class Files:
         self.content = {path: path.read_bytes() for path in there}
 
     def named_by(self, manifest: Path) -> list[Path]:
-        """The files that a manifest names, but for empty ones."""
+        """The files that a manifest names."""
         found = msgspec.json.decode(self.content[manifest], type=Manifest)
         blobs = self.root / "blobs"
-        return [blobs / file.sha256[:2] / file.sha256 for file in found.files if file.size]
+        return [blobs / file.sha256[:2] / file.sha256 for file in found.files]
+
+    def some(self, paths: Iterable[Path], chance: random.Random) -> Path:
+        """One of them in which there is something that can be damaged."""
+        return chance.choice([path for path in paths if self.content[path]])
 
     def other(self, path: Path, chance: random.Random, *, alike: bool = False) -> Path:
         """Another file with other content; `alike`: of the same kind."""
