@@ -51,7 +51,8 @@ def test_every_mutation_is_refused_before_it_is_decoded(
 def test_an_undamaged_one_is_restored(kept: Kept, tmp_path: Path) -> None:
     """The refusals above are for what was damaged."""
     for number, ref in enumerate(ref for shard in kept.refs for ref in shard):
-        restore(ref, kept.sources, tmp_path / str(number), MINE)
+        done = restore(ref, kept.sources, tmp_path / str(number), MINE)
+        assert done.source == "repository"
 
 
 @pytest.mark.parametrize("which", ["agent", "partition", "snapshot"])
