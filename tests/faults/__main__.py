@@ -69,9 +69,8 @@ class Lane:
         for name, protection in PROTECTIONS.items():
             struck, found = missed(self._server, self._where, name)
             by = f"kill {struck}" if protection.calls else "order"
-            table.add_row(
-                name, protection.operation, by, self._plain(found[0]) if found else "NEVER"
-            )
+            told = found[0].replace(f"{self._where}/", "") if found else "NEVER"
+            table.add_row(name, protection.operation, by, told)
             if not found:
                 self.broken.append(f"nobody misses that {name}")
         self.console.print(table)

@@ -43,10 +43,13 @@ Found = Literal["old", "new", "older", "neither"]
 
 
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):
-    """What was found; `broken`: sentences that say what must not be."""
+    """What was found; `broken`: sentences that say what must not be; `failed`: what effects say of
+    rollbacks that could not be done and changed nothing but the epoch.
+    """
 
     found: Found
     broken: list[str]
+    failed: list[str] = []
 
 
 def judge(root: Path, operation: Operation) -> None:
@@ -64,7 +67,9 @@ def judge(root: Path, operation: Operation) -> None:
         broken.append(f"it cannot go on: {error}")
     else:
         broken += _left(root)
-    verdict = Verdict(found=found, broken=broken)
+    failed = list(lives(_values(JournalBroker(root), CONTROL))[0].failures.values())
+    broken = [text for text in broken if text not in failed]
+    verdict = Verdict(found=found, broken=broken, failed=failed)
     root.with_name(f"{root.name}.verdict").write_bytes(msgspec.json.encode(verdict))
 
 

@@ -42,7 +42,8 @@ class Mutated:
             shutil.copytree(self._past, self._root)
             files = Files(self._root / "repository")
             needs = {name: _needed(self._root, files, name) for name in (LATER, BASE)}
-            path = files.some(needs[LATER], chance)
+            manifest = needs[LATER][0]
+            path = manifest if chance.random() < 0.5 else files.some(needs[LATER], chance)
             kind = damage(path, files, chance)
             hurt = [name for name, all_ in needs.items() if not files.damaged().isdisjoint(all_)]
             stands = {0: 40, 1: 20, 2: 0}[len(hurt)]

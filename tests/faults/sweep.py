@@ -45,6 +45,10 @@ class Swept:
             found.append(f"it ended with {struck.status}: {struck.said.strip()[-300:]}")
         if fault == KILL and struck.status != -signal.SIGKILL:
             found.append(f"it ended with {struck.status} before the kill")
+        if fault == KILL:  # a disk that refuses may be why it could not be done
+            found += struck.verdict.failed
+        elif struck.verdict.failed and "rollback.failed" not in struck.said:
+            found.append("a rollback has failed, and the log does not say so")
         older = struck.verdict.found == "older"
         if older and (fault != ERRORS["EIO"] or "snapshot.refused" not in struck.said):
             found.append("an older snapshot was used, and nothing was wrong with the newest")
