@@ -114,3 +114,22 @@ async def test_a_lost_repository_costs_only_learning_again(start: Start, tmp_pat
         there = await digests(running.client, "bare")
         assert there == {key: never.describe(key, 30).digest for key in KEYS}
         assert len(await decisions(running.client, "bare")) == 30
+
+
+async def test_an_agent_without_its_control_log_begins_above_what_it_decided(
+    start: Start,
+) -> None:
+    """No id is given twice, and no former decision is taken for one of its own after a loss."""
+    text = spec("anew", "t-anew")
+    async with start(state="first") as running:
+        sent = await taught(running, "anew", text, 30)
+        former = await decisions(running.client, "anew")
+    async with start(state="second", app="made-anew") as running:
+        effect = await running.client.deploy(text)
+        assert effect.epoch == 2
+        await learned(running.client, "anew", 30)
+    async with start(state="third", app="made-anew") as running:
+        await more(running, "anew", sent, 40)
+        made = await decisions(running.client, "anew")
+    assert made[:30] == former
+    assert [each["epoch"] for each in made[30:]] == [2] * 40
