@@ -211,6 +211,6 @@ PROTECTIONS = {
     "the catalogue vouches for what is there": Protection(_catalogue_first, "snapshot", ("link",)),
     "the effect is read back first": Protection(_effect_not_awaited, "revert", ("rename",)),
     "a shard takes its place in one step": Protection(
-        _adopted_by_halves, "revert", ("sendfile", "copy_file_range", "write")
+        _adopted_by_halves, "revert", ("sendfile", "copy_file_range")
     ),
 }

@@ -84,7 +84,7 @@ def missed(server: Forks, where: Path, name: str) -> tuple[int, list[str]]:
     range_ = Range(server, where, operation, without=name)
     if not calls:
         return 1, broken(range_.trace(), str(range_.root))
-    points = [point for call in calls for point in range_.points() if point.call == call]
+    points = [point for point in range_.points() if point.call in calls]
     swept = Swept()
     for swept in kills(range_, points[::-1]):  # what is last protects the most
         if swept.broken:

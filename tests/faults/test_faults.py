@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -31,13 +32,20 @@ def where(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("faults")
 
 
-def found(server: Forks, where: Path, operation: str) -> tuple[Range, list[Point]]:
-    """An operation and its points; skips with the reason where strace cannot be had."""
-    range_ = Range(server, where, operation)
+@contextmanager
+def traced() -> Iterator[None]:
+    """Skips with the reason where strace cannot be had."""
     try:
-        return range_, range_.points()
+        yield
     except NoTracing as error:
         pytest.skip(str(error))
+
+
+def found(server: Forks, where: Path, operation: str) -> tuple[Range, list[Point]]:
+    """An operation and its points."""
+    range_ = Range(server, where, operation)
+    with traced():
+        return range_, range_.points()
 
 
 def some(points: list[Point]) -> list[Point]:
@@ -82,13 +90,14 @@ def test_data_and_names_are_durable_before_the_next_step(
     server: Forks, where: Path, operation: str
 ) -> None:
     """Data before its name, the name before what is built on it, as the kernel saw it."""
-    range_, _ = found(server, where, operation)
-    assert broken(range_.trace(), str(range_.root)) == []
+    range_ = Range(server, where, operation)
+    with traced():
+        assert broken(range_.trace(), str(range_.root)) == []
 
 
 @pytest.mark.parametrize("name", PROTECTIONS)
 def test_each_protection_is_missed(server: Forks, where: Path, name: str) -> None:
     """With it switched off, a kill or the order of the calls shows what would be lost."""
-    found(server, where, "flush")
-    _, told = missed(server, where, name)
+    with traced():
+        _, told = missed(server, where, name)
     assert told != []
