@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from headrace.errors import ForeignStateError, OtherBuildError, StateError
+from headrace.errors import DiskFullError, ForeignStateError, OtherBuildError, StateError
 from headrace.logs import fields
 from headrace.pipelines import control
 from headrace.pipelines.decided import NEWEST_DECISIONS, decided_below
@@ -127,6 +127,10 @@ class Opening:
                 draft = await self._vault.fetch(
                     self._partition, vouched.snapshot_id, vouched.digest
                 )
+            except DiskFullError:  # nothing is wrong with the snapshot: there is a next try
+                if local is not None:
+                    local.close()
+                raise
             except StateError as error:
                 self._vault.refused(vouched.snapshot_id, self._partition, error)
                 if refused is None and isinstance(error, OtherBuildError):
