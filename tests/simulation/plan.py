@@ -54,8 +54,8 @@ class Plan:
 
     def versions(self, agent: str) -> tuple[Oracle, ...]:
         """The specs that the agent may have, the one that it is deployed with first."""
-        oracle = self.agents[agent]
-        return versions(oracle, RATES.get(agent.partition("-")[0], 0.0))
+        oracle, rate = self.agents[agent], RATES.get(agent.partition("-")[0])
+        return (oracle,) if rate is None else versions(oracle, rate)
 
 
 def draw(seed: int) -> Plan:
