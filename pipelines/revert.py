@@ -9,6 +9,7 @@ from pathlib import Path
 
 from headrace.errors import StateError
 from headrace.models import reverting
+from headrace.pipelines.forgetting import honour
 from headrace.pipelines.replacement import Replacement
 from headrace.pipelines.shard import Shard
 from headrace.state.checkpoints import link_or_copy
@@ -42,6 +43,7 @@ class Revert(Replacement):
         keys, options = self._command.keys, self._site.stores
         base = ShardStore.open(self._base, create=False, options=options, compact=False)
         try:
+            honour(base, shard.forgotten)  # also what counted since it was fetched
             if not keys:
                 base.write(reverting.whole(self._spec, base, shard.store), meta)
                 draft, self._base = self._base, None

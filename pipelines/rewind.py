@@ -24,6 +24,7 @@ from headrace.models.learner import Learner
 from headrace.models.slots import KEY_ROW
 from headrace.pipelines import control
 from headrace.pipelines.changes import Change
+from headrace.pipelines.forgetting import Forgetting, honour
 from headrace.pipelines.replacement import Replacement
 from headrace.pipelines.replay import Replay
 from headrace.pipelines.shard import Outlets, Shard, ShardStart
@@ -95,6 +96,8 @@ class Rewind(Replacement):
         offset = shard.next_offset
         while self._stands() < offset:
             await self._learn_some(shard)
+        assert self._twin is not None
+        await self._tell(self._twin)  # also what counts from here on
 
     async def _draft(self, shard: Shard, undo: Path, meta: ShardMeta) -> Path:
         path = await self._closed(meta)
@@ -140,6 +143,8 @@ class Rewind(Replacement):
         base = self._command.base(partition.partition)
         self._path = await self._fetched(partition)
         store: Store = ShardStore.open(self._path, create=False, options=self._site.stores)
+        forgotten = self._vault.forgotten(self._command.agent, partition)
+        await asyncio.to_thread(honour, store, forgotten)
         origin = origin_of(self._deployment, self._accepted.epoch, partition)
         start = ShardStart(
             next_offset=base.next_offset,
@@ -152,6 +157,7 @@ class Rewind(Replacement):
         outlets = Outlets(Muted(), partition, partition)
         learner = await asyncio.to_thread(Learner, self._spec, origin, store)
         self._twin = Shard(learner, store, outlets, start, busy=self._site.busy)
+        self._twin.forgotten = forgotten
         self._is_left_out = self._left_out(partition)
         self._replay = await self._held.enter_async_context(
             self._site.logs.replay(partition, base.next_offset)
@@ -181,14 +187,21 @@ class Rewind(Replacement):
             await twin.flush()
 
     async def _tell(self, twin: Shard) -> None:
-        """Pauses and resumes, where they counted."""
+        """Pauses, resumes and forgets, where they counted."""
+        changes = []
         for accepted in self._deployment.commands:
-            if accepted.kind not in ("pause", "resume") or twin.knows(accepted.offset):
+            forget = accepted.kind == "forget"
+            if accepted.kind not in ("pause", "resume", "forget") or twin.knows(accepted.offset):
                 continue
+            if forget and accepted.offset <= twin.forgotten.newest:
+                continue  # it is honoured from the beginning
             effect = self._deployment.effect(accepted.control_id, twin.partition)
-            if effect is None:
-                return
-            await twin.schedule([Change(effect, accepted.kind, accepted.offset)])
+            if effect is not None:
+                work = Forgetting(self._vault, self._deployment, accepted).work if forget else None
+                changes.append(Change(effect, accepted.kind, accepted.offset, work))
+            elif not forget:
+                break
+        await twin.schedule(sorted(changes, key=lambda change: change.offset))
 
     def _left_out(self, partition: Partition) -> Callable[[Record], bool]:
         """Whether a record is excluded: by this rewind, or by an earlier one that was not undone,

@@ -13,6 +13,8 @@ from headrace.logs import fields
 from headrace.models.learner import Learner
 from headrace.pipelines import control
 from headrace.pipelines.changes import Change
+from headrace.pipelines.forgetting import Forgetting, honour
+from headrace.pipelines.forgotten import NOTHING, Forgotten, forgotten_in
 from headrace.pipelines.opening import Opening
 from headrace.pipelines.replacement import Replacement
 from headrace.pipelines.revert import Revert
@@ -38,6 +40,7 @@ class Shards:
     def __init__(self, site: Site, controls: Commands, vault: Vault) -> None:
         self._site = site
         self._vault = vault
+        vault.forgotten = self._forgotten
         # Runs what takes long beside the shard that it is for; its failure is that of the shard.
         self.in_background: Callable[[Shard, Coroutine[Any, Any, None]], None]
         self._controls = controls
@@ -97,6 +100,8 @@ class Shards:
         opening = Opening(self._site, self._controls, self._vault, deployment, partition)
         state = await opening.state()
         try:
+            forgotten = self._forgotten(deployment.agent, partition)
+            await asyncio.to_thread(honour, state.store, forgotten)
             shard = Shard(
                 Learner(spec, origin_of(deployment, state.epoch, partition), state.store),
                 state.store,
@@ -107,6 +112,7 @@ class Shards:
         except BaseException:
             state.store.close()
             raise
+        shard.forgotten = forgotten
         try:
             await self._catch_up_with_commands(shard, deployment)
         except BaseException:
@@ -124,6 +130,13 @@ class Shards:
             ),
         )
         return shard
+
+    def _forgotten(self, agent: str, partition: Partition) -> Forgotten:
+        """What the agent has forgotten there. Raises StateError if that cannot be told."""
+        deployment = self._controls.registry.last(agent)
+        if deployment is None:
+            return NOTHING
+        return forgotten_in(deployment, partition, self._vault.catalogue)
 
     def _outlets(self, deployment: control.Deployment, partition: Partition) -> Outlets:
         return Outlets(
@@ -213,6 +226,9 @@ class Shards:
         if isinstance(work, Replacement):
             await self._apply_prepared(shard, accepted, work, effect)
             return
+        if isinstance(work, Forgetting):  # it may have to wait for what is learned again
+            self.in_background(shard, self._apply_forget(shard, accepted, work))
+            return
         done_by = None if work is None else work.work
         await shard.apply(accepted.kind, accepted.offset, effect, done_by)
 
@@ -247,6 +263,16 @@ class Shards:
         finally:
             await work.end()
 
+    async def _apply_forget(
+        self, shard: Shard, accepted: control.Accepted, work: Forgetting
+    ) -> None:
+        async def effect_when_ready(offset: int) -> int:
+            await work.ready(shard)
+            return await self._log_effect(accepted, shard.partition, offset)
+
+        await work.prepare(shard)
+        await shard.apply(accepted.kind, accepted.offset, effect_when_ready, work.work)
+
     def _unchanged(self, accepted: control.Accepted) -> Unchanged:
         deployment = self._controls.registry.last(accepted.agent)
         assert deployment is not None
@@ -266,9 +292,13 @@ class Shards:
 
     def _work(
         self, accepted: control.Accepted, partition: Partition | None = None
-    ) -> Replacement | NamedSnapshot | None:
+    ) -> Replacement | NamedSnapshot | Forgetting | None:
         """What the command does besides."""
         command = accepted.command
+        if isinstance(command, control.Forget):
+            deployment = self._controls.registry.last(accepted.agent)
+            assert deployment is not None
+            return Forgetting(self._vault, deployment, accepted)
         if isinstance(command, control.Snapshot):
             return NamedSnapshot(self._vault, command)
         if isinstance(command, control.Rollback):
@@ -285,6 +315,8 @@ class Shards:
         work = self._work(accepted, shard.partition)
         if isinstance(work, Replacement):
             done = accepted.epoch <= shard.origin.epoch
+        elif isinstance(work, Forgetting):
+            done = accepted.offset <= shard.forgotten.newest  # since it was opened
         else:
             done = offset < shard.next_offset
         if work is None or done:
@@ -313,6 +345,8 @@ class Shards:
                     unapplied.append(command)
                 else:
                     changes.append(self._change(shard, command, at))
+            # A rewind or a forget may have been overtaken, and counts behind what came after it.
+            changes.sort(key=lambda change: change.offset)
             await shard.schedule(changes)
             for command in unapplied:
                 await self._apply(shard, command)

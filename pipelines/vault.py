@@ -10,23 +10,28 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
+import shutil
 from collections import deque
+from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
 from headrace.clock import Clock, SystemClock
 from headrace.errors import CorruptStateError, RequestError, StateError
 from headrace.logs import fields
+from headrace.pipelines.forgotten import Forgotten
 from headrace.pipelines.shard import Shard
 from headrace.state.catalogue import Catalogue, Pin, encode
 from headrace.state.checkpoints import Checkpoints
 from headrace.state.collecting import collect
 from headrace.state.cut import Cut, Kind
 from headrace.state.directory import StateDirectory
-from headrace.state.manifest import ShardRef, Versions
+from headrace.state.erasing import erase
+from headrace.state.manifest import Manifest, ShardRef, Versions
 from headrace.state.publishing import publish
 from headrace.state.repository import Repository
 from headrace.state.restoring import Sources, manifest_of, restore
+from headrace.state.store import StoreOptions
 from headrace.state.sums import Sums
 from headrace.views import Partition
 
@@ -34,6 +39,8 @@ log = logging.getLogger(__name__)
 
 CHECKPOINTS_KEPT = 3
 """Snapshots of an agent of which the files stay on this disk, besides its newest undo snapshot."""
+ERASING_BYTES = 8 << 20
+"""Memory for the blocks of drafts from which keys are erased."""
 PUBLISH_AGAIN_S = 5.0
 """After this a snapshot that could not be published is tried again."""
 
@@ -59,10 +66,12 @@ class Vault:
         clock: Clock | None = None,
     ) -> None:
         self.refusals = 0  # snapshots that were not as the catalogue says
+        self.forgotten: Callable[[str, Partition], Forgotten]  # set by `Shards`
         self._directory = directory
         self._repository = repository
         self._topic = topic
         self._versions = versions
+        self._stores = StoreOptions(cache_bytes=ERASING_BYTES, buffer_bytes=ERASING_BYTES)
         self._clock = clock or SystemClock()
         self._checkpoints = Checkpoints(directory.checkpoints)
         self._sources = Sources(self._checkpoints, repository)
@@ -109,6 +118,7 @@ class Vault:
             cluster_id=meta.cluster_id,
             control_offset=meta.control_offset,
             versions=self._versions,
+            forgotten=meta.forgotten,
             created_ms=self.now_ms(),
         )
         path = await asyncio.to_thread(self._checkpoints.take, shard.store, cut)
@@ -117,14 +127,35 @@ class Vault:
         return path
 
     async def fetch(self, partition: Partition, snapshot_id: str, digest: str) -> Path:
-        """The files of a shard in a snapshot, verified, in a draft of their own.
+        """The files of a shard in a snapshot, verified, in a draft of their own. Keys that have been
+        forgotten since are not in it.
 
         Raises CorruptStateError, ForeignStateError, StateError.
         """
         draft = self._directory.draft()
-        ref = ShardRef(snapshot_id, *partition, digest)
-        await asyncio.to_thread(restore, ref, self._sources, draft, self._versions)
+        ref = self._ref(snapshot_id, partition, digest)
+        found = await asyncio.to_thread(restore, ref, self._sources, draft, self._versions)
+        await self._cleanse(draft, found.manifest)
         return draft
+
+    async def _cleanse(self, draft: Path, manifest: Manifest) -> None:
+        """Raises StateError; then nothing is left at the draft."""
+        where = Partition(manifest.topic, manifest.partition)
+        try:
+            forgotten = self.forgotten(manifest.agent, where)
+            if forgotten.newest > manifest.forgotten:
+                gone = forgotten.since(manifest.forgotten).has_row
+                await asyncio.to_thread(erase, draft, gone, forgotten.newest, self._stores)
+        except BaseException:
+            shutil.rmtree(draft, ignore_errors=True)
+            raise
+
+    def _ref(self, snapshot_id: str, partition: Partition, digest: str) -> ShardRef:
+        """The manifest of that digest, or the one that was written in its place without a key."""
+        there = self.catalogue.shards(snapshot_id).get(partition)
+        if there is not None and there.forgotten >= 0:
+            digest = there.digest
+        return ShardRef(snapshot_id, *partition, digest)
 
     async def copy(self, shard: Shard) -> Path:
         """A shard as it stands, in a draft of its own; not a snapshot. Raises StateError."""
@@ -142,7 +173,7 @@ class Vault:
 
     async def check(self, partition: Partition, snapshot_id: str, digest: str) -> None:
         """Raises RequestError `snapshot_damaged` if the manifest is not the one vouched for."""
-        ref = ShardRef(snapshot_id, *partition, digest)
+        ref = self._ref(snapshot_id, partition, digest)
         try:
             await asyncio.to_thread(manifest_of, ref, self._sources)
         except CorruptStateError as error:

@@ -8,7 +8,7 @@ import msgspec
 
 from headrace.views import Exclusion
 
-Kind = Literal["deploy", "pause", "resume", "delete", "snapshot", "rollback"]
+Kind = Literal["deploy", "pause", "resume", "delete", "snapshot", "rollback", "forget"]
 Mode = Literal["revert", "rewind"]
 
 
@@ -97,6 +97,17 @@ class Rollback(_Logged, frozen=True, kw_only=True, tag="rollback"):
         return next(base for base in self.bases if base.partition == partition)
 
 
+class Forget(_Logged, frozen=True, kw_only=True, tag="forget"):
+    """Erase a key for good. The log does not hold the key: `tombstone` is its hash under the secret
+    of that id, which is in the catalogue of snapshots; see `state.tombstones`.
+    """
+
+    kind: ClassVar[Kind] = "forget"
+    agent: str
+    secret_id: str
+    tombstone: str
+
+
 class ShardEffect(_Logged, frozen=True, kw_only=True, tag="effect"):
     """A command took effect in one shard: records below `next_offset` came before it.
 
@@ -120,7 +131,7 @@ class Hello(_Logged, frozen=True, kw_only=True, tag="hello"):
     worker: str
 
 
-Command = Deploy | Pause | Resume | Delete | Snapshot | Rollback
+Command = Deploy | Pause | Resume | Delete | Snapshot | Rollback | Forget
 ControlRecord = Command | ShardEffect | Hello
 
 _encoder = msgspec.json.Encoder()

@@ -14,7 +14,7 @@ from headrace.models.learner import Learner, Outcome
 from headrace.pipelines import control
 from headrace.pipelines.opening import Opening, State
 from headrace.pipelines.order import Chunk, PartitionOrder
-from headrace.pipelines.shard import Chunk as ShardChunk
+from headrace.pipelines.seams import Chunk as ShardChunk
 from headrace.pipelines.shard import Shard
 from headrace.pipelines.vault import Vault
 from headrace.ports import Record
