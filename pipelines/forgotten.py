@@ -83,14 +83,22 @@ NOTHING = Forgotten("", ())
 
 
 def forgotten_in(
-    deployment: control.Deployment, partition: Partition, catalogue: Catalogue
+    deployment: control.Deployment,
+    partition: Partition,
+    catalogue: Catalogue,
+    *,
+    former: bool = False,
 ) -> Forgotten:
-    """What has been forgotten there. Raises StateError if a secret is lost."""
+    """What has been forgotten there. `former`: for the state of a former life, which forgets also
+    what has counted elsewhere since. Raises StateError if a secret is lost.
+    """
     marks = []
     for accepted in deployment.forgets():
         command = accepted.command
         assert isinstance(command, control.Forget)
         below = deployment.effect(command.id, partition)
+        if below is None and former:
+            below = 0
         if below is None:
             continue
         secret = catalogue.secret(command.secret_id)

@@ -143,7 +143,7 @@ class Rewind(Replacement):
         base = self._command.base(partition.partition)
         self._path = await self._fetched(partition)
         store: Store = ShardStore.open(self._path, create=False, options=self._site.stores)
-        forgotten = self._vault.forgotten(self._command.agent, partition)
+        forgotten = self._vault.forgotten(self._command.agent, partition, base.epoch)
         await asyncio.to_thread(honour, store, forgotten)
         origin = origin_of(self._deployment, self._accepted.epoch, partition)
         start = ShardStart(

@@ -274,7 +274,9 @@ class Shard:
         """
         self.learner.forget(keys)
         changed = [*self.learner.changed(), *((row, None) for row in rows)]
-        while not (self._keeper.has_room() and await self._keeper.erase(changed, rows, self.meta())):
+        while not (
+            self._keeper.has_room() and await self._keeper.erase(changed, rows, self.meta())
+        ):
             if self._leaving or self._broken:
                 return False
             await asyncio.sleep(ROOM_LOOK_S)

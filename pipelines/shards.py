@@ -41,6 +41,9 @@ class Shards:
         self._site = site
         self._vault = vault
         vault.forgotten = self._forgotten
+        # What is forgotten where, as of that offset of the control log.
+        self._told_at = -1
+        self._told: dict[tuple[str, Partition, bool], Forgotten] = {}
         # Runs what takes long beside the shard that it is for; its failure is that of the shard.
         self.in_background: Callable[[Shard, Coroutine[Any, Any, None]], None]
         self._controls = controls
@@ -100,7 +103,7 @@ class Shards:
         opening = Opening(self._site, self._controls, self._vault, deployment, partition)
         state = await opening.state()
         try:
-            forgotten = self._forgotten(deployment.agent, partition)
+            forgotten = self._forgotten(deployment.agent, partition, deployment.epoch)
             await asyncio.to_thread(honour, state.store, forgotten)
             shard = Shard(
                 Learner(spec, origin_of(deployment, state.epoch, partition), state.store),
@@ -131,12 +134,21 @@ class Shards:
         )
         return shard
 
-    def _forgotten(self, agent: str, partition: Partition) -> Forgotten:
-        """What the agent has forgotten there. Raises StateError if that cannot be told."""
-        deployment = self._controls.registry.last(agent)
+    def _forgotten(self, agent: str, partition: Partition, epoch: int) -> Forgotten:
+        """What a state of that epoch must not know of. Raises StateError if nobody can tell."""
+        registry = self._controls.registry
+        deployment = registry.last(agent)
         if deployment is None:
             return NOTHING
-        return forgotten_in(deployment, partition, self._vault.catalogue)
+        if self._told_at != registry.next_offset:
+            self._told_at = registry.next_offset
+            self._told.clear()
+        former = epoch < deployment.life
+        whose = (agent, partition, former)
+        if whose not in self._told:
+            catalogue = self._vault.catalogue
+            self._told[whose] = forgotten_in(deployment, partition, catalogue, former=former)
+        return self._told[whose]
 
     def _outlets(self, deployment: control.Deployment, partition: Partition) -> Outlets:
         return Outlets(

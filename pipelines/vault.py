@@ -21,7 +21,7 @@ from headrace.errors import CorruptStateError, RequestError, StateError
 from headrace.logs import fields
 from headrace.pipelines.forgotten import Forgotten
 from headrace.pipelines.shard import Shard
-from headrace.state.catalogue import Catalogue, Pin, encode
+from headrace.state.catalogue import Catalogue, Pin, Vouched, encode
 from headrace.state.checkpoints import Checkpoints
 from headrace.state.collecting import collect
 from headrace.state.cut import Cut, Kind
@@ -31,8 +31,9 @@ from headrace.state.manifest import Manifest, ShardRef, Versions
 from headrace.state.publishing import publish
 from headrace.state.repository import Repository
 from headrace.state.restoring import Sources, manifest_of, restore
-from headrace.state.store import StoreOptions
+from headrace.state.store import ShardStore, StoreOptions
 from headrace.state.sums import Sums
+from headrace.state.tombstones import Secret
 from headrace.views import Partition
 
 log = logging.getLogger(__name__)
@@ -66,7 +67,7 @@ class Vault:
         clock: Clock | None = None,
     ) -> None:
         self.refusals = 0  # snapshots that were not as the catalogue says
-        self.forgotten: Callable[[str, Partition], Forgotten]  # set by `Shards`
+        self.forgotten: Callable[[str, Partition, int], Forgotten]  # set by `Shards`
         self._directory = directory
         self._repository = repository
         self._topic = topic
@@ -127,8 +128,8 @@ class Vault:
         return path
 
     async def fetch(self, partition: Partition, snapshot_id: str, digest: str) -> Path:
-        """The files of a shard in a snapshot, verified, in a draft of their own. Keys that have been
-        forgotten since are not in it.
+        """The files of a shard in a snapshot, verified, in a draft of their own, without the keys
+        that were forgotten since.
 
         Raises CorruptStateError, ForeignStateError, StateError.
         """
@@ -142,7 +143,7 @@ class Vault:
         """Raises StateError; then nothing is left at the draft."""
         where = Partition(manifest.topic, manifest.partition)
         try:
-            forgotten = self.forgotten(manifest.agent, where)
+            forgotten = self.forgotten(manifest.agent, where, manifest.epoch)
             if forgotten.newest > manifest.forgotten:
                 gone = forgotten.since(manifest.forgotten).has_row
                 await asyncio.to_thread(erase, draft, gone, forgotten.newest, self._stores)
@@ -192,6 +193,10 @@ class Vault:
             ),
         )
 
+    async def note(self, secret: Secret) -> None:
+        """Have the catalogue keep a secret that keys are to be forgotten by."""
+        await self._topic.append(secret.key, encode(secret))
+
     async def pin(self, snapshot_id: str, *, pinned: bool) -> None:
         """Keep a snapshot whatever its age, or no longer."""
         pin = Pin(snapshot_id=snapshot_id)
@@ -214,6 +219,56 @@ class Vault:
         refs = self.catalogue.refs()
         done = await asyncio.to_thread(collect, refs, self._repository)
         log.info("snapshots.collected", extra=fields(deleted_bytes=done.deleted_bytes))
+
+    async def rewrite(self, vouched: Vouched) -> None:
+        """Put one without the keys that were forgotten since in the place of a shard's state in a
+        snapshot, under the same id. What vouched for the former one is gone, and so is that.
+
+        It has no probes, because those name keys: another build refuses it. Raises StateError.
+        """
+        draft = await self.fetch(vouched.shard, vouched.snapshot_id, vouched.digest)
+        try:
+            manifest = await asyncio.to_thread(manifest_of, vouched.ref, self._sources)
+            newest = self.forgotten(vouched.agent, vouched.shard, vouched.epoch).newest
+            done = await asyncio.to_thread(self._republished, vouched.kind, manifest, draft, newest)
+        finally:
+            shutil.rmtree(draft, ignore_errors=True)
+        await self._topic.append(done.key, encode(done))
+        await asyncio.to_thread(self._repository.withdraw, done.ref)
+        log.info("snapshot.rewritten", extra=fields(snapshot=vouched.snapshot_id))
+
+    def _republished(self, kind: Kind, manifest: Manifest, draft: Path, forgotten: int) -> Vouched:
+        names = set(Cut.__struct_fields__) - {"kind", "probes", "forgotten"}
+        same = {name: getattr(manifest, name) for name in names}
+        cut = Cut(kind=kind, forgotten=forgotten, **same)
+        copy = self._directory.draft()
+        try:
+            store = ShardStore.open(draft, create=False, options=self._stores, compact=False)
+            try:
+                store.checkpoint(copy)
+            finally:
+                store.close()
+            return publish(cut, copy, self._repository, self._sums).vouched(cut)
+        finally:
+            shutil.rmtree(copy, ignore_errors=True)
+
+    async def forget_checkpoints(self, *, fresh: Callable[[str], bool]) -> list[str]:
+        """Drop the checkpoints on this disk that hold forgotten keys; those that stay, because
+        they are to be published first, or as no `fresh` snapshot of their agent is there yet.
+        """
+        owed = {cut.snapshot_id for cut in self._checkpoints.owed() if cut.kind == "named"}
+        holding = {
+            cut.snapshot_id: cut.agent for cut in self._checkpoints.cuts() if self.is_held(cut)
+        }
+        stay = [s for s, agent in holding.items() if s in owed or not fresh(agent)]
+        for snapshot_id in holding.keys() - set(stay):
+            await asyncio.to_thread(self._checkpoints.drop, snapshot_id)
+        return stay
+
+    def is_held(self, shard: Vouched | Cut) -> bool:
+        """Whether a shard in a snapshot holds keys that were forgotten since. Raises StateError."""
+        forgotten = self.forgotten(shard.agent, shard.shard, shard.epoch)
+        return forgotten.newest > shard.forgotten
 
     async def thin_checkpoints(self) -> None:
         """Drop what lies on this disk and is published: the newest stay, to go back to quickly."""

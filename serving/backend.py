@@ -1,4 +1,4 @@
-"""What the service answers from: the seven ports that the composition hands in."""
+"""What the service answers from: the eight ports that the composition hands in."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from headrace.ports import (
     DecisionFeed,
     Directory,
     EventSink,
+    Forgets,
     Predictor,
     Rollbacks,
     Snapshots,
@@ -26,3 +27,4 @@ class Backend:
     feed: DecisionFeed
     snapshots: Snapshots
     rollbacks: Rollbacks
+    forgets: Forgets

@@ -19,13 +19,14 @@ from headrace.errors import SpecError, UnavailableError, Violation
 from headrace.serving import agent_pb2, calls, decision_pb2, decode, prediction_pb2
 from headrace.serving.async_client import AsyncClient
 from headrace.serving.calls import Asked, Event, Outcome
+from headrace.serving.forgets import ForgetCalls
 from headrace.serving.snapshot_calls import SnapshotCalls
 from headrace.views import AgentView, Answer, DryRun, Effect, KeyView, Position, Question
 
 __all__ = ["AsyncClient", "Client"]
 
 
-class Client(SnapshotCalls):
+class Client(SnapshotCalls, ForgetCalls):
     """A blocking client; may be shared by threads. Every call has a deadline, watches have none."""
 
     # -- predictions -------------------------------------------------------------------------

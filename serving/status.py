@@ -98,6 +98,7 @@ TABLE: Mapping[str, Row] = MappingProxyType(
             _S.FAILED_PRECONDITION, ConflictError, "the agent is being rolled back already"
         ),
         "unknown_rollback": Row(_S.NOT_FOUND, NotFoundError, "no rollback of that control id"),
+        "unknown_forget": Row(_S.NOT_FOUND, NotFoundError, "no forgetting of that control id"),
         "log_too_short": Row(
             _S.FAILED_PRECONDITION, ConflictError, "the log does not reach back to the snapshot"
         ),

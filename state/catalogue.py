@@ -2,9 +2,10 @@
 
 The catalogue is a compacted topic of one partition. What vouches for one shard in one snapshot
 stands under `<snapshot id>/<topic>/<partition>`, and under `pin/<snapshot id>` that it is to be
-kept; a tombstone takes either back. The secrets of forgotten keys stand there too (`tombstones`). `Catalogue.apply` folds the records in order; what the fold
-holds depends on each key's last record only, so it is the same before and after compaction.
-Nothing raises for a record that this build does not write: such a one vouches for nothing.
+kept; a tombstone takes either back. The secrets by which keys are forgotten stand there too, see
+`state.tombstones`. `Catalogue.apply` folds the records in order; what the fold holds depends on
+each key's last record only, so it is the same before and after compaction. Nothing raises
+for a record that this build does not write: such a one vouches for nothing.
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ import msgspec
 from headrace.state.options import StoreOptions
 from headrace.state.store import ShardStore, Store
 
+
 def rows_of(store: Store, is_gone: Callable[[bytes], bool]) -> list[bytes]:
     """The names of those rows. It looks at all names: about a second for a million of them."""
     return [name for name in store.names(b"") if is_gone(name)]

@@ -69,8 +69,9 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     `partitions`: how many the topic had; `next_offset`: where the shard goes on reading;
     `applied`: the record before it, None if there was none; `control_offset`: of the control log,
-    as in `ShardMeta`, and `forgotten`; `created_ms`: milliseconds since 1970; `probes`: what another build has to
-    reproduce before it takes the state, which this room does not read, b"" if there is nothing.
+    as in `ShardMeta`, and `forgotten`; `created_ms`: milliseconds since 1970; `probes`: what
+    another build has to reproduce before it takes the state, which this room does not read, b"" if
+    there is nothing.
     What contradicts itself raises ValueError.
 
     >>> manifest = Manifest(

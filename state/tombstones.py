@@ -52,8 +52,6 @@ class Secret(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def tombstone(secret: Secret, agent: str, key: str | bytes) -> str:
-    """The keyed hash of an agent's key, hexadecimal: HMAC-SHA256 over agent, a zero byte and key."""
+    """The keyed hash of an agent's key, hexadecimal: HMAC-SHA256 of agent, a zero byte and key."""
     key = key.encode() if isinstance(key, str) else key
-    return hmac.digest(
-        bytes.fromhex(secret.value), agent.encode() + b"\0" + key, "sha256"
-    ).hex()
+    return hmac.digest(bytes.fromhex(secret.value), agent.encode() + b"\0" + key, "sha256").hex()

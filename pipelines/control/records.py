@@ -99,13 +99,15 @@ class Rollback(_Logged, frozen=True, kw_only=True, tag="rollback"):
 
 class Forget(_Logged, frozen=True, kw_only=True, tag="forget"):
     """Erase a key for good. The log does not hold the key: `tombstone` is its hash under the secret
-    of that id, which is in the catalogue of snapshots; see `state.tombstones`.
+    of that id, which is in the catalogue of snapshots; see `state.tombstones`. `asked_ms`: when,
+    for people.
     """
 
     kind: ClassVar[Kind] = "forget"
     agent: str
     secret_id: str
     tombstone: str
+    asked_ms: int = 0
 
 
 class ShardEffect(_Logged, frozen=True, kw_only=True, tag="effect"):

@@ -14,6 +14,7 @@ from headrace.views import (
     Answer,
     DryRun,
     Effect,
+    ForgetView,
     KeyView,
     Partition,
     Position,
@@ -139,3 +140,13 @@ class Rollbacks(Protocol):
     def get(self, control_id: str) -> RollbackView: ...
 
     def list(self, agent: str) -> Sequence[RollbackView]: ...  # newest first
+
+
+class Forgets(Protocol):
+    """Erasing a key for good."""
+
+    async def preview(self, agent: str, key: str) -> ForgetView: ...
+
+    async def forget(self, agent: str, key: str) -> ForgetView: ...
+
+    def get(self, control_id: str) -> ForgetView: ...

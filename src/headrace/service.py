@@ -17,6 +17,7 @@ from headrace.config import Config
 from headrace.pipelines.broker import Broker, open_broker
 from headrace.pipelines.commands import Commands
 from headrace.pipelines.feeds import Decisions, EventProducer, Feedback
+from headrace.pipelines.forget_commands import ForgetCommands
 from headrace.pipelines.live import LiveShards
 from headrace.pipelines.rollback_commands import RollbackCommands
 from headrace.pipelines.snapshot_commands import SnapshotCommands
@@ -94,6 +95,7 @@ class Service:
             feed=Decisions(self.worker),
             snapshots=snapshots,
             rollbacks=RollbackCommands(self.worker, snapshots),
+            forgets=ForgetCommands(self.worker),
         )
         # Before the shards: health must answer NOT_SERVING while they are being restored.
         listen = Listen(

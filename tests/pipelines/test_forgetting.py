@@ -7,7 +7,6 @@ from pathlib import Path
 
 from headrace.models.slots import KEY_ROW
 from headrace.pipelines import control
-from headrace.state.catalogue import encode
 from headrace.state.tombstones import Secret, tombstone
 from headrace.views import Exclusion
 from tests.pipelines.small_place import WHERE
@@ -21,7 +20,7 @@ HISTORY = History(3, (OTHER, GONE, GONE, OTHER, GONE, OTHER, GONE, OTHER) * 3, 0
 
 async def forget(place: Two, agent: str = "a", control_id: str = "f") -> None:
     """The key is forgotten where the shard stands."""
-    await place.vault._topic.append(SECRET.key, encode(SECRET))
+    await place.vault.note(SECRET)
     place.command(
         control.Forget(
             id=control_id,

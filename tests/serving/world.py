@@ -26,6 +26,7 @@ from headrace.views import (
     ShardView,
     Standing,
 )
+from tests.serving.erased import Erased
 from tests.serving.history import Done, Kept
 
 SPEC = """
@@ -110,6 +111,7 @@ class World:
         self.feeds_open = 0
         self.feed_closed = asyncio.Event()
         self.snapshots = Kept(self._check)
+        self.forgets = Erased(self._check)
         self.rollbacks = Done(self._check, self.snapshots)
 
     @property
@@ -122,6 +124,7 @@ class World:
             feed=self,
             snapshots=self.snapshots,
             rollbacks=self.rollbacks,
+            forgets=self.forgets,
         )
 
     def _check(self, agent: str | None = None) -> None:

@@ -172,8 +172,14 @@ class HalfLearner(Learner):
         super().__init__(spec, origin, rows)
         self._good: dict[bytes | None, Record] = {}
 
-    def step(self, records: Sequence[Record], *, learning: bool = True) -> Outcome:
-        outcome = super().step(records, learning=learning)
+    def step(
+        self,
+        records: Sequence[Record],
+        *,
+        learning: bool = True,
+        forgotten: Callable[[Record], bool] | None = None,
+    ) -> Outcome:
+        outcome = super().step(records, learning=learning, forgotten=forgotten)
         refused = {refusal.offset for refusal in outcome.refusals}
         for record in records:
             if record.offset not in refused:

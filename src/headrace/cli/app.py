@@ -8,7 +8,7 @@ import sys
 import typer
 
 from headrace import __version__
-from headrace.cli import agents, ask, catalog, demo, offline, rollbacks, snapshots, up
+from headrace.cli import agents, ask, catalog, demo, forgets, offline, rollbacks, snapshots, up
 from headrace.cli.failure import Command, Group, Watch
 
 SERVICE, AGENTS, ANSWERS, OFFLINE = "Service", "Agents", "Answers", "Without a service"
@@ -48,6 +48,8 @@ app.add_typer(snapshot, name="snapshot", rich_help_panel=HISTORY)
 app.command("rollback", cls=Command, rich_help_panel=HISTORY)(rollbacks.rollback)
 app.command("undo", cls=Command, rich_help_panel=HISTORY)(rollbacks.undo)
 app.command("rollbacks", cls=Command, rich_help_panel=HISTORY)(rollbacks.rollbacks)
+app.command("forget", cls=Command, rich_help_panel=HISTORY)(forgets.forget)
+app.command("forgotten", cls=Command, rich_help_panel=HISTORY)(forgets.forgotten)
 app.command("predict", cls=Command, rich_help_panel=ANSWERS)(ask.predict)
 app.command("key", cls=Command, rich_help_panel=ANSWERS)(ask.key)
 app.command("send", cls=Command, rich_help_panel=ANSWERS)(ask.send)
