@@ -52,6 +52,7 @@ class Revert(Replacement):
             link_or_copy(undo, draft)
             state = ShardStore.open(draft, create=False, options=options, compact=False)
             try:
+                honour(state, shard.forgotten)  # the checkpoint may be of a former try
                 state.write(reverting.of_keys(self._spec, keys, base, shard.store), meta)
             finally:
                 state.close()

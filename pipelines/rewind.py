@@ -25,6 +25,7 @@ from headrace.models.slots import KEY_ROW
 from headrace.pipelines import control
 from headrace.pipelines.changes import Change
 from headrace.pipelines.forgetting import Forgetting, honour
+from headrace.pipelines.forgotten import Forgotten
 from headrace.pipelines.replacement import Replacement
 from headrace.pipelines.replay import Replay
 from headrace.pipelines.shard import Outlets, Shard, ShardStart
@@ -103,7 +104,7 @@ class Rewind(Replacement):
         path = await self._closed(meta)
         if not self._command.keys:
             return path
-        return await asyncio.to_thread(self._merged, undo, meta)
+        return await asyncio.to_thread(self._merged, undo, meta, shard.forgotten)
 
     async def _closed(self, meta: ShardMeta) -> Path:
         assert self._twin is not None
@@ -116,7 +117,7 @@ class Rewind(Replacement):
         self._closed_path = path
         return path
 
-    def _merged(self, undo: Path, meta: ShardMeta) -> Path:
+    def _merged(self, undo: Path, meta: ShardMeta, forgotten: Forgotten) -> Path:
         """The old state with the rows of some keys as the twin has them, in a thread."""
         draft = self._site.directory.draft()
         link_or_copy(undo, draft)
@@ -124,8 +125,11 @@ class Rewind(Replacement):
         state = ShardStore.open(draft, create=False, options=options, compact=False)
         twin = ShardStore.open(self._closed_path, create=False, options=options, compact=False)
         try:
-            names = (KEY_ROW + key.encode() for key in self._command.keys)
-            state.write([(name, twin.get(name)) for name in names], meta)
+            honour(state, forgotten)  # the checkpoint may be of a former try
+            names = [KEY_ROW + key.encode() for key in self._command.keys]
+            # To delete what is not there would write its name.
+            changed = [name for name in names if twin.get(name) != state.get(name)]
+            state.write([(name, twin.get(name)) for name in changed], meta)
         finally:
             state.close()
             twin.close()

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import msgspec
 
+from tests.fold.erased import Forgotten
 from tests.fold.oracle import Origin
 
 Where = tuple[str, int]  # topic and partition
@@ -37,12 +38,13 @@ class Course:
     """What happened to one shard: the first offset that is learned, and the commands.
 
     `pauses`: (offset, paused?) in the order of their commands; each holds from the record at its
-    offset on. `rollbacks` likewise; those from behind the last record are done, too.
+    offset on. `rollbacks` and `forgets` likewise; those from behind the last record are done, too.
     """
 
     start: int = 0
     pauses: tuple[tuple[int, bool], ...] = ()
     rollbacks: tuple[Rollback, ...] = ()
+    forgets: tuple[Forgotten, ...] = ()
 
 
 @dataclass
@@ -66,6 +68,8 @@ class Life:
     last_epoch: int = 0
     version: int = 1
     rolled: dict[str, tuple[dict[str, Any], int]] = field(default_factory=dict)
+    tombstones: dict[str, str] = field(default_factory=dict)  # by control id
+    former: list[tuple[Where, Forgotten]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.last_epoch = self.epoch
@@ -100,6 +104,15 @@ class Life:
             )
         return found
 
+    def forgets(self) -> list[tuple[Where, Forgotten]]:
+        """Those that have counted, of former lives, too."""
+        mine = [
+            (where, Forgotten(at, self.tombstones[control_id]))
+            for (control_id, where), at in self.effects.items()
+            if control_id in self.tombstones
+        ]
+        return [*self.former, *mine]
+
     def origin(self, where: Where) -> Origin:
         """Whose decisions these are; a new deployment is a new version of the spec, too."""
         return Origin(self.agent, self.version, self.epoch, *where)
@@ -126,7 +139,12 @@ class Life:
             if kind in ("pause", "resume") and (control_id, where) in self.effects
         )
         rollbacks = tuple(self._rollbacks(where))
-        return Course(start=self.start(where), pauses=tuple(pauses), rollbacks=rollbacks)
+        return Course(
+            start=self.start(where),
+            pauses=tuple(pauses),
+            rollbacks=rollbacks,
+            forgets=tuple(forgotten for place, forgotten in self.forgets() if place == where),
+        )
 
 
 def lives(values: Iterable[bytes]) -> list[Life]:
@@ -173,6 +191,7 @@ def _deploy(found: list[Life], now: Life | None, told: dict[str, Any]) -> None:
             topic=told["spec"]["source"]["topic"],
             emit_topic=told["emit_topic"],
             commands=[(told["id"], "deploy")],
+            former=[] if now is None else [(p, replace(f, former=True)) for p, f in now.forgets()],
         )
     )
 
@@ -186,6 +205,8 @@ def _command(life: Life, told: dict[str, Any]) -> None:
             return
         life.last_epoch += 1
         life.rolled[control_id] = (told, life.last_epoch)
+    elif kind == "forget":
+        life.tombstones[control_id] = told["tombstone"]
     elif kind == "snapshot":
         if told["life"] != life.epoch:
             return

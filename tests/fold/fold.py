@@ -9,6 +9,7 @@ from typing import Any
 
 from tests.fold.asking import RIVER_ERRORS, Chosen, Moment, Said, ask, choose, is_extreme
 from tests.fold.control import Course, Rollback
+from tests.fold.erased import Forgotten
 from tests.fold.excluded import is_excluded
 from tests.fold.oracle import Oracle, Origin
 from tests.fold.reading import Entry, Event, Refused, read
@@ -79,6 +80,10 @@ class Folded:
     rollbacks: int = 0
     counted: int = 0  # accepted events, and
     counted_bad: int = 0  # refused ones, as the counters have them: a rewind reckons them anew
+    forgets: int = 0
+    # Events of forgotten keys from below where those are forgotten. Whether they are counted
+    # depends on where a disk was lost: they are when they are learned, and not when passed over.
+    uncertain: int = 0
 
 
 def fold(oracle: Oracle, origin: Origin, records: Iterable[Entry], course: Course) -> Folded:
@@ -87,8 +92,9 @@ def fold(oracle: Oracle, origin: Origin, records: Iterable[Entry], course: Cours
     for record in records:
         if record.offset >= course.start:
             run.come_to(record.offset)
-            run.take(record)
+            run.take(record, gone=run.is_gone(record, -1))
     run.come_to(None)
+    run.out.uncertain = run.uncertain()
     run.out.idle = {key for key, state in run.out.keys.items() if run.is_idle(state)}
     return run.out
 
@@ -101,6 +107,8 @@ class _Fold:
         self.paused = False
         self._pauses = course.pauses
         self._ahead = list(course.rollbacks)
+        self._forgets = course.forgets
+        self._to_forget = [forgotten for forgotten in course.forgets if not forgotten.former]
         self._bases = {(r.base_epoch, r.base_offset) for r in course.rollbacks}
         self._kept: dict[tuple[int, int], _Fold] = {}
         self._taken: list[Entry] = []
@@ -111,12 +119,48 @@ class _Fold:
         """
         while True:
             self._keep(offset)
-            if not self._ahead or (offset is not None and self._ahead[0].at > offset):
+            if self._ahead and self._is_next(self._ahead[0].at, offset):
+                self._roll_back(self._ahead.pop(0))
+            elif self._to_forget and self._is_next(self._to_forget[0].at, offset):
+                self._forget(self._to_forget.pop(0), self.out)
+                self.out.forgets += 1
+            else:
                 break
-            self._roll_back(self._ahead.pop(0))
         for at, paused in self._pauses:
             if offset is None or at <= offset:
                 self.paused = paused
+
+    def _is_next(self, at: int, offset: int | None) -> bool:
+        """Whether what counts from there on is the next to be done before the record at `offset`."""
+        ahead = [r.at for r in self._ahead[:1]] + [f.at for f in self._to_forget[:1]]
+        return at == min(ahead) and (offset is None or at <= offset)
+
+    def _forget(self, forgotten: Forgotten, out: Folded) -> None:
+        for key in [key for key in out.keys if forgotten.is_of(self.origin.agent, key)]:
+            del out.keys[key]
+
+    def _cleansed(self, rollback: Rollback) -> _Fold:
+        """The base of a rollback without the keys that have been forgotten since it was taken."""
+        base = self._kept[rollback.base_epoch, rollback.base_offset]._copied()
+        for forgotten in self._forgets:
+            if rollback.base_offset <= forgotten.at <= rollback.at:
+                self._forget(forgotten, base.out)
+        return base
+
+    def is_gone(self, record: Entry, upto: int | None) -> bool:
+        """Whether a record, which is learned again by what counts from there on, is passed over;
+        None: whether it might ever be.
+        """
+        return any(
+            record.offset < forgotten.at
+            and (forgotten.former or upto is None or forgotten.at <= upto)
+            and forgotten.is_of(self.origin.agent, record.key)
+            for forgotten in self._forgets
+        )
+
+    def uncertain(self) -> int:
+        """How many events may or may not have been counted."""
+        return sum(self.is_gone(record, None) for record in self._taken) if self._forgets else 0
 
     def _keep(self, offset: int | None) -> None:
         epoch = self.origin.epoch
@@ -131,17 +175,17 @@ class _Fold:
         kept.out = copy.copy(self.out)
         kept.out.keys = {key: copy.copy(state) for key, state in self.out.keys.items()}
         kept.out.accepted, kept.out.refused, kept.out.decisions = set(), {}, {}
-        kept._ahead, kept._bases, kept._taken = [], set(), []
+        kept._ahead, kept._bases, kept._taken, kept._to_forget = [], set(), [], []
         return kept
 
     def _rewound(self, rollback: Rollback) -> _Fold:
         """The base, and what came since learned again without what is excluded."""
-        run = self._kept[rollback.base_epoch, rollback.base_offset]._copied()
+        run = self._cleansed(rollback)
         for record in self._taken:
             if rollback.base_offset <= record.offset < rollback.at:
                 run.come_to(record.offset)
                 if not is_excluded(rollback, record, self.origin):
-                    run.take(record)
+                    run.take(record, gone=self.is_gone(record, rollback.at))
         return run
 
     def _seen(self) -> dict[str, KeyFold]:
@@ -171,7 +215,7 @@ class _Fold:
                 out.keys[key] = there.keys[key]
 
     def _revert(self, rollback: Rollback) -> None:
-        base, now = self._kept[rollback.base_epoch, rollback.base_offset]._seen(), self._seen()
+        base, now = self._cleansed(rollback)._seen(), self._seen()
         scope = set(rollback.keys) or base.keys() | now.keys() | self.out.keys.keys()
         for key in scope:
             reverted = self._reverted(key, base.get(key), now.get(key), alone=bool(rollback.keys))
@@ -196,10 +240,12 @@ class _Fold:
                 reverted.last_seen = max(base.last_seen, now.last_seen)
         return reverted
 
-    def take(self, record: Entry) -> None:
-        """One record."""
+    def take(self, record: Entry, *, gone: bool = False) -> None:
+        """One record; of one that is gone only the time."""
         self._taken.append(record)
         self._tick(record.timestamp)
+        if gone:
+            return
         try:
             event = read(self.oracle, record)
             chosen, updates = self._handle(record, event)

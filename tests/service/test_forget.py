@@ -85,9 +85,8 @@ def names(copy: Path) -> set[bytes]:
 
 def blobs(repository: Path) -> list[str]:
     """Files of the repository, those that are set aside included, which hold the key plainly."""
-    return [
-        p.name for p in repository.rglob("*") if p.is_file() and GONE.encode() in p.read_bytes()
-    ]
+    files = [path for path in repository.rglob("*") if path.is_file()]
+    return [path.name for path in files if GONE.encode() in path.read_bytes()]
 
 
 async def test_no_byte_of_a_forgotten_key_is_left(start: Start, tmp_path: Path) -> None:

@@ -8,8 +8,10 @@ from typing import Any
 from headrace.models.spec import load_spec
 from headrace.pipelines import control
 from headrace.pipelines.vault import undo_id
-from headrace.state.catalogue import Catalogue
+from headrace.state.catalogue import Catalogue, encode
+from headrace.state.tombstones import Secret, tombstone
 from headrace.views import Exclusion, SnapshotView
+from tests.fold.erased import SECRET
 from tests.simulation.broker import CATALOGUE, SimBroker
 from tests.simulation.controls import CONTROL
 from tests.simulation.plan import Plan, Verb
@@ -60,7 +62,20 @@ class Asked:
                 snapshot_id=f"{agent}.{control_id}",
                 partitions=self._partitions,
             )
+        if verb == "forget":
+            return self._forget(agent, control_id)
         return self._rollback(verb, deployment, control_id)
+
+    def _forget(self, agent: str, control_id: str) -> control.Forget:
+        """Some key; the catalogue has had the secret before."""
+        secret = Secret(value=SECRET)
+        self._broker.logs[CATALOGUE].append(secret.key, encode(secret))
+        return control.Forget(
+            id=control_id,
+            agent=agent,
+            secret_id=secret.id,
+            tombstone=tombstone(secret, agent, self._chance.choice(self._keys)),
+        )
 
     def _rollback(
         self, verb: Verb, deployment: control.Deployment, control_id: str

@@ -19,7 +19,7 @@ LAST_S = 6.0  # virtual seconds until the last record has come
 # How a worker ends, and when: at a step of its life or of its stop, or after so many seconds.
 # "loss": it crashes, and its disk is lost.
 Fault = tuple[Literal["crash", "loss", "stop", "rebalance", "crash in a stop"], float]
-Verb = Literal["deploy", "pause", "resume", "delete", "snapshot", "rollback", "undo"]
+Verb = Literal["deploy", "pause", "resume", "delete", "snapshot", "rollback", "undo", "forget"]
 Command = tuple[float, Verb, str]
 Make = Callable[..., Oracle]
 
@@ -56,6 +56,7 @@ def draw(seed: int) -> Plan:
     faults = tuple(_fault(chance) for _ in range(chance.choice((0, 1, 1, 2, 2, 3, 4))))
     for name in agents:
         commands += _rollbacks(chance, name)
+        commands += _forgets(chance, name)
     return Plan(seed, agents, records, tuple(sorted(commands)), faults)
 
 
@@ -108,6 +109,12 @@ def _rollbacks(chance: random.Random, agent: str) -> list[Command]:
     verbs: list[Verb] = ["snapshot"]
     verbs += [chance.choice(("snapshot", "rollback", "rollback", "undo")) for _ in range(4)]
     return [(chance.random() * (LAST_S + 1), verb, agent) for verb in verbs]
+
+
+def _forgets(chance: random.Random, agent: str) -> list[Command]:
+    """Keys that are erased for good, at any time."""
+    count = chance.choice((0, 0, 1, 2, 3))
+    return [(chance.random() * (LAST_S + 1), "forget", agent) for _ in range(count)]
 
 
 def _fault(chance: random.Random) -> Fault:
