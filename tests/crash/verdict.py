@@ -21,7 +21,8 @@ from tests.crash.logs import Records, read
 from tests.crash.losses import told_again
 from tests.fold import compare
 from tests.fold.control import Life, lives
-from tests.fold.fold import Folded, fold
+from tests.fold.fold import fold
+from tests.fold.folded import Folded
 from tests.fold.oracle import Origin
 
 TOLD_MAX = 40

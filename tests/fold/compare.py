@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import msgspec
 
 from headrace.models import codec
-from tests.fold.fold import Folded, KeyFold
+from tests.fold.folded import Folded, KeyFold
 from tests.fold.oracle import Origin
 
 KEYS = b"k/"

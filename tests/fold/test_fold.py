@@ -21,7 +21,8 @@ from headrace.pipelines.quarantine import encode, quarantined
 from tests.fold import compare, oracles
 from tests.fold.control import Course
 from tests.fold.events import Row, log
-from tests.fold.fold import Folded, fold
+from tests.fold.fold import fold
+from tests.fold.folded import Folded
 from tests.fold.oracle import Oracle, Origin
 from tests.tree import ROOT
 

@@ -9,7 +9,8 @@ from headrace.state.store import ShardStore
 from headrace.views import Partition
 from tests.fold import compare
 from tests.fold.control import Life, Where, lives
-from tests.fold.fold import Folded, fold
+from tests.fold.fold import fold
+from tests.fold.folded import Folded
 from tests.fold.oracle import Oracle
 from tests.simulation.broker import QUARANTINE, SimBroker
 from tests.simulation.controls import CONTROL
