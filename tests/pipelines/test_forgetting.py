@@ -14,7 +14,7 @@ from headrace.views import Exclusion
 from tests.pipelines.small_place import WHERE
 from tests.pipelines.test_rollback_laws import History, Two, lived
 
-GONE = "customer-4711-no-longer"
+GONE = "4711-no-longer"  # it sorts before the other: so a table has it plainly, not as a suffix
 OTHER = "customer-0815"
 SECRET = Secret(value="5e" * 32)
 HISTORY = History(3, (OTHER, GONE, GONE, OTHER, GONE, OTHER, GONE, OTHER) * 3, 0, 0)
