@@ -175,6 +175,10 @@ class Keyed:
         """Rows of idle keys that may be deleted now."""
         return self.slots.sweep(rows, now)
 
+    def forget(self, key: str) -> None:
+        """Let go of what is in memory of a key."""
+        self.slots.forget(key)
+
     # -- later labels ------------------------------------------------------------------------
 
     def _park(

@@ -7,7 +7,7 @@ them. The service, the backtest and the tests run this one function.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import msgspec
@@ -85,9 +85,16 @@ class Learner:
 
     # -- writing -----------------------------------------------------------------------------
 
-    def step(self, records: Sequence[Record], *, learning: bool = True) -> Outcome:
+    def step(
+        self,
+        records: Sequence[Record],
+        *,
+        learning: bool = True,
+        forgotten: Callable[[Record], bool] | None = None,
+    ) -> Outcome:
         """Handle records in log order. With `learning` off it predicts and decides only: nothing
-        is learned, parked or measured.
+        is learned, parked or measured. Of those that are `forgotten` only the time is seen, which
+        is every key's.
         """
         self._stepped = self._stepped or bool(records)
         outcome = Outcome([], [])
@@ -97,6 +104,8 @@ class Learner:
         for record in records:
             now = observe(record.timestamp)
             slots.expires = time.settled
+            if forgotten is not None and forgotten(record):
+                continue
             event = admit(record)
             if isinstance(event, Refusal):
                 counters.quarantined += 1
@@ -143,6 +152,13 @@ class Learner:
         Deleting them changes nothing that anybody can see, so it may happen at any time.
         """
         return self._engine.sweep(rows, self._time.now)
+
+    def forget(self, keys: Iterable[str]) -> None:
+        """Let go of all that is in memory of these keys, whose rows are being deleted. What a
+        ranker's items have learned from them stays.
+        """
+        for key in keys:
+            self._engine.forget(key)
 
     def cool(self, count: int) -> int:
         """Let go of up to `count` live keys that are on disk, the longest unused; how many went."""

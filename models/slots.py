@@ -266,6 +266,11 @@ class Slots:
             del self._hot[key]
         return len(idle)
 
+    def forget(self, key: str) -> None:
+        """Let go of a key, changed or not: its row is being deleted."""
+        for held in (self._hot, self._dirty, self._read):
+            held.pop(key, None)
+
     def rebuild(self, slot: Slot, replay: Replay) -> None:
         """Make a slot's model again, as it was before the operation that broke it.
 

@@ -55,7 +55,7 @@ class Housekeeping:
 
     async def thin_out(self) -> None:
         """Remove the snapshots that have become old."""
-        held = [d.agent for d in self._registry.live() if self._holds(d)]
+        held = [d.agent for d in self._registry.live() if holds_first(self._holder, d)]
         in_use = in_use_by(self._registry, self._vault)
         for agent in held:
             views = self._vault.catalogue.snapshots(agent)
@@ -65,11 +65,13 @@ class Housekeeping:
 
     def _is_first(self) -> bool:
         first = next(self._registry.live(), None)
-        return first is not None and self._holds(first)
+        return first is not None and holds_first(self._holder, first)
 
-    def _holds(self, deployment: control.Deployment) -> bool:
-        partition = Partition(deployment.source_topic, 0)
-        return self._holder.find(deployment.agent, partition) is not None
+
+def holds_first(holder: Holder, deployment: control.Deployment) -> bool:
+    """Whether the agent's first partition is held there: one worker keeps house for it."""
+    partition = Partition(deployment.source_topic, 0)
+    return holder.find(deployment.agent, partition) is not None
 
 
 def in_use_by(registry: control.Registry, vault: Vault) -> AbstractSet[str]:

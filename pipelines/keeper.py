@@ -41,6 +41,24 @@ class Keeper:
             return False
         return True
 
+    async def erase(
+        self,
+        rows: Sequence[tuple[bytes, bytes | None]],
+        deleted: Sequence[bytes],
+        meta: ShardMeta,
+    ) -> bool:
+        """As `write`; and no file has a byte of the rows `deleted` any more."""
+        if not await self.write(rows, meta):
+            return False
+        try:
+            await asyncio.to_thread(self._store.compact, deleted)
+            self._store.recover()  # not in a thread, as below
+        except DiskFullError as error:
+            self.waits_for = str(error)
+            return False
+        self.recovered += 1
+        return True
+
     def has_room(self) -> bool:
         """Whether the store can be written, after a write for which there was no room."""
         if not self.waits_for:

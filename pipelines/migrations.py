@@ -22,6 +22,7 @@ from headrace.models import migration
 from headrace.models.decisions import Origin
 from headrace.models.spec import Spec
 from headrace.pipelines import control
+from headrace.pipelines.forgetting import honour
 from headrace.pipelines.replacement import Replacement
 from headrace.pipelines.rewind import Again
 from headrace.pipelines.shard import Shard
@@ -100,6 +101,11 @@ class Keep(Reset):
         rows = migration.migrated(shard.learner.spec, self._new_spec(), shard.store)
         draft = self._site.directory.draft()
         link_or_copy(undo, draft)
+        store = ShardStore.open(draft, create=False, options=self._site.stores, compact=False)
+        try:
+            honour(store, shard.forgotten)  # the checkpoint may be of a former try
+        finally:
+            store.close()
         self._written(draft, rows, meta)
         return draft
 
@@ -135,6 +141,7 @@ class Taken(Migration):
         new = self._new_spec()
         store = ShardStore.open(draft, create=False, options=self._site.stores, compact=False)
         try:
+            honour(store, shard.forgotten)  # also what counted since it was fetched
             rows = migration.migrated(old, new, store)
             while piece := list(islice(rows, ROWS_AT_A_TIME)):
                 store.write(piece, meta)

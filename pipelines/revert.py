@@ -10,6 +10,7 @@ from pathlib import Path
 from headrace.errors import StateError
 from headrace.models import reverting
 from headrace.pipelines import control
+from headrace.pipelines.forgetting import honour
 from headrace.pipelines.replacement import Replacement
 from headrace.pipelines.shard import Shard
 from headrace.state.checkpoints import link_or_copy
@@ -45,6 +46,7 @@ class Revert(Replacement):
         spec = shard.learner.spec
         base = ShardStore.open(self._base, create=False, options=options, compact=False)
         try:
+            honour(base, shard.forgotten)  # also what counted since it was fetched
             if not keys:
                 base.write(reverting.whole(spec, base, shard.store), meta)
                 draft, self._base = self._base, None
@@ -53,6 +55,7 @@ class Revert(Replacement):
             link_or_copy(undo, draft)
             state = ShardStore.open(draft, create=False, options=options, compact=False)
             try:
+                honour(state, shard.forgotten)  # the checkpoint may be of a former try
                 state.write(reverting.of_keys(spec, keys, base, shard.store), meta)
             finally:
                 state.close()

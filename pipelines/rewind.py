@@ -12,6 +12,7 @@ from __future__ import annotations
 import abc
 import asyncio
 import contextlib
+import functools
 import shutil
 from collections.abc import Callable, Iterable
 from contextlib import AsyncExitStack
@@ -25,6 +26,7 @@ from headrace.models.learner import Learner
 from headrace.models.slots import KEY_ROW
 from headrace.pipelines import control
 from headrace.pipelines.changes import Change
+from headrace.pipelines.forgetting import Forgetting, honour
 from headrace.pipelines.replacement import Replacement
 from headrace.pipelines.replay import Replay
 from headrace.pipelines.shard import Outlets, Shard, ShardStart
@@ -87,6 +89,8 @@ class Again(Replacement):
         offset = shard.next_offset
         while self._stands() < offset:
             await self._learn_some(shard)
+        assert self._twin is not None
+        await self._tell(self._twin)  # also what counts from here on
 
     async def _draft(self, shard: Shard, undo: Path, meta: ShardMeta) -> Path:
         return await self._closed(meta)
@@ -116,6 +120,9 @@ class Again(Replacement):
         base = self._command.base(partition.partition)
         self._path = await self._first(partition)
         store: Store = ShardStore.open(self._path, create=True, options=self._site.stores)
+        epoch = max(base.epoch, self._deployment.life)  # a refold has no base
+        forgotten = self._vault.forgotten(self._command.agent, partition, epoch)
+        await asyncio.to_thread(honour, store, forgotten)
         start = ShardStart(
             next_offset=base.next_offset,
             decided_below=0,
@@ -126,6 +133,7 @@ class Again(Replacement):
         outlets = Outlets(Muted(), partition, partition)
         learner = await asyncio.to_thread(Learner, *self._going_on(shard), store)
         self._twin = Shard(learner, store, outlets, start, busy=self._site.busy)
+        self._twin.forgotten = forgotten
         self._is_left_out = self._left_out(partition)
         self._replay = await self._held.enter_async_context(
             self._site.logs.replay(partition, base.next_offset)
@@ -155,14 +163,21 @@ class Again(Replacement):
             await twin.flush()
 
     async def _tell(self, twin: Shard) -> None:
-        """Pauses and resumes, where they counted."""
+        """Pauses, resumes and forgets, where they counted."""
+        changes = []
         for accepted in self._deployment.commands:
-            if accepted.kind not in ("pause", "resume") or twin.knows(accepted.offset):
+            forget = accepted.kind == "forget"
+            if accepted.kind not in ("pause", "resume", "forget") or twin.knows(accepted.offset):
                 continue
+            if forget and accepted.offset <= twin.forgotten.newest:
+                continue  # it is honoured from the beginning
             effect = self._deployment.effect(accepted.control_id, twin.partition)
-            if effect is None:
-                return
-            await twin.schedule([Change(effect, accepted.kind, accepted.offset)])
+            if effect is not None:
+                work = Forgetting(self._vault, self._deployment, accepted).work if forget else None
+                changes.append(Change(effect, accepted.kind, accepted.offset, work))
+            elif not forget:
+                break
+        await twin.schedule(sorted(changes, key=lambda change: change.offset))
 
     def _left_out(self, partition: Partition) -> Callable[[Record], bool]:
         """Whether a record is excluded: by this command, or by an earlier rewind that was not
@@ -225,9 +240,12 @@ class Rewind(Again):
         path = await self._closed(meta)
         if not self._command.keys:
             return path
-        return await asyncio.to_thread(self._merged, path, undo, meta)
+        honoured = functools.partial(honour, forgotten=shard.forgotten)
+        return await asyncio.to_thread(self._merged, path, undo, meta, honoured)
 
-    def _merged(self, learned: Path, undo: Path, meta: ShardMeta) -> Path:
+    def _merged(
+        self, learned: Path, undo: Path, meta: ShardMeta, honoured: Callable[[Store], None]
+    ) -> Path:
         """The old state with the rows of some keys as the twin has them, in a thread."""
         draft = self._site.directory.draft()
         link_or_copy(undo, draft)
@@ -235,8 +253,11 @@ class Rewind(Again):
         state = ShardStore.open(draft, create=False, options=options, compact=False)
         twin = ShardStore.open(learned, create=False, options=options, compact=False)
         try:
-            names = (KEY_ROW + key.encode() for key in self._command.keys)
-            state.write([(name, twin.get(name)) for name in names], meta)
+            honoured(state)  # the checkpoint may be of a former try
+            names = [KEY_ROW + key.encode() for key in self._command.keys]
+            # To delete what is not there would write its name.
+            changed = [name for name in names if twin.get(name) != state.get(name)]
+            state.write([(name, twin.get(name)) for name in changed], meta)
         finally:
             state.close()
             twin.close()

@@ -20,8 +20,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Sequence
-from typing import NamedTuple, Protocol
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import NamedTuple
 
 from headrace.errors import StateError
 from headrace.models.decisions import Origin, encode_decision
@@ -30,7 +30,9 @@ from headrace.pipelines import quarantine
 from headrace.pipelines.applied import applied
 from headrace.pipelines.changes import Change, Changes, Work, in_order
 from headrace.pipelines.control import Kind
+from headrace.pipelines.forgotten import NOTHING, Forgotten
 from headrace.pipelines.keeper import Keeper
+from headrace.pipelines.seams import Chunk, Sink
 from headrace.pipelines.slices import Slices
 from headrace.pipelines.sweeping import Sweep, is_due
 from headrace.ports import Record
@@ -42,33 +44,6 @@ ROOM_RETRY_MAX_S = 5.0
 
 ROOM_LOOK_S = 0.1
 """How often an intake that waits for room on the disk looks whether it goes on."""
-
-
-class Chunk(Protocol):
-    """Records of one partition in offset order: all that there are from `begins` on; the next chunk
-    begins at `next_offset`.
-    """
-
-    @property
-    def begins(self) -> int: ...
-
-    @property
-    def records(self) -> Sequence[Record]: ...
-
-    @property
-    def next_offset(self) -> int: ...
-
-
-class Sink(Protocol):
-    """Where decisions and quarantined events go; see `pipelines.emit.Emitter`."""
-
-    def append(self, to: Partition, key: bytes | None, value: bytes) -> None: ...
-
-    async def flow(self) -> None: ...
-
-    async def send(self) -> None: ...
-
-    async def drain(self) -> None: ...
 
 
 class Outlets(NamedTuple):
@@ -111,6 +86,7 @@ class Shard:
         self.durable_offset = at.next_offset
         self.life = at.life
         self.paused = False
+        self.forgotten: Forgotten = NOTHING  # the keys that its state is to know nothing of
         self._deleted = False  # the delete counts from `next_offset` on: no event any more
         self._at = at
         self._store = store
@@ -292,6 +268,21 @@ class Shard:
             await asyncio.sleep(ROOM_LOOK_S)
         return True
 
+    async def erase(self, rows: Sequence[bytes], keys: Iterable[str]) -> bool:
+        """Delete rows of keys, and their bytes from all files, waiting for room on the disk; False:
+        not done, and the shard is being closed. Whoever calls it has the turn, and has settled.
+        """
+        self.learner.forget(keys)
+        changed = [*self.learner.changed(), *((row, None) for row in rows)]
+        while not (
+            self._keeper.has_room() and await self._keeper.erase(changed, rows, self.meta())
+        ):
+            if self._leaving or self._broken:
+                return False
+            await asyncio.sleep(ROOM_LOOK_S)
+        self.learner.flushed()
+        return True
+
     def renew(self, learner: Learner, store: Store) -> Store:
         """Go on with another state at the same position; returns the former store, still open.
         Whoever calls it has the shard's turn.
@@ -343,7 +334,8 @@ class Shard:
         await self._take_changes(self.next_offset)  # no event may come for long
 
     def _step(self, records: Sequence[Record]) -> Outcome:
-        return self.learner.step(records, learning=not self.paused)
+        forgotten = self.forgotten.among(records)
+        return self.learner.step(records, learning=not self.paused, forgotten=forgotten)
 
     async def _take_changes(self, offset: int) -> bool:
         """Apply what counts before the record at `offset`; False: one was not done."""
@@ -395,4 +387,5 @@ class Shard:
             control_offset=self._changes.control_offset,
             cluster_id=self._at.cluster_id,
             applied=self.applied,
+            forgotten=self.forgotten.newest,
         )

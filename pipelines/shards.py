@@ -13,6 +13,8 @@ from headrace.logs import fields
 from headrace.models.learner import Learner
 from headrace.pipelines import control
 from headrace.pipelines.changes import Change
+from headrace.pipelines.forgetting import Forgetting, honour
+from headrace.pipelines.forgotten import NOTHING, Forgotten, forgotten_in
 from headrace.pipelines.migrations import Keep, Refold, Reset, Taken
 from headrace.pipelines.opening import Opening
 from headrace.pipelines.replacement import Replacement
@@ -48,6 +50,10 @@ class Shards:
     def __init__(self, site: Site, controls: Commands, vault: Vault) -> None:
         self._site = site
         self._vault = vault
+        vault.forgotten = self._forgotten
+        # What is forgotten where, as of that offset of the control log.
+        self._told_at = -1
+        self._told: dict[tuple[str, Partition, bool], Forgotten] = {}
         # Runs what takes long beside the shard that it is for; its failure is that of the shard.
         self.in_background: Callable[[Shard, Coroutine[Any, Any, None]], None]
         self._controls = controls
@@ -112,6 +118,8 @@ class Shards:
         state = await opening.state()
         try:
             spec = spec_of(deployment, deployment.version_at(state.epoch, partition))
+            forgotten = self._forgotten(deployment.agent, partition, deployment.epoch)
+            await asyncio.to_thread(honour, state.store, forgotten)
             shard = Shard(
                 Learner(spec, origin_of(deployment, state.epoch, partition), state.store),
                 state.store,
@@ -122,6 +130,7 @@ class Shards:
         except BaseException:
             state.store.close()
             raise
+        shard.forgotten = forgotten
         try:
             await self._catch_up_with_commands(shard, deployment)
         except BaseException:
@@ -139,6 +148,22 @@ class Shards:
             ),
         )
         return shard
+
+    def _forgotten(self, agent: str, partition: Partition, epoch: int) -> Forgotten:
+        """What a state of that epoch must not know of. Raises StateError if nobody can tell."""
+        registry = self._controls.registry
+        deployment = registry.last(agent)
+        if deployment is None:
+            return NOTHING
+        if self._told_at != registry.next_offset:
+            self._told_at = registry.next_offset
+            self._told.clear()
+        former = epoch < deployment.life
+        whose = (agent, partition, former)
+        if whose not in self._told:
+            catalogue = self._vault.catalogue
+            self._told[whose] = forgotten_in(deployment, partition, catalogue, former=former)
+        return self._told[whose]
 
     def _outlets(self, deployment: control.Deployment, partition: Partition) -> Outlets:
         return Outlets(
@@ -228,6 +253,9 @@ class Shards:
         if isinstance(work, Replacement):
             await self._apply_prepared(shard, accepted, work, effect)
             return
+        if isinstance(work, Forgetting):  # it may have to wait for what is learned again
+            self.in_background(shard, self._apply_forget(shard, accepted, work))
+            return
         done_by = None if work is None else work.work
         await shard.apply(accepted.kind, accepted.offset, effect, done_by)
 
@@ -265,6 +293,16 @@ class Shards:
         finally:
             await work.end()
 
+    async def _apply_forget(
+        self, shard: Shard, accepted: control.Accepted, work: Forgetting
+    ) -> None:
+        async def effect_when_ready(offset: int) -> int:
+            await work.ready(shard)
+            return await self._log_effect(accepted, shard.partition, offset)
+
+        await work.prepare(shard)
+        await shard.apply(accepted.kind, accepted.offset, effect_when_ready, work.work)
+
     def _unchanged(self, accepted: control.Accepted) -> Unchanged:
         deployment = self._controls.registry.last(accepted.agent)
         assert deployment is not None
@@ -284,9 +322,13 @@ class Shards:
 
     def _work(
         self, accepted: control.Accepted, partition: Partition | None = None
-    ) -> Replacement | NamedSnapshot | None:
+    ) -> Replacement | NamedSnapshot | Forgetting | None:
         """What the command does besides."""
         command = accepted.command
+        if isinstance(command, control.Forget):
+            deployment = self._controls.registry.last(accepted.agent)
+            assert deployment is not None
+            return Forgetting(self._vault, deployment, accepted)
         if isinstance(command, control.Snapshot):
             return NamedSnapshot(self._vault, command)
         if isinstance(command, control.Rollback | control.Migrate):
@@ -303,6 +345,8 @@ class Shards:
         work = self._work(accepted, shard.partition)
         if isinstance(work, Replacement):
             done = accepted.epoch <= shard.origin.epoch
+        elif isinstance(work, Forgetting):
+            done = accepted.offset <= shard.forgotten.newest  # since it was opened
         else:
             done = offset < shard.next_offset
         if work is None or done:
@@ -331,6 +375,8 @@ class Shards:
                     unapplied.append(command)
                 else:
                     changes.append(self._change(shard, command, at))
+            # A rewind or a forget may have been overtaken, and counts behind what came after it.
+            changes.sort(key=lambda change: change.offset)
             await shard.schedule(changes)
             for command in unapplied:
                 await self._apply(shard, command)

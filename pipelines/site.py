@@ -14,7 +14,7 @@ from headrace.models.decisions import Origin
 from headrace.models.spec import Spec, load_spec
 from headrace.pipelines import control
 from headrace.pipelines.reader import Logs
-from headrace.pipelines.shard import Sink
+from headrace.pipelines.seams import Sink
 from headrace.state.directory import StateDirectory
 from headrace.state.store import ShardStore, Store, StoreOptions
 from headrace.views import Partition

@@ -56,7 +56,7 @@ class AutomaticSnapshots:
         self._shards = shards
         self._partitions = partitions
         self._slots: dict[tuple[str, int], int] = {}  # of an agent's life: the newest looked at
-        self._taken: dict[tuple[str, Partition], tuple[int, int]] = {}  # epoch and position
+        self._taken: dict[tuple[str, Partition], tuple[int, int, int]] = {}  # see `_stand`
 
     async def run(self) -> None:
         """Look again and again."""
@@ -79,7 +79,7 @@ class AutomaticSnapshots:
                 await self._take(shards, slot * every_ms)
 
     async def _take(self, shards: list[Shard], at_ms: int) -> None:
-        if all(self._taken.get(_of(s)) == (s.origin.epoch, s.next_offset) for s in shards):
+        if all(self._taken.get(_of(s)) == _stand(s) for s in shards):
             return
         for shard in shards:
             try:
@@ -96,7 +96,7 @@ class AutomaticSnapshots:
         partitions = self._partitions(shard.origin.topic)
         snapshot_id = automatic_id(shard.origin.agent, shard.origin.epoch, at_ms)
         await self._vault.take(shard, snapshot_id, "automatic", partitions)
-        self._taken[_of(shard)] = (shard.origin.epoch, shard.next_offset)
+        self._taken[_of(shard)] = _stand(shard)
         return True
 
 
@@ -112,3 +112,8 @@ def automatic_id(agent: str, epoch: int, at_ms: int) -> str:
 
 def _of(shard: Shard) -> tuple[str, Partition]:
     return shard.origin.agent, shard.partition
+
+
+def _stand(shard: Shard) -> tuple[int, int, int]:
+    """Epoch, position, and the newest forget: with another one its state is another."""
+    return shard.origin.epoch, shard.next_offset, shard.forgotten.newest

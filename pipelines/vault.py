@@ -13,8 +13,11 @@ import hashlib
 import logging
 import shutil
 from collections import deque
+from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
+
+from msgspec import structs
 
 from headrace.clock import Clock, SystemClock
 from headrace.errors import (
@@ -25,24 +28,30 @@ from headrace.errors import (
     StateError,
 )
 from headrace.logs import fields
+from headrace.pipelines.forgotten import Forgotten
 from headrace.pipelines.probing import Probing
 from headrace.pipelines.shard import Shard
-from headrace.state.catalogue import Catalogue, Pin, encode
+from headrace.state.catalogue import Catalogue, Pin, Vouched, encode
 from headrace.state.checkpoints import Checkpoints
 from headrace.state.collecting import collect
 from headrace.state.cut import Cut, Kind
 from headrace.state.directory import StateDirectory
-from headrace.state.manifest import ShardRef, Versions
+from headrace.state.erasing import erase
+from headrace.state.manifest import Manifest, ShardRef, Versions
 from headrace.state.publishing import publish
 from headrace.state.repository import Repository
 from headrace.state.restoring import Sources, manifest_of, restore
+from headrace.state.store import ShardStore, StoreOptions
 from headrace.state.sums import Sums
+from headrace.state.tombstones import Secret
 from headrace.views import Partition
 
 log = logging.getLogger(__name__)
 
 CHECKPOINTS_KEPT = 3
 """Snapshots of an agent of which the files stay on this disk, besides its newest undo snapshot."""
+ERASING_BYTES = 8 << 20
+"""Memory for the blocks of drafts from which keys are erased."""
 PUBLISH_AGAIN_S = 5.0
 """After this a snapshot that could not be published is tried again."""
 
@@ -68,10 +77,12 @@ class Vault:
         clock: Clock | None = None,
     ) -> None:
         self.refusals = 0  # snapshots that were not as the catalogue says
+        self.forgotten: Callable[[str, Partition, int], Forgotten]  # set by `Shards`
         self._directory = directory
         self._repository = repository
         self._topic = topic
         self.probing = Probing(versions)
+        self._stores = StoreOptions(cache_bytes=ERASING_BYTES, buffer_bytes=ERASING_BYTES)
         self._clock = clock or SystemClock()
         self._checkpoints = Checkpoints(directory.checkpoints)
         self._sources = Sources(self._checkpoints, repository)
@@ -118,6 +129,7 @@ class Vault:
             cluster_id=meta.cluster_id,
             control_offset=meta.control_offset,
             versions=self.probing.versions,
+            forgotten=meta.forgotten,
             created_ms=self.now_ms(),
         )
         path = await asyncio.to_thread(self._checkpoints.take, shard.store, cut)
@@ -126,17 +138,19 @@ class Vault:
         return path
 
     async def fetch(self, partition: Partition, snapshot_id: str, digest: str) -> Path:
-        """The files of a shard in a snapshot, verified, in a draft of their own.
+        """The files of a shard in a snapshot, verified, in a draft of their own, without the keys
+        that were forgotten since.
 
         Raises OtherBuildError (another build wrote it, and its probes do not reproduce),
         CorruptStateError, ForeignStateError, StateError.
         """
         draft = self._directory.draft()
-        ref = ShardRef(snapshot_id, *partition, digest)
+        ref = self._ref(snapshot_id, partition, digest)
         probing = self.probing
-        await asyncio.to_thread(
+        found = await asyncio.to_thread(
             restore, ref, self._sources, draft, probing.versions, probing.accepts
         )
+        await self._cleanse(draft, found.manifest)
         return draft
 
     def afar(self) -> Vault:
@@ -144,6 +158,25 @@ class Vault:
         vault = copy.copy(self)
         vault._sources = Sources(None, self._repository)
         return vault
+
+    async def _cleanse(self, draft: Path, manifest: Manifest) -> None:
+        """Raises StateError; then nothing is left at the draft."""
+        where = Partition(manifest.topic, manifest.partition)
+        try:
+            forgotten = self.forgotten(manifest.agent, where, manifest.epoch)
+            if forgotten.newest > manifest.forgotten:
+                gone = forgotten.since(manifest.forgotten).has_row
+                await asyncio.to_thread(erase, draft, gone, forgotten.newest, self._stores)
+        except BaseException:
+            shutil.rmtree(draft, ignore_errors=True)
+            raise
+
+    def _ref(self, snapshot_id: str, partition: Partition, digest: str) -> ShardRef:
+        """The manifest of that digest, or the one that was written in its place without a key."""
+        there = self.catalogue.shards(snapshot_id).get(partition)
+        if there is not None and there.forgotten >= 0:
+            digest = there.digest
+        return ShardRef(snapshot_id, *partition, digest)
 
     async def copy(self, shard: Shard) -> Path:
         """A shard as it stands, in a draft of its own; not a snapshot. Raises StateError."""
@@ -164,7 +197,7 @@ class Vault:
         ConflictError `other_build` if another build wrote the state, which does not go on here as
         there.
         """
-        ref = ShardRef(snapshot_id, *partition, digest)
+        ref = self._ref(snapshot_id, partition, digest)
         try:
             manifest = await asyncio.to_thread(manifest_of, ref, self._sources)
             if manifest.versions != self.probing.versions:
@@ -188,6 +221,10 @@ class Vault:
             ),
         )
 
+    async def note(self, secret: Secret) -> None:
+        """Have the catalogue keep a secret that keys are to be forgotten by."""
+        await self._topic.append(secret.key, encode(secret))
+
     async def pin(self, snapshot_id: str, *, pinned: bool) -> None:
         """Keep a snapshot whatever its age, or no longer."""
         pin = Pin(snapshot_id=snapshot_id)
@@ -210,6 +247,59 @@ class Vault:
         refs = self.catalogue.refs()
         done = await asyncio.to_thread(collect, refs, self._repository)
         log.info("snapshots.collected", extra=fields(deleted_bytes=done.deleted_bytes))
+
+    async def rewrite(self, vouched: Vouched) -> None:
+        """Put one without the keys that were forgotten since in the place of a shard's state in a
+        snapshot, under the same id. What vouched for the former one is gone, and so is that.
+
+        Its probes are new, because those name keys. Raises StateError.
+        """
+        draft = await self.fetch(vouched.shard, vouched.snapshot_id, vouched.digest)
+        try:
+            manifest = await asyncio.to_thread(manifest_of, vouched.ref, self._sources)
+            newest = self.forgotten(vouched.agent, vouched.shard, vouched.epoch).newest
+            done = await asyncio.to_thread(self._republished, vouched.kind, manifest, draft, newest)
+        finally:
+            shutil.rmtree(draft, ignore_errors=True)
+        await self._topic.append(done.key, encode(done))
+        await asyncio.to_thread(self._repository.withdraw, done.ref)
+        log.info("snapshot.rewritten", extra=fields(snapshot=vouched.snapshot_id))
+
+    def _republished(self, kind: Kind, manifest: Manifest, draft: Path, forgotten: int) -> Vouched:
+        names = set(Cut.__struct_fields__) - {"kind", "probes", "forgotten"}
+        same = {name: getattr(manifest, name) for name in names}
+        cut = Cut(kind=kind, forgotten=forgotten, **same)
+        copy = self._directory.draft()
+        try:
+            store = ShardStore.open(draft, create=False, options=self._stores, compact=False)
+            try:
+                store.checkpoint(copy)
+            finally:
+                store.close()
+            if self.probing.lacks(cut):
+                probes = self.probing.made(cut, copy, self._directory.draft())
+                cut = structs.replace(cut, probes=probes)
+            return publish(cut, copy, self._repository, self._sums).vouched(cut)
+        finally:
+            shutil.rmtree(copy, ignore_errors=True)
+
+    async def forget_checkpoints(self, *, fresh: Callable[[str], bool]) -> list[str]:
+        """Drop the checkpoints on this disk that hold forgotten keys; those that stay, because
+        they are to be published first, or as no `fresh` snapshot of their agent is there yet.
+        """
+        owed = {cut.snapshot_id for cut in self._checkpoints.owed() if cut.kind == "named"}
+        holding = {
+            cut.snapshot_id: cut.agent for cut in self._checkpoints.cuts() if self.is_held(cut)
+        }
+        stay = [s for s, agent in holding.items() if s in owed or not fresh(agent)]
+        for snapshot_id in holding.keys() - set(stay):
+            await asyncio.to_thread(self._checkpoints.drop, snapshot_id)
+        return stay
+
+    def is_held(self, shard: Vouched | Cut) -> bool:
+        """Whether a shard in a snapshot holds keys that were forgotten since. Raises StateError."""
+        forgotten = self.forgotten(shard.agent, shard.shard, shard.epoch)
+        return forgotten.newest > shard.forgotten
 
     async def thin_checkpoints(self) -> None:
         """Drop what lies on this disk and is published: the newest stay, to go back to quickly."""

@@ -24,6 +24,7 @@ from headrace.pipelines.broker import Broker
 from headrace.pipelines.cataloguelog import CatalogueLog
 from headrace.pipelines.controllog import ControlLog
 from headrace.pipelines.emit import Emitter
+from headrace.pipelines.erasing import Erasing
 from headrace.pipelines.holdings import Holdings
 from headrace.pipelines.housekeeping import Housekeeping
 from headrace.pipelines.logwatch import ClusterId, LogWatch
@@ -225,6 +226,7 @@ class Worker:
         self._run(automatic.run())
         registry, shards = self.controls.registry, self.shards
         self._run(Housekeeping(self.vault, registry, shards).run())
+        self._run(Erasing(self.vault, registry, shards).run())
         self._run(registering.run(self.config, self.snapshots_url, self.vault, registry, shards))
 
     def _hold(self, shards: Shards) -> None:

@@ -278,3 +278,65 @@ class DeleteAgentResponse(_message.Message):
     EFFECT_FIELD_NUMBER: _ClassVar[int]
     effect: Effect
     def __init__(self, effect: _Optional[_Union[Effect, _Mapping]] = ...) -> None: ...
+
+class Forget(_message.Message):
+    __slots__ = ("control_id", "agent", "known", "partitions", "positions", "deleting", "rewriting", "gone_by_ms", "note")
+    CONTROL_ID_FIELD_NUMBER: _ClassVar[int]
+    AGENT_FIELD_NUMBER: _ClassVar[int]
+    KNOWN_FIELD_NUMBER: _ClassVar[int]
+    PARTITIONS_FIELD_NUMBER: _ClassVar[int]
+    POSITIONS_FIELD_NUMBER: _ClassVar[int]
+    DELETING_FIELD_NUMBER: _ClassVar[int]
+    REWRITING_FIELD_NUMBER: _ClassVar[int]
+    GONE_BY_MS_FIELD_NUMBER: _ClassVar[int]
+    NOTE_FIELD_NUMBER: _ClassVar[int]
+    control_id: str
+    agent: str
+    known: bool
+    partitions: int
+    positions: _containers.RepeatedCompositeFieldContainer[_position_pb2.Position]
+    deleting: _containers.RepeatedScalarFieldContainer[str]
+    rewriting: _containers.RepeatedScalarFieldContainer[str]
+    gone_by_ms: int
+    note: str
+    def __init__(self, control_id: _Optional[str] = ..., agent: _Optional[str] = ..., known: _Optional[bool] = ..., partitions: _Optional[int] = ..., positions: _Optional[_Iterable[_Union[_position_pb2.Position, _Mapping]]] = ..., deleting: _Optional[_Iterable[str]] = ..., rewriting: _Optional[_Iterable[str]] = ..., gone_by_ms: _Optional[int] = ..., note: _Optional[str] = ...) -> None: ...
+
+class PreviewForgetKeyRequest(_message.Message):
+    __slots__ = ("agent", "key")
+    AGENT_FIELD_NUMBER: _ClassVar[int]
+    KEY_FIELD_NUMBER: _ClassVar[int]
+    agent: str
+    key: str
+    def __init__(self, agent: _Optional[str] = ..., key: _Optional[str] = ...) -> None: ...
+
+class PreviewForgetKeyResponse(_message.Message):
+    __slots__ = ("forget",)
+    FORGET_FIELD_NUMBER: _ClassVar[int]
+    forget: Forget
+    def __init__(self, forget: _Optional[_Union[Forget, _Mapping]] = ...) -> None: ...
+
+class ForgetKeyRequest(_message.Message):
+    __slots__ = ("agent", "key")
+    AGENT_FIELD_NUMBER: _ClassVar[int]
+    KEY_FIELD_NUMBER: _ClassVar[int]
+    agent: str
+    key: str
+    def __init__(self, agent: _Optional[str] = ..., key: _Optional[str] = ...) -> None: ...
+
+class ForgetKeyResponse(_message.Message):
+    __slots__ = ("forget",)
+    FORGET_FIELD_NUMBER: _ClassVar[int]
+    forget: Forget
+    def __init__(self, forget: _Optional[_Union[Forget, _Mapping]] = ...) -> None: ...
+
+class GetForgetRequest(_message.Message):
+    __slots__ = ("control_id",)
+    CONTROL_ID_FIELD_NUMBER: _ClassVar[int]
+    control_id: str
+    def __init__(self, control_id: _Optional[str] = ...) -> None: ...
+
+class GetForgetResponse(_message.Message):
+    __slots__ = ("forget",)
+    FORGET_FIELD_NUMBER: _ClassVar[int]
+    forget: Forget
+    def __init__(self, forget: _Optional[_Union[Forget, _Mapping]] = ...) -> None: ...

@@ -74,6 +74,21 @@ class AgentServiceStub:
                 request_serializer=headrace_dot_v1_dot_agent__pb2.DeleteAgentRequest.SerializeToString,
                 response_deserializer=headrace_dot_v1_dot_agent__pb2.DeleteAgentResponse.FromString,
                 _registered_method=True)
+        self.PreviewForgetKey = channel.unary_unary(
+                '/headrace.v1.AgentService/PreviewForgetKey',
+                request_serializer=headrace_dot_v1_dot_agent__pb2.PreviewForgetKeyRequest.SerializeToString,
+                response_deserializer=headrace_dot_v1_dot_agent__pb2.PreviewForgetKeyResponse.FromString,
+                _registered_method=True)
+        self.ForgetKey = channel.unary_unary(
+                '/headrace.v1.AgentService/ForgetKey',
+                request_serializer=headrace_dot_v1_dot_agent__pb2.ForgetKeyRequest.SerializeToString,
+                response_deserializer=headrace_dot_v1_dot_agent__pb2.ForgetKeyResponse.FromString,
+                _registered_method=True)
+        self.GetForget = channel.unary_unary(
+                '/headrace.v1.AgentService/GetForget',
+                request_serializer=headrace_dot_v1_dot_agent__pb2.GetForgetRequest.SerializeToString,
+                response_deserializer=headrace_dot_v1_dot_agent__pb2.GetForgetResponse.FromString,
+                _registered_method=True)
 
 
 class AgentServiceServicer:
@@ -126,6 +141,26 @@ class AgentServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def PreviewForgetKey(self, request, context):
+        """Says what forgetting a key would erase, and erases nothing.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ForgetKey(self, request, context):
+        """Erases a key for good: it cannot be undone. What was kept of it goes by and by: GetForget.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetForget(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AgentServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -163,6 +198,21 @@ def add_AgentServiceServicer_to_server(servicer, server):
                     servicer.DeleteAgent,
                     request_deserializer=headrace_dot_v1_dot_agent__pb2.DeleteAgentRequest.FromString,
                     response_serializer=headrace_dot_v1_dot_agent__pb2.DeleteAgentResponse.SerializeToString,
+            ),
+            'PreviewForgetKey': grpc.unary_unary_rpc_method_handler(
+                    servicer.PreviewForgetKey,
+                    request_deserializer=headrace_dot_v1_dot_agent__pb2.PreviewForgetKeyRequest.FromString,
+                    response_serializer=headrace_dot_v1_dot_agent__pb2.PreviewForgetKeyResponse.SerializeToString,
+            ),
+            'ForgetKey': grpc.unary_unary_rpc_method_handler(
+                    servicer.ForgetKey,
+                    request_deserializer=headrace_dot_v1_dot_agent__pb2.ForgetKeyRequest.FromString,
+                    response_serializer=headrace_dot_v1_dot_agent__pb2.ForgetKeyResponse.SerializeToString,
+            ),
+            'GetForget': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetForget,
+                    request_deserializer=headrace_dot_v1_dot_agent__pb2.GetForgetRequest.FromString,
+                    response_serializer=headrace_dot_v1_dot_agent__pb2.GetForgetResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -356,6 +406,87 @@ class AgentService:
             '/headrace.v1.AgentService/DeleteAgent',
             headrace_dot_v1_dot_agent__pb2.DeleteAgentRequest.SerializeToString,
             headrace_dot_v1_dot_agent__pb2.DeleteAgentResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PreviewForgetKey(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/headrace.v1.AgentService/PreviewForgetKey',
+            headrace_dot_v1_dot_agent__pb2.PreviewForgetKeyRequest.SerializeToString,
+            headrace_dot_v1_dot_agent__pb2.PreviewForgetKeyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ForgetKey(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/headrace.v1.AgentService/ForgetKey',
+            headrace_dot_v1_dot_agent__pb2.ForgetKeyRequest.SerializeToString,
+            headrace_dot_v1_dot_agent__pb2.ForgetKeyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetForget(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/headrace.v1.AgentService/GetForget',
+            headrace_dot_v1_dot_agent__pb2.GetForgetRequest.SerializeToString,
+            headrace_dot_v1_dot_agent__pb2.GetForgetResponse.FromString,
             options,
             channel_credentials,
             insecure,

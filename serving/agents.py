@@ -9,7 +9,15 @@ import grpc
 
 from headrace.errors import SpecError
 from headrace.models.spec import load_spec
-from headrace.serving import agent_pb2, agent_pb2_grpc, decode, encode, migrations
+from headrace.serving import (
+    agent_pb2,
+    agent_pb2_grpc,
+    decode,
+    decode_snapshots,
+    encode,
+    forgets,
+    migrations,
+)
 from headrace.serving.backend import Backend
 from headrace.serving.limits import Limits
 
@@ -22,6 +30,7 @@ class AgentServicer(agent_pb2_grpc.AgentServiceServicer):
     def __init__(self, backend: Backend, limits: Limits) -> None:
         self._controls = backend.controls
         self._directory = backend.directory
+        self._forgets = backend.forgets
         self._limits = limits
 
     async def DeployAgent(
@@ -79,6 +88,32 @@ class AgentServicer(agent_pb2_grpc.AgentServiceServicer):
     ) -> agent_pb2.DeleteAgentResponse:
         done = await self._controls.delete(decode.name(request.agent, self._limits))
         return agent_pb2.DeleteAgentResponse(effect=encode.effect(done))
+
+    async def PreviewForgetKey(
+        self, request: agent_pb2.PreviewForgetKeyRequest, context: Context
+    ) -> agent_pb2.PreviewForgetKeyResponse:
+        found = await self._forgets.preview(*self._of(request.agent, request.key))
+        return agent_pb2.PreviewForgetKeyResponse(forget=forgets.message(found))
+
+    async def ForgetKey(
+        self, request: agent_pb2.ForgetKeyRequest, context: Context
+    ) -> agent_pb2.ForgetKeyResponse:
+        begun = await self._forgets.forget(*self._of(request.agent, request.key))
+        return agent_pb2.ForgetKeyResponse(forget=forgets.message(begun))
+
+    async def GetForget(
+        self, request: agent_pb2.GetForgetRequest, context: Context
+    ) -> agent_pb2.GetForgetResponse:
+        control_id = decode_snapshots.control_id(request.control_id, self._limits)
+        found = self._forgets.get(control_id)
+        return agent_pb2.GetForgetResponse(forget=forgets.message(found))
+
+    def _of(self, agent: str, key: str) -> tuple[str, str]:
+        decode.name(agent, self._limits)
+        decode.key_text(key, self._limits)
+        if not key:
+            raise decode.invalid("key", "is empty; give the key that is to be forgotten")
+        return agent, key
 
     def _spec(self, spec: bytes) -> bytes:
         if not spec:

@@ -17,6 +17,7 @@ from grpc_health.v1 import health_pb2
 from headrace.errors import SpecError, UnavailableError, Violation
 from headrace.serving import agent_pb2, calls, decision_pb2, decode, migrations, prediction_pb2
 from headrace.serving.calls import Asked, Event, Outcome
+from headrace.serving.forgets import AsyncForgetCalls
 from headrace.serving.snapshot_calls import AsyncSnapshotCalls
 from headrace.views import (
     AgentView,
@@ -30,7 +31,7 @@ from headrace.views import (
 )
 
 
-class AsyncClient(AsyncSnapshotCalls):
+class AsyncClient(AsyncSnapshotCalls, AsyncForgetCalls):
     """Belongs to one event loop. Every call has a deadline, watches have none.
 
     At most IN_FLIGHT predictions are under way at a time, the others wait here: so a gather over

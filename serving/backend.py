@@ -9,6 +9,7 @@ from headrace.ports import (
     DecisionFeed,
     Directory,
     EventSink,
+    Forgets,
     Past,
     Predictor,
     Rollbacks,
@@ -28,3 +29,4 @@ class Backend:
     snapshots: Snapshots
     rollbacks: Rollbacks
     past: Past
+    forgets: Forgets

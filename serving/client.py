@@ -19,6 +19,7 @@ from headrace.errors import SpecError, UnavailableError, Violation
 from headrace.serving import agent_pb2, calls, decision_pb2, decode, migrations, prediction_pb2
 from headrace.serving.async_client import AsyncClient
 from headrace.serving.calls import Asked, Event, Outcome
+from headrace.serving.forgets import ForgetCalls
 from headrace.serving.snapshot_calls import SnapshotCalls
 from headrace.views import (
     AgentView,
@@ -34,7 +35,7 @@ from headrace.views import (
 __all__ = ["AsyncClient", "Client"]
 
 
-class Client(SnapshotCalls):
+class Client(SnapshotCalls, ForgetCalls):
     """A blocking client; may be shared by threads. Every call has a deadline, watches have none."""
 
     # -- predictions -------------------------------------------------------------------------

@@ -102,6 +102,7 @@ TABLE: Mapping[str, Row] = MappingProxyType(
         ),
         "unknown_decision": Row(_S.NOT_FOUND, NotFoundError, "its topic holds no such decision"),
         "unknown_rollback": Row(_S.NOT_FOUND, NotFoundError, "no rollback of that control id"),
+        "unknown_forget": Row(_S.NOT_FOUND, NotFoundError, "no forgetting of that control id"),
         "log_too_short": Row(
             _S.FAILED_PRECONDITION, ConflictError, "the log does not reach back far enough"
         ),

@@ -2,9 +2,10 @@
 
 The catalogue is a compacted topic of one partition. What vouches for one shard in one snapshot
 stands under `<snapshot id>/<topic>/<partition>`, and under `pin/<snapshot id>` that it is to be
-kept; a tombstone takes either back. `Catalogue.apply` folds the records in order; what the fold
-holds depends on each key's last record only, so it is the same before and after compaction.
-Nothing raises for a record that this build does not write: such a one vouches for nothing.
+kept; a tombstone takes either back. The secrets by which keys are forgotten stand there too, see
+`state.tombstones`. `Catalogue.apply` folds the records in order; what the fold holds depends on
+each key's last record only, so it is the same before and after compaction. Nothing raises
+for a record that this build does not write: such a one vouches for nothing.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import msgspec
 
 from headrace.state.cut import Kind, agent_of
 from headrace.state.manifest import ShardRef, Versions, is_snapshot_id
+from headrace.state.tombstones import PREFIX, Secret
 from headrace.views import Partition, SnapshotShard, SnapshotView
 
 RECORD_BYTES_MAX = 64 << 10
@@ -32,7 +34,7 @@ _Count = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 class Vouched(msgspec.Struct, frozen=True, kw_only=True):
     """One shard in one snapshot: the digest that its manifest must have, and what people ask for.
 
-    What contradicts itself raises ValueError.
+    `forgotten` as in `ShardMeta`. What contradicts itself raises ValueError.
     """
 
     snapshot_id: str
@@ -50,6 +52,7 @@ class Vouched(msgspec.Struct, frozen=True, kw_only=True):
     size_bytes: _Count
     new_bytes: _Count
     versions: Versions
+    forgotten: int = -1
     schema: Literal[1] = 1
 
     def __post_init__(self) -> None:
@@ -95,7 +98,7 @@ class Pin(msgspec.Struct, frozen=True, kw_only=True):
         return f"{_PIN}{self.snapshot_id}".encode()
 
 
-def encode(record: Vouched | Pin) -> bytes:
+def encode(record: Vouched | Pin | Secret) -> bytes:
     """The record as JSON with sorted keys."""
     return msgspec.json.encode(record, order="sorted")
 
@@ -125,6 +128,7 @@ class Catalogue:
         # agent -> snapshot id -> shard -> (offset of the record, what it says)
         self._agents: dict[str, dict[str, dict[Partition, tuple[int, Vouched]]]] = {}
         self._pinned: set[str] = set()
+        self._secrets: dict[str, Secret] = {}  # oldest first
         self._removed: dict[str, None] = {}  # oldest first
         self.next_offset = 0
         self.ignored = 0
@@ -132,6 +136,9 @@ class Catalogue:
     def apply(self, key: bytes | None, value: bytes | None, offset: int) -> None:
         """Take the record at `offset` into account; `value` None is a tombstone."""
         self.next_offset = offset + 1
+        if key is not None and key.startswith(PREFIX.encode()):
+            self._secret(key, value)
+            return
         try:
             place = _read_key(key)
         except ValueError:
@@ -197,6 +204,14 @@ class Catalogue:
         """Whether retention keeps it."""
         return snapshot_id in self._pinned
 
+    def secret(self, secret_id: str) -> Secret | None:
+        """The secret of that id, if it is known."""
+        return self._secrets.get(secret_id)
+
+    def secret_ids(self) -> list[str]:
+        """Those that are known, oldest first."""
+        return list(self._secrets)
+
     def refs(self) -> list[ShardRef]:
         """All manifests that are vouched for."""
         return [
@@ -205,6 +220,16 @@ class Catalogue:
             for shards in snapshots.values()
             for _, vouched in shards.values()
         ]
+
+    def _secret(self, key: bytes, value: bytes | None) -> None:
+        """One that is there stays: what was hashed with it must be found again."""
+        try:
+            secret = msgspec.json.decode(value or b"", type=Secret)
+        except (msgspec.MsgspecError, RecursionError):
+            self.ignored += 1
+            return
+        if secret.key == key:
+            self._secrets.setdefault(secret.id, secret)
 
     def _found(self, snapshot_id: str) -> dict[Partition, tuple[int, Vouched]]:
         return self._agents.get(agent_of(snapshot_id), {}).get(snapshot_id, {})

@@ -47,6 +47,7 @@ class Cut(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     versions: Versions
     created_ms: int
     probes: bytes = b""
+    forgotten: int = -1
     schema: Literal[1] = 1
 
     def __post_init__(self) -> None:

@@ -69,8 +69,9 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     `partitions`: how many the topic had; `next_offset`: where the shard goes on reading;
     `applied`: the record before it, None if there was none; `control_offset`: of the control log,
-    as in `ShardMeta`; `created_ms`: milliseconds since 1970; `probes`: what another build has to
-    reproduce before it takes the state, which this room does not read, b"" if there is nothing.
+    as in `ShardMeta`, and `forgotten`; `created_ms`: milliseconds since 1970; `probes`: what
+    another build has to reproduce before it takes the state, which this room does not read, b"" if
+    there is nothing.
     What contradicts itself raises ValueError.
 
     >>> manifest = Manifest(
@@ -82,7 +83,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     ... )
     >>> content = encode(manifest)
     >>> digest(content)[:16]
-    'dfdea4d55224abf3'
+    '18a6e43b45174ef2'
     >>> decode(content, digest(content)) == manifest
     True
     """
@@ -103,6 +104,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     created_ms: int
     files: tuple[FileEntry, ...]
     probes: bytes = b""
+    forgotten: int = -1
     schema: Literal[1] = 1
 
     def __post_init__(self) -> None:

@@ -41,6 +41,13 @@ class MemoryStore:
         assert self._open
         return iter(sorted(pair for pair in self._rows.items() if pair[0].startswith(prefix)))
 
+    def names(self, prefix: bytes) -> Iterator[bytes]:
+        """The names of those rows."""
+        return (row for row, _ in self.scan(prefix))
+
+    def compact(self, rows: Iterable[bytes]) -> None:
+        """Nothing: what was deleted is gone."""
+
     def write(self, rows: Iterable[tuple[bytes, bytes | None]], meta: ShardMeta) -> None:
         """Take over `rows` (None deletes) and `meta`; nothing, if `rows` raises."""
         assert self._open

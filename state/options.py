@@ -67,7 +67,8 @@ class StoreOptions:
         # A half-written last record is what a crash leaves. Anything else that is wrong in the
         # log must be an error: going back silently to where the log still reads is not ours.
         options.set_wal_recovery_mode(rocksdict.DBRecoveryMode.tolerate_corrupted_tail_records())
-        options.set_keep_log_file_num(2)
+        # The former one goes when the database is opened: it may name keys that were forgotten.
+        options.set_keep_log_file_num(1)
         options.set_max_log_file_size(_MIB)
         options.set_stats_dump_period_sec(0)
         options.set_stats_persist_period_sec(0)

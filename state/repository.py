@@ -25,7 +25,7 @@ from headrace.state import manifest as manifests
 from headrace.state.directory import escaped
 from headrace.state.fetching import fetch_files
 from headrace.state.localshelf import DRAFTS, LocalShelf
-from headrace.state.manifest import FileEntry, Manifest
+from headrace.state.manifest import FileEntry, Manifest, ShardRef
 from headrace.state.shelf import Shelf
 from headrace.state.sums import pieces, sum_file
 
@@ -115,6 +115,10 @@ class Repository(Snapshots, Protocol):
         """
         ...
 
+    def withdraw(self, ref: ShardRef) -> None:
+        """Remove all manifests of one shard in a snapshot but the one that `ref` vouches for."""
+        ...
+
     def collect(self, keep: AbstractSet[str], older_than_ms: int) -> Collected:
         """Remove files whose SHA-256 is not in `keep` and that are older than a grace time.
 
@@ -188,6 +192,13 @@ class ShelfRepository:
     def remove(self, snapshot_id: str) -> None:
         for kept in list(self._shelf.list(f"{_MANIFESTS}/{_checked(snapshot_id)}")):
             self._shelf.delete(kept.name)
+
+    def withdraw(self, ref: ShardRef) -> None:
+        kept = _manifest_name(*ref)
+        others = kept.removesuffix(f"{ref.digest[:DIGEST_DIGITS]}.json")
+        for other in list(self._shelf.list(f"{_MANIFESTS}/{_checked(ref.snapshot_id)}")):
+            if other.name.startswith(others) and other.name != kept:
+                self._shelf.delete(other.name)
 
     def collect(self, keep: AbstractSet[str], older_than_ms: int) -> Collected:
         assert older_than_ms >= 0

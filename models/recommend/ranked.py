@@ -125,6 +125,11 @@ class Ranked:
             self.model.forget(row[len(KEY_ROW) :].decode())
         return idle
 
+    def forget(self, key: str) -> None:
+        """Let go of what is in memory of a user."""
+        self.slots.forget(key)
+        self.model.forget(key)
+
     def _note(self, slot: Slot, y: Any, score: float | None, now: int) -> None:
         self._counters.learned += 1
         baseline = slot.baseline

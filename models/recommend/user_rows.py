@@ -9,11 +9,11 @@ from typing import Final, Generic, TypeVar
 from headrace.models.row_reading import RowReading
 from headrace.ports import Rows
 
-__all__ = ["UserRows"]
+__all__ = ["USER_ROW", "UserRows"]
 
 User = TypeVar("User")
 
-_USER: Final = b"u/"
+USER_ROW: Final = b"u/"
 
 
 class UserRows(Generic[User]):
@@ -43,7 +43,7 @@ class UserRows(Generic[User]):
         known = self._hot.get(user)
         if known is not None or self._rows is None or user in self._changed:
             return known
-        name = _USER + user.encode()
+        name = USER_ROW + user.encode()
         row = self._rows.get(name)
         if row is None:
             return None
@@ -66,7 +66,7 @@ class UserRows(Generic[User]):
     def changed(self) -> Iterator[tuple[bytes, bytes | None]]:
         for user in self._changed:
             known = self._hot.get(user)
-            yield _USER + user.encode(), None if known is None else self._encode(known)
+            yield USER_ROW + user.encode(), None if known is None else self._encode(known)
 
     def flushed(self) -> None:
         self._changed.clear()

@@ -67,6 +67,8 @@ class Deployment(msgspec.Struct, kw_only=True):
     failures: dict[tuple[str, Partition], str] = {}  # what could not be done there
     paused: bool = False
     deleted: bool = False
+    # Forgets of former lives, whose effects are in `effects`: a new life learns the same log.
+    former_forgets: tuple[Accepted, ...] = ()
 
     @property
     def agent(self) -> str:
@@ -111,6 +113,11 @@ class Deployment(msgspec.Struct, kw_only=True):
     def rollbacks(self) -> list[Accepted]:
         """Those of this life, oldest first."""
         return [accepted for accepted in self.commands if accepted.kind == "rollback"]
+
+    def forgets(self) -> list[Accepted]:
+        """Those of all lives under this name, oldest first."""
+        mine = [accepted for accepted in self.commands if accepted.kind == "forget"]
+        return [*self.former_forgets, *mine]
 
     def replacements(self) -> list[Accepted]:
         """The commands that put another state in place of the agent's, oldest first."""

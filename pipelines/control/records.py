@@ -8,7 +8,7 @@ import msgspec
 
 from headrace.views import Exclusion, How
 
-Kind = Literal["deploy", "pause", "resume", "delete", "snapshot", "rollback", "migrate"]
+Kind = Literal["deploy", "pause", "resume", "delete", "snapshot", "rollback", "migrate", "forget"]
 Mode = Literal["revert", "rewind"]
 
 
@@ -140,6 +140,19 @@ def begins_anew(command: object) -> bool:
     return isinstance(command, Migrate) and command.how in ("refold", "reset")
 
 
+class Forget(_Logged, frozen=True, kw_only=True, tag="forget"):
+    """Erase a key for good. The log does not hold the key: `tombstone` is its hash under the secret
+    of that id, which is in the catalogue of snapshots; see `state.tombstones`. `asked_ms`: when,
+    for people.
+    """
+
+    kind: ClassVar[Kind] = "forget"
+    agent: str
+    secret_id: str
+    tombstone: str
+    asked_ms: int = 0
+
+
 class ShardEffect(_Logged, frozen=True, kw_only=True, tag="effect"):
     """A command took effect in one shard: records below `next_offset` came before it.
 
@@ -163,7 +176,7 @@ class Hello(_Logged, frozen=True, kw_only=True, tag="hello"):
     worker: str
 
 
-Command = Deploy | Pause | Resume | Delete | Snapshot | Rollback | Migrate
+Command = Deploy | Pause | Resume | Delete | Snapshot | Rollback | Migrate | Forget
 ControlRecord = Command | ShardEffect | Hello
 
 _encoder = msgspec.json.Encoder()

@@ -1,8 +1,8 @@
 """The control log as a pure fold: which agents exist, and where each change took effect.
 
 The control log is one topic of one partition. It holds *commands* (deploy, pause, resume, delete,
-snapshot, rollback, migrate) and, for every shard that a command concerns, an *effect*: the next
-offset of the shard at the moment at which the command was applied. `Registry.apply` folds the
+snapshot, rollback, migrate, forget) and, for every shard that a command concerns, an *effect*: the
+next offset of the shard at the moment at which the command was applied. `Registry.apply` folds the
 records in order; two workers that have read the same prefix of the log hold the same registry. So
 what a command meant (accepted, refused, without effect) is decided by its place in the log and by
 nothing else.
@@ -188,11 +188,14 @@ class Registry:
             return None
         before = self._last.get(record.agent)
         epoch = max(record.epoch_min, before.epoch + 1 if before else 1)
+        forgets = tuple(before.forgets()) if before else ()
         deployment = Deployment(
             deploy=record,
             life=epoch,
             epoch=epoch,
             spec_version=before.spec_version + 1 if before else 1,
+            effects=_effects_of(forgets, before),
+            former_forgets=forgets,
         )
         self._live[record.agent] = self._last[record.agent] = deployment
         return deployment.accept(record, offset)
@@ -250,6 +253,14 @@ class Registry:
                 "through itself or other agents; choose another emit.topic",
                 agent=record.agent,
             )
+
+
+def _effects_of(
+    forgets: tuple[Accepted, ...], deployment: Deployment | None
+) -> dict[tuple[str, Partition], int]:
+    ids = {accepted.control_id for accepted in forgets}
+    effects = deployment.effects if deployment else {}
+    return {place: offset for place, offset in effects.items() if place[0] in ids}
 
 
 def _no_room(text: str) -> OverloadError:

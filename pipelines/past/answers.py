@@ -155,7 +155,8 @@ class Past:
 
 
 def _state(deployment: control.Deployment, shard: Shard, epoch: int, offset: int) -> State:
-    return State(deployment.agent, deployment.life, shard.partition, epoch, offset)
+    forgotten = shard.forgotten.newest
+    return State(deployment.agent, deployment.life, shard.partition, epoch, offset, forgotten)
 
 
 def _unusable(vouched: Vouched, error: StateError) -> RequestError:

@@ -17,11 +17,13 @@ from headrace.models.learner import Learner
 from headrace.models.spec import Spec
 from headrace.pipelines import control
 from headrace.pipelines.changes import Change, Work
+from headrace.pipelines.forgetting import honour
 from headrace.pipelines.logidentity import check_log
 from headrace.pipelines.past.timeline import Counted, Course
 from headrace.pipelines.replacement import Replacement
 from headrace.pipelines.rewind import IDLE_S, Muted
-from headrace.pipelines.shard import Outlets, Shard, ShardStart, Sink
+from headrace.pipelines.seams import Sink
+from headrace.pipelines.shard import Outlets, Shard, ShardStart
 from headrace.pipelines.shards import REPLACEMENTS
 from headrace.pipelines.site import Site, origin_of, spec_of
 from headrace.pipelines.unchanged import Unchanged
@@ -66,6 +68,10 @@ class Derivation:
         try:
             if store.meta is not None and course.start.next_offset < course.offset:
                 await check_log(site.logs, site.cluster_id, course.partition, store.meta)
+            forgotten = self._vault.forgotten(
+                course.deployment.agent, course.partition, course.start.epoch
+            )
+            await asyncio.to_thread(honour, store, forgotten)
             origin = origin_of(course.deployment, course.start.epoch, course.partition)
             learner = await asyncio.to_thread(Learner, self._spec, origin, store)
         except BaseException:
@@ -81,6 +87,7 @@ class Derivation:
         )
         outlets = Outlets(self._sink, course.partition, NOWHERE)
         self.shard = Shard(learner, store, outlets, at, busy=site.busy)
+        self.shard.forgotten = forgotten
         self._begun = True
         await self.shard.schedule([self._change(counted) for counted in course.counted])
 

@@ -16,7 +16,7 @@ from headrace.errors import (
 from headrace.pipelines import control
 from headrace.pipelines.past.derivation import Derivation
 from headrace.pipelines.past.timeline import Course, Start, Timeline, events
-from headrace.pipelines.shard import Sink
+from headrace.pipelines.seams import Sink
 from headrace.pipelines.site import Site
 from headrace.pipelines.vault import Vault
 from headrace.state.manifest import Versions

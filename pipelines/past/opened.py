@@ -18,13 +18,16 @@ Make = Callable[[], Coroutine[Any, Any, Derivation]]
 
 
 class State(NamedTuple):
-    """Which state it is: of that epoch there is one at that offset, whatever it is made from."""
+    """Which state it is: of that epoch there is one at that offset, whatever it is made from,
+    until a key is forgotten.
+    """
 
     agent: str
     life: int
     partition: Partition
     epoch: int
     offset: int
+    forgotten: int  # what it must not know of, as of that offset of the control log
 
 
 class Opened:

@@ -21,6 +21,8 @@ from headrace.errors import (
 )
 from headrace.models.decisions import Decision, decode_decision
 from headrace.models.exclusion import DecisionId, decision_id_of
+from headrace.models.reverting import can_revert_keys
+from headrace.models.slots import KEY_ROW
 from headrace.pipelines import control, quarantine
 from headrace.pipelines.past.comparing import compared, names_in
 from headrace.pipelines.past.decisionlog import decision_of
@@ -39,6 +41,7 @@ UNVERIFIABLE = {
     "log_too_short": "the log has been retired between the newest snapshot before it and its event",
     "too_large": "the newest snapshot before it is too many events away",
     "other_build": "the snapshots before it were written by another build",
+    "forgotten": "what it was made from is forgotten for good",
     "snapshot_damaged": "no snapshot before it has the bytes that the logs vouch for",
     "bad_state": "no snapshot before it can be read",
 }
@@ -159,6 +162,8 @@ class Verifier:
         start = derivation.course.start.vouched
         if found.verdict == "contradicted" and start and start.versions != self._maker.versions:
             return _unverifiable(name, "other_build", found.text, found.differences)
+        if found.verdict == "contradicted" and _is_forgotten(derivation.shard, given):
+            return _unverifiable(name, "forgotten", found.text, found.differences)
         return found
 
     def _impossible(self, timeline: Timeline, name: DecisionId) -> Verification | None:
@@ -213,6 +218,13 @@ def _compared(
         events=learned,
         note=_withdrawn(timeline, name, str(given.get("key"))),
     )
+
+
+def _is_forgotten(shard: Shard, given: dict[str, Any]) -> bool:
+    """Whether the decision is of a key that is forgotten, or of a model that has learned of one."""
+    row = KEY_ROW + str(given.get("key")).encode()
+    alone = can_revert_keys(shard.learner.spec)
+    return bool(shard.forgotten) and (not alone or shard.forgotten.has_row(row))
 
 
 def _withdrawn(timeline: Timeline, name: DecisionId, key: str) -> str:

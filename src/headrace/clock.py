@@ -7,6 +7,7 @@ requests, and figures shown to people.
 
 from __future__ import annotations
 
+import secrets
 import time
 import uuid
 from typing import Protocol
@@ -58,6 +59,11 @@ class ManualClock:
 def new_id() -> str:
     """A random identity for a request or a run: 32 hexadecimal digits."""
     return uuid.uuid4().hex
+
+
+def new_secret(count: int) -> str:
+    """So many bytes that nobody can guess, as hexadecimal digits."""
+    return secrets.token_hex(count)
 
 
 def give_way() -> None:

@@ -15,6 +15,7 @@ from headrace.views import (
     AsOf,
     DryRun,
     Effect,
+    ForgetView,
     KeyView,
     Migration,
     Partition,
@@ -150,3 +151,13 @@ class Past(Protocol):
     async def predict(self, question: Question, as_of: AsOf) -> Answer: ...
 
     async def verify(self, decision_id: str | None, record: bytes | None) -> Verification: ...
+
+
+class Forgets(Protocol):
+    """Erasing a key for good."""
+
+    async def preview(self, agent: str, key: str) -> ForgetView: ...
+
+    async def forget(self, agent: str, key: str) -> ForgetView: ...
+
+    def get(self, control_id: str) -> ForgetView: ...

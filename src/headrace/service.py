@@ -17,6 +17,7 @@ from headrace.config import Config
 from headrace.pipelines.broker import Broker, open_broker
 from headrace.pipelines.commands import Commands
 from headrace.pipelines.feeds import Decisions, EventProducer, Feedback
+from headrace.pipelines.forget_commands import ForgetCommands
 from headrace.pipelines.live import LiveShards
 from headrace.pipelines.past.answers import Past
 from headrace.pipelines.rollback_commands import RollbackCommands
@@ -98,6 +99,7 @@ class Service:
             snapshots=snapshots,
             rollbacks=RollbackCommands(self.worker, snapshots),
             past=self.past,
+            forgets=ForgetCommands(self.worker),
         )
         # Before the shards: health must answer NOT_SERVING while they are being restored.
         listen = Listen(

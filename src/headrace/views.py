@@ -319,3 +319,27 @@ class Verification(msgspec.Struct, frozen=True, kw_only=True):
     snapshot_id: str = ""  # from which it was made again; empty: from the deploy, or not at all
     events: int = 0  # learned again since
     note: str = ""  # say: a rollback has withdrawn it since
+
+
+class ForgetView(msgspec.Struct, frozen=True, kw_only=True):
+    """A key that is being forgotten, or was; without a control id: what forgetting it would do.
+
+    Snapshots that still hold it: `deleting`, the service's own, and `rewriting`, those that people
+    named or pinned. Nobody is given the key out of them any more.
+    """
+
+    control_id: str
+    agent: str
+    known: bool | None = None  # whether a shard of this worker knows the key; None: nobody asked
+    partitions: int
+    positions: tuple[Position, ...] = ()  # where it counts, for each partition that has done it
+    deleting: tuple[str, ...] = ()
+    rewriting: tuple[str, ...] = ()
+    gone_by_ms: int  # until when the last file of those is removed from the repository
+    note: str  # what is not erased
+
+    @property
+    def done(self) -> bool:
+        """Whether it counts everywhere, and no snapshot holds the key."""
+        counts = len(self.positions) >= self.partitions > 0
+        return counts and not self.deleting and not self.rewriting

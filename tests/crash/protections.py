@@ -15,7 +15,8 @@ from headrace.models.spec import Spec
 from headrace.models.spec.parts import LARGEST
 from headrace.pipelines.emit import Emitter
 from headrace.pipelines.order import PartitionOrder
-from headrace.pipelines.shard import Chunk, Shard
+from headrace.pipelines.seams import Chunk
+from headrace.pipelines.shard import Shard
 from headrace.ports import Record
 from tests.crash.life import Protection, RollbackProtection
 from tests.crash.rollback_protections import TAKING as OF_ROLLBACKS

@@ -9,6 +9,7 @@ from typing import Any
 
 from tests.fold.asking import RIVER_ERRORS, Chosen, Moment, Said, ask, choose, is_extreme
 from tests.fold.control import Course, Migration, Rollback
+from tests.fold.erased import Forgotten
 from tests.fold.excluded import is_excluded
 from tests.fold.oracle import Oracle, Origin
 from tests.fold.reading import Entry, Event, Refused, read
@@ -32,10 +33,11 @@ def fold(
     for record in records:
         if record.offset >= course.start:
             run.come_to(record.offset)
-            run.take(record)
+            run.take(record, gone=run.is_gone(record, -1))
         else:
             run.pass_by(record)
     run.come_to(None)
+    run.out.uncertain = run.uncertain()
     run.out.idle = {key for key, state in run.out.keys.items() if run.is_idle(state)}
     return run.out
 
@@ -51,6 +53,8 @@ class _Fold:
         self.paused = False
         self._pauses = course.pauses
         self._ahead = list(course.replacements)
+        self._forgets = course.forgets
+        self._to_forget = [forgotten for forgotten in course.forgets if not forgotten.former]
         self._bases = {(r.base_epoch, r.base_offset) for r in course.replacements}
         self._kept: dict[tuple[int, int], _Fold] = {}
         self._taken: list[Entry] = []
@@ -61,12 +65,48 @@ class _Fold:
         """
         while True:
             self._keep(offset)
-            if not self._ahead or (offset is not None and self._ahead[0].at > offset):
+            if self._ahead and self._is_next(self._ahead[0].at, offset):
+                self._replace(self._ahead.pop(0))
+            elif self._to_forget and self._is_next(self._to_forget[0].at, offset):
+                self._forget(self._to_forget.pop(0), self.out)
+                self.out.forgets += 1
+            else:
                 break
-            self._replace(self._ahead.pop(0))
         for at, paused in self._pauses:
             if offset is None or at <= offset:
                 self.paused = paused
+
+    def _is_next(self, at: int, offset: int | None) -> bool:
+        """Whether what counts from there on is next, before the record at `offset`."""
+        ahead = [r.at for r in self._ahead[:1]] + [f.at for f in self._to_forget[:1]]
+        return at == min(ahead) and (offset is None or at <= offset)
+
+    def _forget(self, forgotten: Forgotten, out: Folded) -> None:
+        for key in [key for key in out.keys if forgotten.is_of(self.origin.agent, key)]:
+            del out.keys[key]
+
+    def _cleansed(self, rollback: Rollback | Migration) -> _Fold:
+        """The base of it without the keys that have been forgotten since it was taken."""
+        base = self._kept[rollback.base_epoch, rollback.base_offset]._copied()
+        for forgotten in self._forgets:
+            if rollback.base_offset <= forgotten.at <= rollback.at:
+                self._forget(forgotten, base.out)
+        return base
+
+    def is_gone(self, record: Entry, upto: int | None) -> bool:
+        """Whether a record, which is learned again by what counts from there on, is passed over;
+        None: whether it might ever be.
+        """
+        return any(
+            record.offset < forgotten.at
+            and (forgotten.former or upto is None or forgotten.at <= upto)
+            and forgotten.is_of(self.origin.agent, record.key)
+            for forgotten in self._forgets
+        )
+
+    def uncertain(self) -> int:
+        """How many events may or may not have been counted."""
+        return sum(self.is_gone(record, None) for record in self._taken) if self._forgets else 0
 
     def _keep(self, offset: int | None) -> None:
         epoch = self.origin.epoch
@@ -81,7 +121,7 @@ class _Fold:
         kept.out = copy.copy(self.out)
         kept.out.keys = {key: copy.copy(state) for key, state in self.out.keys.items()}
         kept.out.accepted, kept.out.refused, kept.out.decisions = set(), {}, {}
-        kept._ahead, kept._bases, kept._taken = [], set(), []
+        kept._ahead, kept._bases, kept._taken, kept._to_forget = [], set(), [], []
         return kept
 
     def _again(self, run: _Fold, what: Rollback | Migration) -> Folded:
@@ -90,7 +130,7 @@ class _Fold:
             if what.base_offset <= record.offset < what.at:
                 run.come_to(record.offset)
                 if not is_excluded(what, record, self.origin):
-                    run.take(record)
+                    run.take(record, gone=self.is_gone(record, what.at))
         return run.out
 
     def _seen(self) -> dict[str, KeyFold]:
@@ -137,7 +177,7 @@ class _Fold:
             setattr(self.out, name, getattr(there, name))
 
     def _rewind(self, rollback: Rollback) -> None:
-        run = self._kept[rollback.base_epoch, rollback.base_offset]._copied()
+        run = self._cleansed(rollback)
         there, out = self._again(run, rollback), self.out
         if not rollback.keys:
             self._become(there)
@@ -149,7 +189,7 @@ class _Fold:
 
     def _revert(self, rollback: Rollback | Migration, *, resumes: bool = True) -> None:
         """Not `resumes`: what waits now is for other models, and is dropped."""
-        base = self._kept[rollback.base_epoch, rollback.base_offset]._seen()
+        base = self._cleansed(rollback)._seen()
         now = self._seen() if resumes else {}
         scope = set(rollback.keys) or base.keys() | now.keys() | self.out.keys.keys()
         for key in scope:
@@ -179,10 +219,12 @@ class _Fold:
         """A record from before the agent began: a refold may learn it."""
         self._taken.append(record)
 
-    def take(self, record: Entry) -> None:
-        """One record."""
+    def take(self, record: Entry, *, gone: bool = False) -> None:
+        """One record; of one that is gone only the time."""
         self._taken.append(record)
         self._tick(record.timestamp)
+        if gone:
+            return
         try:
             event = read(self.oracle, record)
             chosen, updates = self._handle(record, event)

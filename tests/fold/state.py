@@ -68,5 +68,9 @@ class Folded:
     expired: int = 0  # keys that came back after they had been forgotten
     idle: set[str] = field(default_factory=set)  # keys that nobody can see any more
     replaced: int = 0  # how often another state was put in place of it
+    forgets: int = 0
+    # Events of forgotten keys from below where those are forgotten. Whether they are counted
+    # depends on where a disk was lost: they are when they are learned, and not when passed over.
+    uncertain: int = 0
     counted: int = 0  # accepted events, and
     counted_bad: int = 0  # refused ones, as the counters have them: a rewind reckons them anew

@@ -28,6 +28,7 @@ from headrace.views import (
     ShardView,
     Standing,
 )
+from tests.serving.erased import Erased
 from tests.serving.history import Done, Kept
 from tests.serving.past import Remembered
 
@@ -114,6 +115,7 @@ class World:
         self.feeds_open = 0
         self.feed_closed = asyncio.Event()
         self.snapshots = Kept(self._check)
+        self.forgets = Erased(self._check)
         self.rollbacks = Done(self._check, self.snapshots)
         self.past = Remembered(self._check, self.predict)
 
@@ -128,6 +130,7 @@ class World:
             snapshots=self.snapshots,
             rollbacks=self.rollbacks,
             past=self.past,
+            forgets=self.forgets,
         )
 
     def _check(self, agent: str | None = None) -> None:

@@ -15,7 +15,7 @@ from headrace.models.spec import Spec
 from headrace.pipelines import control
 from headrace.pipelines.opening import Opening, State
 from headrace.pipelines.order import Chunk, PartitionOrder
-from headrace.pipelines.shard import Chunk as ShardChunk
+from headrace.pipelines.seams import Chunk as ShardChunk
 from headrace.pipelines.shard import Shard
 from headrace.pipelines.site import spec_of
 from headrace.pipelines.vault import Vault
@@ -174,8 +174,14 @@ class HalfLearner(Learner):
         super().__init__(spec, origin, rows)
         self._good: dict[bytes | None, Record] = {}
 
-    def step(self, records: Sequence[Record], *, learning: bool = True) -> Outcome:
-        outcome = super().step(records, learning=learning)
+    def step(
+        self,
+        records: Sequence[Record],
+        *,
+        learning: bool = True,
+        forgotten: Callable[[Record], bool] | None = None,
+    ) -> Outcome:
+        outcome = super().step(records, learning=learning, forgotten=forgotten)
         refused = {refusal.offset for refusal in outcome.refusals}
         for record in records:
             if record.offset not in refused:

@@ -78,6 +78,12 @@ class WatchedStore:
     def recover(self) -> None:
         self._store.recover()
 
+    def names(self, prefix: bytes) -> Iterator[bytes]:
+        return self._store.names(prefix)
+
+    def compact(self, rows: Iterable[bytes]) -> None:
+        self._store.compact(rows)
+
     def checkpoint(self, path: Path) -> None:
         self._store.checkpoint(path)
 

@@ -27,7 +27,7 @@ def test_the_same_manifest_has_the_same_bytes_everywhere() -> None:
     plain = json.loads(content)
     assert content == json.dumps(plain, sort_keys=True, separators=(",", ":")).encode()
     assert plain["schema"] == 1
-    assert digest(content) == "433b0ec38336deda116bca69f2be5701c4de67d4b7003017ddc120fd30aafd8e"
+    assert digest(content) == "997aabfc61c230f32a74ce46712e3f22b24d2c03f5aef3df363cd2285fcd06bc"
     assert decode(content, digest(content)) == MANIFEST
 
 

@@ -13,6 +13,7 @@ from headrace.cli import (
     ask,
     catalog,
     demo,
+    forgets,
     offline,
     past,
     rollbacks,
@@ -61,6 +62,8 @@ app.command("rollback", cls=Command, rich_help_panel=HISTORY)(rollbacks.rollback
 app.command("undo", cls=Command, rich_help_panel=HISTORY)(rollbacks.undo)
 app.command("rollbacks", cls=Command, rich_help_panel=HISTORY)(rollbacks.rollbacks)
 app.command("verify", cls=Command, rich_help_panel=HISTORY)(past.verify)
+app.command("forget", cls=Command, rich_help_panel=HISTORY)(forgets.forget)
+app.command("forgotten", cls=Command, rich_help_panel=HISTORY)(forgets.forgotten)
 app.command("predict", cls=Command, rich_help_panel=ANSWERS)(ask.predict)
 app.command("key", cls=Command, rich_help_panel=ANSWERS)(ask.key)
 app.command("send", cls=Command, rich_help_panel=ANSWERS)(ask.send)

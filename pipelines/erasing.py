@@ -1,0 +1,118 @@
+"""Taking forgotten keys out of what was kept: snapshots in the repository, checkpoints on the disk.
+
+As soon as a complete snapshot is there that knows nothing of them, the service's own older ones
+are removed; those that somebody named or pinned are written anew without the keys, under the same
+id. Their files go with a later collection.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+from headrace.errors import StateError
+from headrace.logs import fields
+from headrace.pipelines import control
+from headrace.pipelines.housekeeping import Holder, holds_first, in_use_by
+from headrace.pipelines.vault import Vault
+from headrace.views import SnapshotView
+
+log = logging.getLogger(__name__)
+
+LOOK_S = 5.0
+"""Between two looks at what still holds a key that was forgotten."""
+
+FORGET_WITHIN_MS = 8 * 24 * 3_600_000
+"""By then no file of the repository holds it: a snapshot is taken and others are rewritten within
+minutes, and a collection, once an hour, removes a file after two grace times of three days."""
+
+
+class Owed(NamedTuple):
+    """Snapshots of an agent that hold keys which were forgotten since."""
+
+    deleting: list[str]
+    rewriting: list[str]
+
+
+class Erasing:
+    """Order of calls: `run` is a task that runs for ever."""
+
+    def __init__(self, vault: Vault, registry: control.Registry, holder: Holder) -> None:
+        self._vault = vault
+        self._registry = registry
+        self._holder = holder
+
+    async def run(self) -> None:
+        """Look again and again; what fails is tried again at the next look."""
+        while True:
+            await asyncio.sleep(LOOK_S)
+            await self.look()
+
+    async def look(self) -> None:
+        """Do what can be done now."""
+        for deployment in self._mine():
+            try:
+                await self._erase(deployment)
+            except StateError as error:
+                log.warning(
+                    "forget.not_erased", extra=fields(agent=deployment.agent, error=str(error))
+                )
+        try:
+            await self._vault.forget_checkpoints(fresh=self._is_fresh)
+        except StateError as error:
+            log.warning("forget.not_erased", extra=fields(error=str(error)))
+
+    def _mine(self) -> Iterator[control.Deployment]:
+        """Agents that have been told to forget and that this worker keeps house for; deleted ones
+        are its own if it keeps house for the first.
+        """
+        live = list(self._registry.live())
+        first = bool(live) and holds_first(self._holder, live[0])
+        agents = [d for d in live if holds_first(self._holder, d)]
+        yield from (
+            d for d in (*agents, *(self._registry.deleted() if first else ())) if d.forgets()
+        )
+
+    async def _erase(self, deployment: control.Deployment) -> None:
+        vault, agent = self._vault, deployment.agent
+        owed = owed_by(vault, agent)
+        in_use = in_use_by(self._registry, vault)
+        for snapshot_id in owed.rewriting:
+            if snapshot_id in in_use:
+                continue  # a rollback may yet ask for what its record vouches for
+            for vouched in vault.catalogue.shards(snapshot_id).values():
+                if vault.is_held(vouched):
+                    await vault.rewrite(vouched)
+        if self._is_fresh(agent):
+            for snapshot_id in owed.deleting:
+                if snapshot_id not in in_use:
+                    await vault.remove(snapshot_id)
+
+    def _is_fresh(self, agent: str) -> bool:
+        """Whether there is a complete snapshot of the present life without the forgotten keys, or
+        the agent is deleted and needs none.
+        """
+        deployment = self._registry.last(agent)
+        if deployment is None or deployment.deleted:
+            return True
+        views = self._vault.catalogue.snapshots(agent)
+        mine = (v for v in views if v.complete and v.epoch >= deployment.life)
+        return any(not _is_held(self._vault, view) for view in mine)
+
+
+def owed_by(vault: Vault, agent: str) -> Owed:
+    """What of an agent's snapshots still holds a key that was forgotten. Raises StateError."""
+    held = [v for v in vault.catalogue.snapshots(agent) if _is_held(vault, v)]
+    return Owed(list(_ids(held, kept=False)), list(_ids(held, kept=True)))
+
+
+def _ids(views: Iterable[SnapshotView], *, kept: bool) -> Iterator[str]:
+    for view in views:
+        if (view.kind == "named" or view.pinned) == kept:
+            yield view.snapshot_id
+
+
+def _is_held(vault: Vault, view: SnapshotView) -> bool:
+    return any(map(vault.is_held, vault.catalogue.shards(view.snapshot_id).values()))

@@ -1,0 +1,142 @@
+"""Forgetting a key, as people ask for it: what it would do, do, and how far it is."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from headrace.clock import SystemClock, new_id
+from headrace.errors import ConflictError, NotFoundError, UnavailableError
+from headrace.pipelines import control
+from headrace.pipelines.erasing import FORGET_WITHIN_MS, owed_by
+from headrace.pipelines.shard import Shard
+from headrace.pipelines.site import spec_of
+from headrace.pipelines.submission import Submission
+from headrace.pipelines.worker import Worker
+from headrace.state.tombstones import Secret, tombstone
+from headrace.views import ForgetView, Position
+
+TOPICS: Final = (
+    "the topics still hold what they held: the source {source}, the decisions {decisions} and the "
+    "quarantine {quarantine}, until their retention or you remove it; so does a key that is a "
+    "feature of others"
+)
+ITEMS: Final = "; what the items of this recommender have learned from it stays counted, unnamed"
+
+
+class ForgetCommands:
+    """Implements `ports.Forgets`."""
+
+    def __init__(self, worker: Worker) -> None:
+        self._worker = worker
+        self._submission = Submission(worker)
+        self._clock = SystemClock()
+
+    async def preview(self, agent: str, key: str) -> ForgetView:
+        """What would be erased, and what would not. Raises what `forget` would raise."""
+        deployment = self._checked(agent)
+        partitions = await self._worker.topics.partition_count(deployment.source_topic)
+        views = self._worker.vault.catalogue.snapshots(agent)
+        kept = [view.kind == "named" or view.pinned for view in views]
+        return ForgetView(
+            control_id="",
+            agent=agent,
+            known=any(_knows(shard, key) for shard in self._worker.shards.of_agent(agent)),
+            partitions=partitions,
+            deleting=tuple(v.snapshot_id for v, k in zip(views, kept, strict=True) if not k),
+            rewriting=tuple(v.snapshot_id for v, k in zip(views, kept, strict=True) if k),
+            gone_by_ms=self._now_ms() + FORGET_WITHIN_MS,
+            note=self._note(deployment),
+        )
+
+    async def forget(self, agent: str, key: str) -> ForgetView:
+        """Returns when it counts in all partitions, unless one is still learning again.
+
+        Raises NotFoundError, ConflictError `not_per_key`, and what a command raises.
+        """
+        self._checked(agent)
+        secret = await self._secret()
+        command = control.Forget(
+            id=new_id(),
+            agent=agent,
+            secret_id=secret.id,
+            tombstone=tombstone(secret, agent, key),
+            asked_ms=self._now_ms(),
+        )
+        try:
+            await self._submission.submit(command)
+        except UnavailableError as error:
+            if error.code != "control_timeout":
+                raise
+        return self.get(command.id)
+
+    def get(self, control_id: str) -> ForgetView:
+        """Raises NotFoundError `unknown_forget`."""
+        self._worker.check_ready()
+        registry = self._worker.controls.registry
+        for deployment in (*registry.live(), *registry.deleted()):
+            for accepted in deployment.forgets():
+                if accepted.control_id == control_id:
+                    return self._view(deployment, accepted)
+        raise NotFoundError("unknown_forget", f"nobody was told to forget a key by {control_id!r}")
+
+    def _checked(self, agent: str) -> control.Deployment:
+        self._worker.check_ready()
+        deployment = self._worker.controls.registry.get(agent)
+        spec = spec_of(deployment)
+        if spec.shared and spec.kind != "ranker":
+            raise ConflictError(
+                "not_per_key",
+                f"the keys of agent {agent!r} share one model, which has learned from all of them "
+                "and cannot unlearn one: rewind the agent without that key's events, to a snapshot "
+                "from before the first of them, or delete it and deploy it again",
+                agent=agent,
+            )
+        return deployment
+
+    async def _secret(self) -> Secret:
+        """The oldest one. Two workers may make one each: both stay."""
+        vault = self._worker.vault
+        for secret_id in vault.catalogue.secret_ids():
+            secret = vault.catalogue.secret(secret_id)
+            assert secret is not None
+            return secret
+        made = Secret.made()
+        await vault.note(made)
+        return made
+
+    def _view(self, deployment: control.Deployment, accepted: control.Accepted) -> ForgetView:
+        command = accepted.command
+        assert isinstance(command, control.Forget)
+        positions = deployment.positions(command.id)
+        owed = owed_by(self._worker.vault, command.agent)
+        return ForgetView(
+            control_id=command.id,
+            agent=command.agent,
+            partitions=self._worker.topics.known_partition_count(deployment.source_topic),
+            positions=tuple(
+                Position(p.topic, p.partition, offset) for p, offset in sorted(positions.items())
+            ),
+            deleting=tuple(owed.deleting),
+            rewriting=tuple(owed.rewriting),
+            gone_by_ms=command.asked_ms + FORGET_WITHIN_MS,
+            note=self._note(deployment),
+        )
+
+    def _note(self, deployment: control.Deployment) -> str:
+        note = TOPICS.format(
+            source=deployment.source_topic,
+            decisions=deployment.deploy.emit_topic,
+            quarantine=self._worker.quarantine_topic,
+        )
+        return note + (ITEMS if spec_of(deployment).kind == "ranker" else "")
+
+    def _now_ms(self) -> int:
+        return int(self._clock.time() * 1000)
+
+
+def _knows(shard: Shard, key: str) -> bool:
+    try:
+        shard.learner.describe(key, shard.next_offset)
+    except NotFoundError:
+        return False
+    return True

@@ -1,0 +1,124 @@
+"""Forgetting a key over gRPC, on a real broker: no file that is left has a byte of it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from headrace.clock import new_id
+from headrace.errors import NotFoundError
+from headrace.pipelines.feeds import Outgoing
+from headrace.serving.client import AsyncClient
+from headrace.state.collecting import collect
+from headrace.state.manifest import decode, digest
+from headrace.state.repository import LocalRepository
+from headrace.state.store import ShardStore
+from headrace.views import ForgetView, RollbackRequest
+from tests.service.conftest import Running, Start
+from tests.service.test_service import events, learned, spec
+
+GONE = "customer-4711-no-longer"
+SOON_S = 30.0
+
+
+def named(sent: list[Outgoing]) -> list[Outgoing]:
+    """The same events, those of `ada` as of the customer who is to be forgotten."""
+    return [
+        e._replace(key=GONE.encode(), value=e.value.replace(b'"ada"', f'"{GONE}"'.encode()))
+        if e.key == b"ada"
+        else e
+        for e in sent
+    ]
+
+
+async def teach(running: Running, agent: str, begin: int, end: int) -> None:
+    await running.service.events.send_all(named(events(f"t-{agent}", range(begin, end))))
+    await learned(running.client, agent, end)
+
+
+async def done(client: AsyncClient, begun: ForgetView) -> ForgetView:
+    """The forget, when no snapshot holds the key any more."""
+    async with asyncio.timeout(SOON_S):
+        while not begun.done:
+            await asyncio.sleep(0.2)
+            begun = await client.get_forget(begun.control_id)
+    return begun
+
+
+def holding(place: Path) -> list[str]:
+    """What below a directory holds the key: in plain bytes, as RocksDB's log writes it, or as the
+    name of a row of a database, whose tables are compressed.
+    """
+    forms = (GONE.encode(), GONE.encode().hex().upper().encode())
+    files = [path for path in place.rglob("*") if path.is_file()]
+    plain = [str(path) for path in files if any(f in path.read_bytes() for f in forms)]
+    return [*plain, *(name for name, rows in databases(place) if b"k/" + GONE.encode() in rows)]
+
+
+def databases(place: Path) -> Iterator[tuple[str, set[bytes]]]:
+    """All databases below a directory, and those that the manifests of a repository there make."""
+    copies = place.parent / f"copies-{new_id()}"
+    for number, current in enumerate(sorted(place.rglob("CURRENT"))):
+        copy = copies / str(number)
+        copy.mkdir(parents=True)
+        for file in current.parent.iterdir():
+            if file.name != "LOCK" and not file.name.startswith("."):
+                (copy / file.name).write_bytes(file.read_bytes())
+        yield str(current.parent), names(copy)
+    for path in place.rglob("manifests/*/*.json"):
+        manifest = decode(path.read_bytes(), digest(path.read_bytes()))
+        copy = copies / digest(path.read_bytes())
+        LocalRepository(path.parents[2]).fetch(manifest.files, copy)
+        yield str(path), names(copy)
+
+
+def names(copy: Path) -> set[bytes]:
+    store = ShardStore.open(copy, create=False)
+    try:
+        return set(store.names(b""))
+    finally:
+        store.close()
+
+
+def blobs(repository: Path) -> list[str]:
+    """Files of the repository, those that are set aside included, which hold the key plainly."""
+    files = [path for path in repository.rglob("*") if path.is_file()]
+    return [path.name for path in files if GONE.encode() in path.read_bytes()]
+
+
+async def test_no_byte_of_a_forgotten_key_is_left(start: Start, tmp_path: Path) -> None:
+    """Not in the shard, nor in a checkpoint or a snapshot, whoever took it, nor, when what no
+    manifest names has been collected, in any file of the repository.
+    """
+    state = tmp_path / "state"
+    text = spec("gone", "t-gone", state={"snapshot_s": 1})
+    async with start() as running:
+        client = running.client
+        await client.deploy(text)
+        await teach(running, "gone", 0, 30)
+        await client.create_snapshot("gone", "kept")
+        await teach(running, "gone", 30, 60)
+        rolled = await client.rollback(RollbackRequest(agent="gone", snapshot_id="gone.kept"))
+        await teach(running, "gone", 60, 90)
+        assert holding(state)
+        planned = await client.preview_forget("gone", GONE)
+        assert planned.known
+        assert "gone.kept" in planned.rewriting
+        assert rolled.undo_snapshot_id in planned.deleting
+        begun = await client.forget("gone", GONE)
+        assert [p.offset for p in begun.positions] == [90]
+        with pytest.raises(NotFoundError):
+            await client.key("gone", GONE)
+        told = await done(client, begun)
+        assert "t-gone" in told.note
+        vault = running.service.worker.vault
+        collect(vault.catalogue.refs(), vault._repository, older_than_ms=0)
+        collect(vault.catalogue.refs(), vault._repository, older_than_ms=0)
+        assert [s.snapshot_id for s in await client.snapshots("gone") if s.kind == "named"] == [
+            "gone.kept"
+        ]
+    assert holding(state) == []
+    assert blobs(state / "snapshots") == []
