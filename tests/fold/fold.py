@@ -9,13 +9,11 @@ from typing import Any
 
 from tests.fold.asking import RIVER_ERRORS, Chosen, Moment, Said, ask, choose, is_extreme
 from tests.fold.control import Course, Migration, Rollback
-from tests.fold.erased import Forgotten
+from tests.fold.erased import erase, is_gone
 from tests.fold.excluded import is_excluded
 from tests.fold.oracle import Oracle, Origin
 from tests.fold.reading import Entry, Event, Refused, read
-from tests.fold.state import Folded, KeyFold, Simple, Waiting
-
-STAMPS = 101  # log time is the median of so many
+from tests.fold.state import STAMPS, Folded, KeyFold, Simple, Waiting
 
 
 def fold(
@@ -37,7 +35,7 @@ def fold(
         else:
             run.pass_by(record)
     run.come_to(None)
-    run.out.uncertain = run.uncertain()
+    run.out.uncertain = sum(run.is_gone(record, None) for record in run.taken)
     run.out.idle = {key for key, state in run.out.keys.items() if run.is_idle(state)}
     return run.out
 
@@ -57,7 +55,7 @@ class _Fold:
         self._to_forget = [forgotten for forgotten in course.forgets if not forgotten.former]
         self._bases = {(r.base_epoch, r.base_offset) for r in course.replacements}
         self._kept: dict[tuple[int, int], _Fold] = {}
-        self._taken: list[Entry] = []
+        self.taken: list[Entry] = []
 
     def come_to(self, offset: int | None) -> None:
         """Do what counts before the record at `offset` (None: all that is left), and keep what a
@@ -68,7 +66,7 @@ class _Fold:
             if self._ahead and self._is_next(self._ahead[0].at, offset):
                 self._replace(self._ahead.pop(0))
             elif self._to_forget and self._is_next(self._to_forget[0].at, offset):
-                self._forget(self._to_forget.pop(0), self.out)
+                erase(self._to_forget.pop(0), self.origin.agent, self.out.keys)
                 self.out.forgets += 1
             else:
                 break
@@ -81,32 +79,17 @@ class _Fold:
         ahead = [r.at for r in self._ahead[:1]] + [f.at for f in self._to_forget[:1]]
         return at == min(ahead) and (offset is None or at <= offset)
 
-    def _forget(self, forgotten: Forgotten, out: Folded) -> None:
-        for key in [key for key in out.keys if forgotten.is_of(self.origin.agent, key)]:
-            del out.keys[key]
-
     def _cleansed(self, rollback: Rollback | Migration) -> _Fold:
         """The base of it without the keys that have been forgotten since it was taken."""
         base = self._kept[rollback.base_epoch, rollback.base_offset]._copied()
         for forgotten in self._forgets:
             if rollback.base_offset <= forgotten.at <= rollback.at:
-                self._forget(forgotten, base.out)
+                erase(forgotten, self.origin.agent, base.out.keys)
         return base
 
     def is_gone(self, record: Entry, upto: int | None) -> bool:
-        """Whether a record, which is learned again by what counts from there on, is passed over;
-        None: whether it might ever be.
-        """
-        return any(
-            record.offset < forgotten.at
-            and (forgotten.former or upto is None or forgotten.at <= upto)
-            and forgotten.is_of(self.origin.agent, record.key)
-            for forgotten in self._forgets
-        )
-
-    def uncertain(self) -> int:
-        """How many events may or may not have been counted."""
-        return sum(self.is_gone(record, None) for record in self._taken) if self._forgets else 0
+        """See `erased.is_gone`."""
+        return is_gone(self._forgets, self.origin.agent, record, upto)
 
     def _keep(self, offset: int | None) -> None:
         epoch = self.origin.epoch
@@ -121,12 +104,12 @@ class _Fold:
         kept.out = copy.copy(self.out)
         kept.out.keys = {key: copy.copy(state) for key, state in self.out.keys.items()}
         kept.out.accepted, kept.out.refused, kept.out.decisions = set(), {}, {}
-        kept._ahead, kept._bases, kept._taken, kept._to_forget = [], set(), [], []
+        kept._ahead, kept._bases, kept.taken, kept._to_forget = [], set(), [], []
         return kept
 
     def _again(self, run: _Fold, what: Rollback | Migration) -> Folded:
         """What came since the base, learned by `run` without what is excluded."""
-        for record in self._taken:
+        for record in self.taken:
             if what.base_offset <= record.offset < what.at:
                 run.come_to(record.offset)
                 if not is_excluded(what, record, self.origin):
@@ -217,12 +200,12 @@ class _Fold:
 
     def pass_by(self, record: Entry) -> None:
         """A record from before the agent began: a refold may learn it."""
-        self._taken.append(record)
+        self.taken.append(record)
 
     def take(self, record: Entry, *, gone: bool = False) -> None:
         """One record; of one that is gone only the time."""
-        self._taken.append(record)
-        self._tick(record.timestamp)
+        self.taken.append(record)
+        self.out.tick(record.timestamp)
         if gone:
             return
         try:
@@ -242,16 +225,6 @@ class _Fold:
         ttl = self.oracle.idle_ttl_ms
         settled = len(self.out.stamps) == STAMPS
         return ttl is not None and settled and self.out.now - state.last_seen > ttl
-
-    def _tick(self, stamp: int) -> None:
-        """Log time: the median of the last stamps; once there are enough of them it never falls."""
-        out = self.out
-        if stamp < 0:
-            return
-        full_before = len(out.stamps) == STAMPS
-        out.stamps = [*out.stamps, stamp][-STAMPS:]
-        median = sorted(out.stamps)[(len(out.stamps) - 1) // 2]
-        out.now = max(out.now, median) if full_before else median
 
     def _handle(self, record: Entry, event: Event) -> tuple[Chosen, int]:
         """Predict, decide, learn. Raises Refused; the key is then what it was."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 CLASSES_MAX = 256
+STAMPS = 101  # log time is the median of so many
 
 
 @dataclass
@@ -74,3 +75,12 @@ class Folded:
     uncertain: int = 0
     counted: int = 0  # accepted events, and
     counted_bad: int = 0  # refused ones, as the counters have them: a rewind reckons them anew
+
+    def tick(self, stamp: int) -> None:
+        """Log time: the median of the last stamps; once there are enough of them it never falls."""
+        if stamp < 0:
+            return
+        full_before = len(self.stamps) == STAMPS
+        self.stamps = [*self.stamps, stamp][-STAMPS:]
+        median = sorted(self.stamps)[(len(self.stamps) - 1) // 2]
+        self.now = max(self.now, median) if full_before else median
