@@ -108,9 +108,17 @@ class RollbackCommands:
         self._worker.check_ready()
         deployment = self._worker.controls.registry.get(request.agent)
         _check_mode(request)
-        command = await self._to(deployment, self._chosen(request), request.keys)
+        snapshot = self._chosen(request)
+        command = await self._to(deployment, snapshot, request.keys)
         if request.mode != "rewind":
             return command
+        if snapshot.imported:
+            raise ConflictError(
+                "log_too_short",
+                f"{snapshot.snapshot_id!r} was imported: where it ends in this log nobody knows, "
+                "so what came since cannot be learned again. Take mode `revert`",
+                snapshot=snapshot.snapshot_id,
+            )
         command = msgspec.structs.replace(command, mode="rewind", exclude=request.exclude)
         await self._check_reach(deployment, command)
         return command
@@ -135,7 +143,7 @@ class RollbackCommands:
         if request.before_ms is None:
             raise RequestError("invalid_request", "name a snapshot, or a time before which")
         for view in self._snapshots.list(request.agent):  # newest first
-            taken = view.complete and view.kind != "undo"
+            taken = view.complete and view.kind != "undo" and not view.imported
             if taken and view.created_ms < request.before_ms:
                 return view
         before = datetime.fromtimestamp(request.before_ms / 1000, UTC)
@@ -154,7 +162,9 @@ class RollbackCommands:
             raise ConflictError(
                 "spec_mismatch", f"{snapshot.snapshot_id!r} is a snapshot of {snapshot.agent!r}"
             )
-        if snapshot.epoch < deployment.life:
+        if snapshot.imported:
+            await self._check_partitions(deployment, snapshot)
+        elif snapshot.epoch < deployment.life:
             raise ConflictError(
                 "spec_mismatch",
                 f"{snapshot.snapshot_id!r} is of a former life of agent {agent!r}, which was "
@@ -190,7 +200,7 @@ class RollbackCommands:
             bases=tuple(
                 control.Base(
                     partition=partition.partition,
-                    epoch=shard.epoch,
+                    epoch=0 if shard.imported else shard.epoch,
                     next_offset=shard.next_offset,
                     digest=shard.digest,
                 )
@@ -198,6 +208,20 @@ class RollbackCommands:
             ),
             keys=keys,
         )
+
+    async def _check_partitions(
+        self, deployment: control.Deployment, snapshot: SnapshotView
+    ) -> None:
+        """Raises ConflictError unless an imported snapshot has a shard for each partition."""
+        topic = deployment.source_topic
+        partitions = await self._worker.topics.partition_count(topic)
+        if snapshot.partitions != partitions:
+            raise ConflictError(
+                "spec_mismatch",
+                f"{snapshot.snapshot_id!r} has {snapshot.partitions} partitions, and {topic!r} has "
+                f"{partitions}: their keys lie elsewhere",
+                snapshot=snapshot.snapshot_id,
+            )
 
     # -- on its way --------------------------------------------------------------------------
 

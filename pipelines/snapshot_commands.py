@@ -11,7 +11,7 @@ from headrace.pipelines import control
 from headrace.pipelines.housekeeping import in_use_by
 from headrace.pipelines.submission import Submission
 from headrace.pipelines.worker import Worker
-from headrace.state.catalogue import NAMED_MAX
+from headrace.state.catalogue import NAMED_MAX, Catalogue
 from headrace.state.manifest import is_snapshot_id
 from headrace.views import SnapshotView
 
@@ -49,13 +49,7 @@ class SnapshotCommands:
                 f"there is a snapshot {snapshot_id!r} already",
                 snapshot=snapshot_id,
             )
-        there = self._worker.vault.catalogue.snapshots(agent)
-        if sum(view.kind == "named" for view in there) >= NAMED_MAX:
-            raise OverloadError(
-                "no_room",
-                f"agent {agent!r} has {NAMED_MAX:,} named snapshots: delete one first",
-                retry_s=control.ROOM_RETRY_S,
-            )
+        check_room(self._worker.vault.catalogue, agent)
         partitions = await self._worker.topics.partition_count(deployment.source_topic)
         await self._submission.submit(
             control.Snapshot(
@@ -119,3 +113,13 @@ class SnapshotCommands:
                 "snapshot of what came of that is there yet: try again in a minute",
             )
         await self._worker.vault.remove(snapshot_id)
+
+
+def check_room(catalogue: Catalogue, agent: str) -> None:
+    """Raises OverloadError `no_room` if the agent has as many named snapshots as it may have."""
+    if sum(view.kind == "named" for view in catalogue.snapshots(agent)) >= NAMED_MAX:
+        raise OverloadError(
+            "no_room",
+            f"agent {agent!r} has {NAMED_MAX:,} named snapshots: delete one first",
+            retry_s=control.ROOM_RETRY_S,
+        )

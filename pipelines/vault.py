@@ -11,6 +11,7 @@ import asyncio
 import hashlib
 import logging
 from collections import deque
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -18,6 +19,7 @@ from headrace.clock import Clock, SystemClock
 from headrace.errors import CorruptStateError, RequestError, StateError
 from headrace.logs import fields
 from headrace.pipelines.shard import Shard
+from headrace.state.archive import Exported, Import, export
 from headrace.state.catalogue import Catalogue, Pin, encode
 from headrace.state.checkpoints import Checkpoints
 from headrace.state.collecting import collect
@@ -28,6 +30,7 @@ from headrace.state.publishing import publish
 from headrace.state.repository import Repository
 from headrace.state.restoring import Sources, manifest_of, restore
 from headrace.state.sums import Sums
+from headrace.state.tar import Readable
 from headrace.views import Partition
 
 log = logging.getLogger(__name__)
@@ -125,6 +128,28 @@ class Vault:
         ref = ShardRef(snapshot_id, *partition, digest)
         await asyncio.to_thread(restore, ref, self._sources, draft, self._versions)
         return draft
+
+    async def exported(self, refs: Sequence[ShardRef], spec: str) -> Exported:
+        """The snapshot whose shards those are, as an archive; its bytes are drawn in threads.
+
+        Raises StateError.
+        """
+        draft = self._directory.draft
+        return await asyncio.to_thread(export, refs, spec, self._repository, draft)
+
+    def coming(self, file: Readable, called: str, expected: str) -> Import:
+        """An archive on its way in; `bring` goes on with it when its index has been read."""
+        return Import(file, called, expected, self._directory.draft)
+
+    async def bring(self, coming: Import) -> None:
+        """Bring an archive into the repository, then vouch for what it holds. What is there already
+        as a whole is not vouched for anew. Raises StateError, and what reading the archive raises.
+        """
+        found = await asyncio.to_thread(coming.files, self._repository)
+        there = self.catalogue.shards(found.index.snapshot_id)
+        if len(there) < len(found.manifests):
+            for vouched in found.vouched():
+                await self._topic.append(vouched.key, encode(vouched))
 
     async def copy(self, shard: Shard) -> Path:
         """A shard as it stands, in a draft of its own; not a snapshot. Raises StateError."""

@@ -22,6 +22,8 @@ import msgspec
 
 from headrace.errors import CorruptStateError, ForeignStateError, StateError
 from headrace.state import manifest as manifests
+from headrace.state.catalogue import Vouched
+from headrace.state.cut import agent_of
 from headrace.state.disk import explained, make_directory
 from headrace.state.fetching import verified
 from headrace.state.manifest import FileEntry, Manifest, ShardRef, is_sha256
@@ -60,6 +62,8 @@ class Index(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     def __post_init__(self) -> None:
         if not manifests.is_snapshot_id(self.snapshot_id):
             raise ValueError(f"{self.snapshot_id[:80]!r} is no id of a snapshot")
+        if agent_of(self.snapshot_id) != self.agent:
+            raise ValueError(f"{self.snapshot_id!r} is no snapshot of {self.agent[:80]!r}")
         if not self.manifests or not all(map(is_sha256, self.manifests)):
             raise ValueError("each partition has the SHA-256 of its manifest")
 
@@ -127,6 +131,23 @@ class Imported(NamedTuple):
     index: Index
     manifests: tuple[Manifest, ...]
     new_bytes: tuple[int, ...]
+
+    def vouched(self) -> list[Vouched]:
+        """What the catalogue is to say of it: a user's snapshot, of another log for all we know."""
+        both = set(Vouched.__struct_fields__) & set(Manifest.__struct_fields__) - {"schema"}
+        return [
+            Vouched(
+                kind="named",
+                imported=True,
+                digest=ref.digest,
+                size_bytes=sum(entry.size for entry in manifest.files),
+                new_bytes=new_bytes,
+                **{name: getattr(manifest, name) for name in both},
+            )
+            for ref, manifest, new_bytes in zip(
+                self.index.refs, self.manifests, self.new_bytes, strict=True
+            )
+        ]
 
 
 class Import:

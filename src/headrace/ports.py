@@ -21,6 +21,7 @@ from headrace.views import (
     RollbackPreview,
     RollbackRequest,
     RollbackView,
+    SnapshotDiff,
     SnapshotView,
 )
 
@@ -125,6 +126,29 @@ class Snapshots(Protocol):
     async def pin(self, snapshot_id: str, *, pinned: bool) -> SnapshotView: ...
 
     async def delete(self, snapshot_id: str) -> None: ...
+
+
+class Archive(Protocol):
+    """A snapshot on its way out: its archive's SHA-256, its size in bytes, and its bytes."""
+
+    @property
+    def digest(self) -> str: ...
+
+    @property
+    def size_bytes(self) -> int: ...
+
+    @property
+    def pieces(self) -> AsyncIterator[bytes]: ...
+
+
+class Archives(Protocol):
+    """Snapshots compared, and carried from one service to another."""
+
+    async def diff(self, earlier: str, later: str | None) -> SnapshotDiff: ...  # None: as it is now
+
+    async def export(self, snapshot_id: str) -> Archive: ...
+
+    async def import_(self, digest: str, pieces: AsyncIterator[bytes]) -> SnapshotView: ...
 
 
 class Rollbacks(Protocol):
