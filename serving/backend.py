@@ -1,10 +1,11 @@
-"""What the service answers from: the seven ports that the composition hands in."""
+"""What the service answers from: the eight ports that the composition hands in."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from headrace.ports import (
+    Archives,
     Controls,
     DecisionFeed,
     Directory,
@@ -26,3 +27,4 @@ class Backend:
     feed: DecisionFeed
     snapshots: Snapshots
     rollbacks: Rollbacks
+    archives: Archives

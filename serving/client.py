@@ -17,6 +17,7 @@ from grpc_health.v1 import health_pb2
 
 from headrace.errors import SpecError, UnavailableError, Violation
 from headrace.serving import agent_pb2, calls, decision_pb2, decode, prediction_pb2
+from headrace.serving.archive_calls import ArchiveCalls
 from headrace.serving.async_client import AsyncClient
 from headrace.serving.calls import Asked, Event, Outcome
 from headrace.serving.snapshot_calls import SnapshotCalls
@@ -25,7 +26,7 @@ from headrace.views import AgentView, Answer, DryRun, Effect, KeyView, Position,
 __all__ = ["AsyncClient", "Client"]
 
 
-class Client(SnapshotCalls):
+class Client(SnapshotCalls, ArchiveCalls):
     """A blocking client; may be shared by threads. Every call has a deadline, watches have none."""
 
     # -- predictions -------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from google.protobuf.message import Message
 from headrace.clock import Clock
 from headrace.serving import decode, decode_snapshots, snapshot_pb2, snapshot_pb2_grpc
 from headrace.serving import encode_snapshots as encode
+from headrace.serving.archives import ArchiveServicer
 from headrace.serving.backend import Backend
 from headrace.serving.limits import Limits
 from headrace.serving.turns import Turns
@@ -20,14 +21,14 @@ _ViewT = TypeVar("_ViewT")
 _MessageT = TypeVar("_MessageT", bound=Message)
 
 
-class SnapshotServicer(snapshot_pb2_grpc.SnapshotServiceServicer):
+class SnapshotServicer(ArchiveServicer, snapshot_pb2_grpc.SnapshotServiceServicer):
     """Changes nothing itself: each change is a record that somebody else applies."""
 
     def __init__(self, backend: Backend, limits: Limits, clock: Clock) -> None:
+        super().__init__(backend, limits)
         self._directory = backend.directory
         self._snapshots = backend.snapshots
         self._rollbacks = backend.rollbacks
-        self._limits = limits
         self._clock = clock
 
     async def CreateSnapshot(

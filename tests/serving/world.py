@@ -26,6 +26,7 @@ from headrace.views import (
     ShardView,
     Standing,
 )
+from tests.serving.carried import Carried
 from tests.serving.history import Done, Kept
 
 SPEC = """
@@ -111,6 +112,7 @@ class World:
         self.feed_closed = asyncio.Event()
         self.snapshots = Kept(self._check)
         self.rollbacks = Done(self._check, self.snapshots)
+        self.archives = Carried(self._check, self.snapshots)
 
     @property
     def backend(self) -> Backend:
@@ -122,6 +124,7 @@ class World:
             feed=self,
             snapshots=self.snapshots,
             rollbacks=self.rollbacks,
+            archives=self.archives,
         )
 
     def _check(self, agent: str | None = None) -> None:
