@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from hashlib import sha256
 
@@ -27,7 +28,9 @@ class Carried:
 
     def __init__(self, check: Callable[..., None], kept: Kept) -> None:
         self.cut: int | None = None
+        self.more = 0  # bytes that an archive has besides
         self.given: list[int] = []  # sizes of the pieces that were drawn
+        self.ended = asyncio.Event()  # an export has come to its end
         self._check = check
         self._kept = kept
 
@@ -46,7 +49,7 @@ class Carried:
         )
 
     async def export(self, snapshot_id: str) -> Whole:
-        content = content_of(self._kept.get(snapshot_id))
+        content = content_of(self._kept.get(snapshot_id)) + bytes(self.more)
         return Whole(sha256(content).hexdigest(), len(content), self._pieces(content))
 
     async def import_(self, digest: str, pieces: AsyncIterator[bytes]) -> SnapshotView:
@@ -65,12 +68,15 @@ class Carried:
         return view
 
     async def _pieces(self, content: bytes) -> AsyncIterator[bytes]:
-        for start in range(0, len(content), 400_000):
-            if self.cut is not None and start >= self.cut:
-                raise RequestError("snapshot_damaged", "a file does not match its SHA-256")
-            piece = content[start : start + 400_000]
-            self.given.append(len(piece))
-            yield piece
+        try:
+            for start in range(0, len(content), 400_000):
+                if self.cut is not None and start >= self.cut:
+                    raise RequestError("snapshot_damaged", "a file does not match its SHA-256")
+                piece = content[start : start + 400_000]
+                self.given.append(len(piece))
+                yield piece
+        finally:
+            self.ended.set()
 
 
 def content_of(view: SnapshotView) -> bytes:

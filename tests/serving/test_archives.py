@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -20,6 +21,10 @@ from tests.serving.world import World, code_of
 Message = snapshot_pb2.ImportSnapshotRequest
 
 
+def names(directory: Path) -> list[str]:
+    return [path.name for path in directory.iterdir()]
+
+
 async def test_a_snapshot_goes_out_and_comes_in(
     client: AsyncClient, world: World, before: SnapshotView, tmp_path: Path
 ) -> None:
@@ -29,7 +34,7 @@ async def test_a_snapshot_goes_out_and_comes_in(
     digest = await client.export_snapshot(BEFORE, path, lambda *how_far: seen.append(how_far))
     content = content_of(before)
     assert path.read_bytes() == content
-    assert [each.name for each in tmp_path.iterdir()] == ["before.tar"]
+    assert names(tmp_path) == ["before.tar"]
     assert seen[-1] == (len(content), len(content))
     del world.snapshots.views[BEFORE]
     view = await client.import_snapshot(path, digest)
@@ -86,7 +91,8 @@ async def test_an_export_that_fails_leaves_no_file(
     world.archives.cut = 800_000
     assert await code_of(client.export_snapshot(BEFORE, path)) == "snapshot_damaged"
     assert await code_of(client.export_snapshot("card-fraud.gone", path)) == "unknown_snapshot"
-    assert [each.read_bytes() for each in tmp_path.iterdir()] == [b"mine"]
+    assert names(tmp_path) == ["before.tar"]
+    assert path.read_bytes() == b"mine"
 
 
 async def test_a_file_that_cannot_be_used_is_said(
@@ -122,15 +128,27 @@ async def test_a_reader_that_stops_is_cut_off(
     world: World, before: SnapshotView, small: Limits
 ) -> None:
     """No more of an archive is drawn than it has read, but for what the connection holds."""
-    world.archives.given = []
+    world.archives.more = 100_000_000
     server = Server(world.backend, Listen(port=0), limits=small)
     target = f"127.0.0.1:{await server.start()}"
     async with grpc.aio.insecure_channel(target, options=calls.OPTIONS) as channel:
         stub = snapshot_pb2_grpc.SnapshotServiceStub(channel)  # type: ignore[no-untyped-call]
         call = stub.ExportSnapshot(snapshot_pb2.ExportSnapshotRequest(snapshot_id=BEFORE))
         await call.read()
-        assert await call.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        await world.archives.ended.wait()  # it does not read meanwhile
+        assert sum(world.archives.given) < world.archives.more / 2
+        with pytest.raises(grpc.RpcError) as found:
+            await drained(call)
+        failure = calls.failure(found.value, target)
+        assert isinstance(failure, RequestError)
+        assert failure.code == "slow_consumer"
     await server.stop()
+
+
+async def drained(call: Any) -> None:
+    """Read on until it fails."""
+    while True:
+        await call.read()
 
 
 async def refused(target: str, *messages: Message, silent: bool = False) -> str:
