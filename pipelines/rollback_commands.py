@@ -84,8 +84,11 @@ class RollbackCommands:
                 "unknown_rollback", f"agent {agent!r} has {which}", rollback=control_id or ""
             )
         undone_now = found[-1]
-        snapshot = await self._snapshots.published(undo_id(agent, undone_now.id))
-        command = await self._to(deployment, snapshot, undone_now.keys)
+        snapshot_id = undo_id(agent, undone_now.id)
+        command = self._not_published(deployment, snapshot_id, undone_now.keys)
+        if command is None:
+            snapshot = self._snapshots.get(snapshot_id)
+            command = await self._to(deployment, snapshot, undone_now.keys)
         return await self._roll_back(msgspec.structs.replace(command, undoes=undone_now.id))
 
     def get(self, control_id: str) -> RollbackView:
@@ -108,6 +111,9 @@ class RollbackCommands:
         self._worker.check_ready()
         deployment = self._worker.controls.registry.get(request.agent)
         _check_mode(request)
+        early = self._not_published(deployment, request.snapshot_id or "", request.keys)
+        if early is not None and request.mode == "revert":
+            return early
         snapshot = self._chosen(request)
         command = await self._to(deployment, snapshot, request.keys)
         if request.mode != "rewind":
@@ -153,6 +159,50 @@ class RollbackCommands:
             f"`headrace snapshot ls {request.agent}` lists them",
         )
 
+    def _not_published(
+        self, deployment: control.Deployment, snapshot_id: str, keys: tuple[str, ...]
+    ) -> control.Rollback | None:
+        """The command that goes back to the undo snapshot of a rollback which has been done in all
+        partitions, as long as it is not published as a whole; else None. Raises ConflictError.
+        """
+        view = self._worker.vault.catalogue.get(snapshot_id)
+        if (view is not None and view.complete) or self._worker.vault.catalogue.was_removed(
+            snapshot_id
+        ):
+            return None
+        for accepted in deployment.rollbacks():
+            agent, control_id = deployment.agent, accepted.control_id
+            if undo_id(agent, control_id) != snapshot_id:
+                continue
+            self._check_keys(deployment, keys)
+            self._worker.controls.registry.check_rollback(deployment)
+            return control.Rollback(
+                id=new_id(),
+                agent=agent,
+                life=deployment.life,
+                snapshot_id=snapshot_id,
+                bases=tuple(
+                    control.Base(
+                        partition=partition.partition,
+                        epoch=accepted.epoch - 1,
+                        next_offset=offset,
+                        digest="",
+                    )
+                    for partition, offset in sorted(deployment.positions(control_id).items())
+                ),
+                keys=keys,
+            )
+        return None
+
+    def _check_keys(self, deployment: control.Deployment, keys: tuple[str, ...]) -> None:
+        """Raises ConflictError `not_per_key` if single keys of the agent cannot go back."""
+        if keys and not can_revert_keys(spec_of(deployment)):
+            raise ConflictError(
+                "not_per_key",
+                f"the keys of agent {deployment.agent!r} share a model: only the whole agent can "
+                "go back",
+            )
+
     async def _to(
         self, deployment: control.Deployment, snapshot: SnapshotView, keys: tuple[str, ...]
     ) -> control.Rollback:
@@ -183,11 +233,7 @@ class RollbackCommands:
                 f"{snapshot.snapshot_id!r} has {len(snapshot.shards)} of {snapshot.partitions} "
                 "partitions: it is not published yet, or a worker was lost; take another one",
             )
-        if keys and not can_revert_keys(spec_of(deployment)):
-            raise ConflictError(
-                "not_per_key",
-                f"the keys of agent {agent!r} share a model: only the whole agent can go back",
-            )
+        self._check_keys(deployment, keys)
         self._worker.controls.registry.check_rollback(deployment)
         vouched = self._worker.vault.catalogue.shards(snapshot.snapshot_id)
         for partition, shard in vouched.items():

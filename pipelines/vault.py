@@ -18,10 +18,11 @@ from typing import Protocol
 from headrace.clock import Clock, SystemClock
 from headrace.errors import CorruptStateError, RequestError, StateError
 from headrace.logs import fields
+from headrace.pipelines import control
 from headrace.pipelines.shard import Shard
 from headrace.state.archive import Exported, Import, export
 from headrace.state.catalogue import Catalogue, Pin, encode
-from headrace.state.checkpoints import Checkpoints
+from headrace.state.checkpoints import Checkpoints, link_or_copy
 from headrace.state.collecting import collect
 from headrace.state.cut import Cut, Kind
 from headrace.state.directory import StateDirectory
@@ -129,6 +130,30 @@ class Vault:
         await asyncio.to_thread(restore, ref, self._sources, draft, self._versions)
         return draft
 
+    async def base(self, partition: Partition, snapshot_id: str, base: control.Base) -> Path:
+        """The files that a rollback goes back to, in a draft of their own: as `fetch`.
+
+        An undo snapshot may be on this disk only, as this process or one before it took it. Who
+        takes a rollback's place in the log again takes it again; who begins behind it finds it
+        published, because what is of a later epoch is published after it.
+        """
+        if base.digest:
+            return await self.fetch(partition, snapshot_id, base.digest)
+        place = (base.epoch, base.next_offset)
+        vouched = self.catalogue.shards(snapshot_id).get(partition)
+        if vouched is not None and (vouched.epoch, vouched.next_offset) == place:
+            return await self.fetch(partition, snapshot_id, vouched.digest)
+        cut = self._checkpoints.cut(snapshot_id, *partition)
+        path = self._checkpoints.find(snapshot_id, *partition)
+        if cut is None or path is None or (cut.epoch, cut.next_offset) != place:
+            raise StateError(
+                f"snapshot {snapshot_id!r} is neither on this disk nor published: it was lost with "
+                "the worker that took it, or it has been removed. Take another one"
+            )
+        draft = self._directory.draft()
+        await asyncio.to_thread(link_or_copy, path, draft)
+        return draft
+
     async def exported(self, refs: Sequence[ShardRef], spec: str) -> Exported:
         """The snapshot whose shards those are, as an archive; its bytes are drawn in threads.
 
@@ -225,7 +250,7 @@ class Vault:
         """Publish what was taken, for ever, one after the other."""
         while True:
             while self._owed:
-                cut = self._owed[0]
+                cut = next(filter(self._may_be_next, self._owed))
                 try:
                     await self._publish(cut)
                 except StateError as error:
@@ -233,13 +258,24 @@ class Vault:
                         "snapshot.not_published",
                         extra=fields(snapshot=cut.snapshot_id, error=str(error)),
                     )
-                    self._owed.rotate(-1)
+                    self._owed.remove(cut)
+                    if not isinstance(error, CorruptStateError):  # else it never will be
+                        self._owed.append(cut)
                     await asyncio.sleep(PUBLISH_AGAIN_S)
                 else:
                     self._owed.remove(cut)
             self._woken.clear()
             if not self._owed:
                 await self._woken.wait()
+
+    def _may_be_next(self, cut: Cut) -> bool:
+        """Whether no undo snapshot of the shard's former epochs has to come first; see `base`."""
+        return not any(
+            undo.kind == "undo"
+            and (undo.agent, undo.shard) == (cut.agent, cut.shard)
+            and undo.epoch < cut.epoch
+            for undo in self._owed
+        )
 
     async def _publish(self, cut: Cut) -> None:
         path = self._checkpoints.find(cut.snapshot_id, cut.topic, cut.partition)
