@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import shutil
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -43,7 +43,7 @@ class Outgoing(msgspec.Struct, frozen=True):
 
     digest: str
     size_bytes: int
-    pieces: AsyncIterator[bytes]
+    pieces: AsyncGenerator[bytes, None]
 
 
 class Archives:
@@ -167,7 +167,9 @@ class Archives:
 
     # -- the work ------------------------------------------------------------------------------
 
-    async def _drawn(self, snapshot_id: str, pieces: Iterator[bytes]) -> AsyncIterator[bytes]:
+    async def _drawn(
+        self, snapshot_id: str, pieces: Iterator[bytes]
+    ) -> AsyncGenerator[bytes, None]:
         """The pieces, each drawn in a thread when it is asked for: no thread waits for a client.
 
         It has its place from the first piece on, as what is never begun is never ended. If it is

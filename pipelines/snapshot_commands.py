@@ -117,8 +117,10 @@ class SnapshotCommands:
             command = accepted.command
             if isinstance(command, control.Snapshot) and command.snapshot_id == snapshot_id:
                 return command.partitions
-            is_rollback = isinstance(command, control.Rollback)
-            if is_rollback and undo_id(command.agent, command.id) == snapshot_id:
+            if (
+                isinstance(command, control.Rollback)
+                and undo_id(command.agent, command.id) == snapshot_id
+            ):
                 return len(command.bases)
         return None
 

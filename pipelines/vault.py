@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Protocol
 
 from headrace.clock import Clock, SystemClock
-from headrace.errors import CorruptStateError, RequestError, StateError
+from headrace.errors import CorruptStateError, ForeignStateError, RequestError, StateError
 from headrace.logs import fields
 from headrace.pipelines import control
 from headrace.pipelines.shard import Shard
@@ -28,7 +28,7 @@ from headrace.state.cut import Cut, Kind
 from headrace.state.directory import StateDirectory
 from headrace.state.manifest import ShardRef, Versions
 from headrace.state.publishing import publish
-from headrace.state.repository import Repository
+from headrace.state.repository import Owner, Repository
 from headrace.state.restoring import Sources, manifest_of, restore
 from headrace.state.sums import Sums
 from headrace.state.tar import Readable
@@ -73,6 +73,26 @@ class Vault:
         self._sums = Sums()
         self._owed: deque[Cut] = deque(self._checkpoints.owed())
         self._woken = asyncio.Event()
+        self._owner: Owner | None = None
+        self._claimed = True  # there is nobody to claim it for
+
+    async def claim(self, owner: Owner) -> None:
+        """Make the repository this app's. Raises ForeignStateError if it is another's; if it cannot
+        be reached that is done before anything is put there or removed.
+        """
+        self._owner, self._claimed = owner, False
+        try:
+            await self._claim()
+        except ForeignStateError:
+            raise
+        except StateError as error:
+            log.warning("snapshots.away", extra=fields(error=str(error)))
+
+    async def _claim(self) -> None:
+        if not self._claimed:
+            assert self._owner is not None
+            await asyncio.to_thread(self._repository.claim, self._owner)
+            self._claimed = True
 
     @property
     def catalogue(self) -> Catalogue:
@@ -81,6 +101,11 @@ class Vault:
 
     def now_ms(self) -> int:
         return int(self._clock.time() * 1000)
+
+    def owed(self) -> tuple[int, float]:
+        """How many shards are taken and not published yet, and for how many seconds the oldest."""
+        taken_ms = [cut.created_ms for cut in self._owed]
+        return len(taken_ms), max(0, self.now_ms() - min(taken_ms)) / 1000 if taken_ms else 0.0
 
     def has(self, snapshot_id: str, partition: Partition) -> bool:
         """Whether that shard has been taken into that snapshot."""
@@ -170,6 +195,7 @@ class Vault:
         """Bring an archive into the repository, then vouch for what it holds. What is there already
         as a whole is not vouched for anew. Raises StateError, and what reading the archive raises.
         """
+        await self._claim()
         found = await asyncio.to_thread(coming.files, self._repository)
         there = self.catalogue.shards(found.index.snapshot_id)
         if len(there) < len(found.manifests):
@@ -220,6 +246,7 @@ class Vault:
         """Take a snapshot away: first what vouches for it, then its manifests. Its files go by and
         by. Raises StateError.
         """
+        await self._claim()
         for vouched in list(self.catalogue.shards(snapshot_id).values()):
             await self._topic.append(vouched.key, None)
         if self.catalogue.pinned(snapshot_id):
@@ -230,6 +257,7 @@ class Vault:
 
     async def collect(self) -> None:
         """Remove files that no manifest needs any more. Raises StateError."""
+        await self._claim()
         refs = self.catalogue.refs()
         done = await asyncio.to_thread(collect, refs, self._repository)
         log.info("snapshots.collected", extra=fields(deleted_bytes=done.deleted_bytes))
@@ -281,6 +309,7 @@ class Vault:
         path = self._checkpoints.find(cut.snapshot_id, cut.topic, cut.partition)
         if path is None:
             return  # dropped meanwhile
+        await self._claim()
         done = await asyncio.to_thread(publish, cut, path, self._repository, self._sums)
         vouched = done.vouched(cut)
         await self._topic.append(vouched.key, encode(vouched))

@@ -13,6 +13,7 @@ from headrace.errors import UnavailableError
 from headrace.serving import decode_snapshots, snapshot_pb2
 from headrace.serving import encode_snapshots as encode
 from headrace.serving.backend import Backend
+from headrace.serving.decode import invalid
 from headrace.serving.limits import Limits
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -54,7 +55,7 @@ class ArchiveServicer:
     ) -> snapshot_pb2.ImportSnapshotResponse:
         first = await self._next(requests)
         if first is None or first.WhichOneof("part") != "digest":
-            raise decode_snapshots.invalid("digest", "must be the first message")
+            raise invalid("digest", "must be the first message")
         digest = decode_snapshots.sha256("digest", first.digest)
         found = await self._archives.import_(digest, self._pieces(requests))
         return snapshot_pb2.ImportSnapshotResponse(snapshot=encode.snapshot(found))
@@ -64,7 +65,7 @@ class ArchiveServicer:
     ) -> AsyncIterator[bytes]:
         while (request := await self._next(requests)) is not None:
             if request.WhichOneof("part") != "piece":
-                raise decode_snapshots.invalid("piece", "is missing; the digest comes first, once")
+                raise invalid("piece", "is missing; the digest comes first, once")
             yield request.piece
 
     async def _next(

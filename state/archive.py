@@ -123,7 +123,7 @@ def export(
     return Exported(digest_of(index), size_of(sizes), _written(head, files, repository, draft))
 
 
-class Imported(NamedTuple):
+class Imported(msgspec.Struct, frozen=True):
     """What an import brought: the manifests, by partition, and for each the bytes of its files that
     were not in the repository before.
     """

@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from typing import Protocol
 
 from headrace.views import (
@@ -22,6 +22,7 @@ from headrace.views import (
     RollbackRequest,
     RollbackView,
     SnapshotDiff,
+    SnapshotsStanding,
     SnapshotView,
 )
 
@@ -79,6 +80,8 @@ class Directory(Protocol):
     def agents(self) -> Sequence[AgentView]: ...
 
     def agent(self, name: str) -> AgentView: ...
+
+    def snapshots_standing(self) -> SnapshotsStanding: ...
 
 
 class Controls(Protocol):
@@ -138,7 +141,7 @@ class Archive(Protocol):
     def size_bytes(self) -> int: ...
 
     @property
-    def pieces(self) -> AsyncIterator[bytes]: ...
+    def pieces(self) -> AsyncGenerator[bytes, None]: ...
 
 
 class Archives(Protocol):

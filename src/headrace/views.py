@@ -202,6 +202,23 @@ class SnapshotView(msgspec.Struct, frozen=True, kw_only=True):
         return len(self.shards) == self.partitions
 
 
+class NewestSnapshot(msgspec.Struct, frozen=True, kw_only=True):
+    """The newest complete snapshot of an agent that it made itself."""
+
+    agent: str
+    age_s: float  # since it was cut
+    behind: int  # records that this worker's shards have learned since: a restore learns them again
+
+
+class SnapshotsStanding(msgspec.Struct, frozen=True, kw_only=True):
+    """How the snapshots of a worker are doing."""
+
+    refused: int  # that were not as the logs say, since the start
+    owed: int  # shards that are taken and not published yet
+    owed_s: float  # since the oldest of these was taken
+    newest: tuple[NewestSnapshot, ...]  # by agent; none of one that has no complete snapshot
+
+
 class RowCount(msgspec.Struct, frozen=True, kw_only=True):
     """How many rows of a kind the later state has alone, the earlier alone, and both, otherwise."""
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from headrace.errors import ConflictError, OverloadError, RequestError
+from headrace.errors import ConflictError, OverloadError, RequestError, StateError
 from headrace.models.spec import load_spec
 from headrace.pipelines import archives
 from headrace.views import RollbackRequest, RowCount
@@ -64,6 +64,18 @@ async def test_the_state_after_a_restart_never_comes_from_an_import(
     async with start(state="lost", snapshots=kept) as running:
         await learned(running.client, "astray", 30)
         assert await digests(running.client, "astray") == before
+
+
+async def test_two_apps_never_share_a_repository(start: Start, tmp_path: Path) -> None:
+    """Each would delete the other's files: the second is refused at its start, with what to do."""
+    kept = f"file://{tmp_path / 'kept'}"
+    async with start(snapshots=kept):
+        pass
+    async with start(snapshots=kept):
+        pass
+    with pytest.raises(StateError, match="name another place with --snapshots"):
+        async with start(app="second", state="other", snapshots=kept):
+            pass
 
 
 async def test_what_an_import_cannot_be_used_for(start: Start, tmp_path: Path) -> None:

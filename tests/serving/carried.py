@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from hashlib import sha256
 
 import msgspec
@@ -20,7 +20,7 @@ class Whole(msgspec.Struct, frozen=True):
 
     digest: str
     size_bytes: int
-    pieces: AsyncIterator[bytes]
+    pieces: AsyncGenerator[bytes, None]
 
 
 class Carried:
@@ -67,7 +67,7 @@ class Carried:
         self._kept.views[snapshot_id] = view
         return view
 
-    async def _pieces(self, content: bytes) -> AsyncIterator[bytes]:
+    async def _pieces(self, content: bytes) -> AsyncGenerator[bytes, None]:
         try:
             for start in range(0, len(content), 400_000):
                 if self.cut is not None and start >= self.cut:

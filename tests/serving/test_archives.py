@@ -132,7 +132,7 @@ async def test_a_reader_that_stops_is_cut_off(
     server = Server(world.backend, Listen(port=0), limits=small)
     target = f"127.0.0.1:{await server.start()}"
     async with grpc.aio.insecure_channel(target, options=calls.OPTIONS) as channel:
-        stub = snapshot_pb2_grpc.SnapshotServiceStub(channel)  # type: ignore[no-untyped-call]
+        stub = snapshot_pb2_grpc.SnapshotServiceStub(channel)
         call = stub.ExportSnapshot(snapshot_pb2.ExportSnapshotRequest(snapshot_id=BEFORE))
         await call.read()
         await world.archives.ended.wait()  # it does not read meanwhile
@@ -161,7 +161,7 @@ async def refused(target: str, *messages: Message, silent: bool = False) -> str:
             await asyncio.Event().wait()
 
     async with grpc.aio.insecure_channel(target, options=calls.OPTIONS) as channel:
-        stub = snapshot_pb2_grpc.SnapshotServiceStub(channel)  # type: ignore[no-untyped-call]
+        stub = snapshot_pb2_grpc.SnapshotServiceStub(channel)
         with pytest.raises(grpc.RpcError) as found:
             await stub.ImportSnapshot(sent())
         failure: HeadraceError = calls.failure(found.value, target)

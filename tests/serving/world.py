@@ -19,11 +19,13 @@ from headrace.views import (
     Effect,
     KeyView,
     MetricView,
+    NewestSnapshot,
     Position,
     Question,
     Refusals,
     ScoredItem,
     ShardView,
+    SnapshotsStanding,
     Standing,
 )
 from tests.serving.carried import Carried
@@ -186,6 +188,10 @@ class World:
     def agent(self, name: str) -> AgentView:
         self._check(name)
         return self.views[name]
+
+    def snapshots_standing(self) -> SnapshotsStanding:
+        newest = NewestSnapshot(agent="card-fraud", age_s=40.5, behind=12)
+        return SnapshotsStanding(refused=1, owed=2, owed_s=3.5, newest=(newest,))
 
     # -- Controls
 

@@ -86,7 +86,7 @@ def local(tmp_path: Path) -> World:
 def test_what_was_exported_comes_back(world: World) -> None:
     """Manifests, files and spec are in the other repository as they were in this one."""
     vouched = world.exported()
-    index, _, _ = world.imported(vouched)
+    index = world.imported(vouched).index
     assert (index.snapshot_id, index.agent, index.spec) == ("s-1", "card-fraud", SPEC)
     assert list(index.refs) == world.refs
     for ref in world.refs:
@@ -101,7 +101,7 @@ def test_what_was_exported_comes_back(world: World) -> None:
 def test_it_comes_back_into_each_kind_of_repository(tmp_path: Path, kept: ShelfRepository) -> None:
     """An archive knows nothing of where its snapshot lay."""
     local = World(tmp_path / "here", LocalRepository(tmp_path / "here" / "kept"), SMALL)
-    index, _, _ = local.imported(local.exported(), kept)
+    index = local.imported(local.exported(), kept).index
     assert [kept.manifest(*ref).partition for ref in index.refs] == [0, 1, 2]
     assert blobs(kept) == blobs(local.kept)
 
