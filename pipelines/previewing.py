@@ -107,7 +107,7 @@ class Preview:
         if command.mode == "revert":
             base = command.base(shard.partition.partition)
             vault = self._worker.vault
-            return await vault.fetch(shard.partition, command.snapshot_id, base.digest), 0
+            return await vault.base(shard.partition, command.snapshot_id, base), 0
         rewind = self._worker.shards.rewind(command)
         try:
             return await rewind.state(shard), rewind.excluded

@@ -144,7 +144,7 @@ class Replacement(abc.ABC):
     async def _fetched(self, partition: Partition) -> Path:
         """The files of the snapshot, verified, at a draft. Raises StateError."""
         base = self._command.base(partition.partition)
-        return await self._vault.fetch(partition, self._command.snapshot_id, base.digest)
+        return await self._vault.base(partition, self._command.snapshot_id, base)
 
     def _adopted(self, draft: Path, spec: Spec, origin: Origin) -> tuple[Learner, Store]:
         """Step 5, and the state opened, in a thread."""

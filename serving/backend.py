@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from headrace.ports import (
+    Archives,
     Controls,
     DecisionFeed,
     Directory,
@@ -30,3 +31,4 @@ class Backend:
     rollbacks: Rollbacks
     past: Past
     forgets: Forgets
+    archives: Archives

@@ -123,6 +123,11 @@ class Checkpoints:
         kept = self._kept.get((snapshot_id, Partition(topic, partition)))
         return kept.path if kept else None
 
+    def cut(self, snapshot_id: str, topic: str, partition: int) -> Cut | None:
+        """What the checkpoint of that shard is of; None if it is not here."""
+        kept = self._kept.get((snapshot_id, Partition(topic, partition)))
+        return kept.cut if kept else None
+
     def cuts(self) -> list[Cut]:
         """All that are here, oldest first."""
         return sorted((kept.cut for kept in list(self._kept.values())), key=_age)

@@ -1,6 +1,7 @@
 """Where snapshots are kept: files by their sum, and manifests that name them.
 
 <repository>/
+  owner.json               the one app whose snapshots these are
   manifests/<snapshot-id>/<topic>@<partition>.<0123456789abcdef>.json
                            what belongs together, and who it is; named by its own digest, too
   blobs/<ab>/<abcd…>       files, named by the SHA-256 of their bytes, each once
@@ -16,11 +17,11 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 import msgspec
 
-from headrace.errors import CorruptStateError, StateError
+from headrace.errors import CorruptStateError, ForeignStateError, StateError
 from headrace.state import manifest as manifests
 from headrace.state.directory import escaped
 from headrace.state.fetching import fetch_files
@@ -34,6 +35,7 @@ GRACE_MS = 3 * 24 * 3_600_000
 _MANIFESTS = "manifests"
 _BLOBS = "blobs"
 _TRASH = "trash"
+_OWNER = "owner.json"
 _SHA256_DIGITS = 64
 DIGEST_DIGITS = 16
 """Of a manifest's digest, in its name."""
@@ -56,6 +58,18 @@ class Added(NamedTuple):
 
     entry: FileEntry
     new: bool
+
+
+class Owner(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Whose snapshots a repository keeps: an app's, whose logs are in that cluster.
+
+    Only they say what is still needed there, so two may not share one: each would collect the
+    other's files.
+    """
+
+    app: str
+    cluster_id: str
+    schema: Literal[1] = 1
 
 
 class Snapshots(Protocol):
@@ -117,6 +131,13 @@ class Repository(Snapshots, Protocol):
 
     def withdraw(self, ref: ShardRef) -> None:
         """Remove all manifests of one shard in a snapshot but the one that `ref` vouches for."""
+        ...
+
+    def claim(self, owner: Owner) -> None:
+        """Make it the owner's if it is nobody's yet.
+
+        Raises ForeignStateError if it is another's, or says so in a form that is not ours.
+        """
         ...
 
     def collect(self, keep: AbstractSet[str], older_than_ms: int) -> Collected:
@@ -199,6 +220,24 @@ class ShelfRepository:
         for other in list(self._shelf.list(f"{_MANIFESTS}/{_checked(ref.snapshot_id)}")):
             if other.name.startswith(others) and other.name != kept:
                 self._shelf.delete(other.name)
+
+    def claim(self, owner: Owner) -> None:
+        content = msgspec.json.encode(owner, order="sorted")
+        if self._shelf.put(_OWNER, [content], size=len(content), create=True):
+            return
+        there = self._read(_OWNER)
+        if there == content:
+            return
+        try:
+            other = msgspec.json.decode(there or b"", type=Owner)
+            whose = f"those of app {other.app!r} in cluster {other.cluster_id}"
+        except (msgspec.MsgspecError, RecursionError):
+            whose = f"somebody else's, as its {_OWNER} says"
+        raise ForeignStateError(
+            f"the snapshots there are {whose}, and this is app {owner.app!r} in cluster"
+            f" {owner.cluster_id}; each would delete the other's files: name another place with"
+            f" --snapshots. What is to be had from there can be exported by its owner"
+        )
 
     def collect(self, keep: AbstractSet[str], older_than_ms: int) -> Collected:
         assert older_than_ms >= 0

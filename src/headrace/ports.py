@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from typing import Protocol
 
 from headrace.views import (
@@ -24,6 +24,8 @@ from headrace.views import (
     RollbackPreview,
     RollbackRequest,
     RollbackView,
+    SnapshotDiff,
+    SnapshotsStanding,
     SnapshotView,
     Verification,
 )
@@ -83,6 +85,8 @@ class Directory(Protocol):
 
     def agent(self, name: str) -> AgentView: ...
 
+    def snapshots_standing(self) -> SnapshotsStanding: ...
+
 
 class Controls(Protocol):
     """Appends to the control log and waits, bounded, until the record took effect."""
@@ -129,6 +133,29 @@ class Snapshots(Protocol):
     async def pin(self, snapshot_id: str, *, pinned: bool) -> SnapshotView: ...
 
     async def delete(self, snapshot_id: str) -> None: ...
+
+
+class Archive(Protocol):
+    """A snapshot on its way out: its archive's SHA-256, its size in bytes, and its bytes."""
+
+    @property
+    def digest(self) -> str: ...
+
+    @property
+    def size_bytes(self) -> int: ...
+
+    @property
+    def pieces(self) -> AsyncGenerator[bytes, None]: ...
+
+
+class Archives(Protocol):
+    """Snapshots compared, and carried from one service to another."""
+
+    async def diff(self, earlier: str, later: str | None) -> SnapshotDiff: ...  # None: as it is now
+
+    async def export(self, snapshot_id: str) -> Archive: ...
+
+    async def import_(self, digest: str, pieces: AsyncIterator[bytes]) -> SnapshotView: ...
 
 
 class Rollbacks(Protocol):
