@@ -14,6 +14,7 @@ from headrace.pipelines.past import making, opened
 from headrace.serving.client import AsyncClient, Client
 from headrace.views import Answer, AsOf, Exclusion, Question, RollbackRequest
 from tests.service.conftest import Start
+from tests.service.test_restore import published
 from tests.service.test_rollback import learner_over, more, taught
 from tests.service.test_rollback_answers import SELDOM, cut_at_30_of_60, to_half
 from tests.service.test_service import KEYS, decisions, events, learned, spec
@@ -60,6 +61,7 @@ async def test_a_snapshot_answers_as_it_did(start: Start) -> None:
         done = await client.rollback(to_half("shots"))
         after = await client.predict("shots", key="ada", features=POWER)
         half = await then(client, "shots", snapshot_id="shots.half")
+        await published(client, done.undo_snapshot_id)
         undo = await then(client, "shots", snapshot_id=done.undo_snapshot_id)
         assert (half.score, undo.score) == (after.score, before.score)
         assert [(a.standing.epoch, a.standing.offset) for a in (half, undo)] == [(1, 30), (1, 60)]
