@@ -91,6 +91,10 @@ class Rewind(Replacement):
         await self.ready(shard)
         return await self._closed(shard.meta(self._accepted.epoch))
 
+    def leaves_out(self, record: Record) -> bool:
+        """Whether the record is excluded; known once the twin has begun."""
+        return self._is_left_out(record)
+
     async def ready(self, shard: Shard) -> None:
         offset = shard.next_offset
         while self._stands() < offset:
