@@ -130,10 +130,14 @@ class Fetcher:
     async def _cleanse(self, draft: Path, manifest: Manifest | Cut) -> None:
         """Raises StateError; then nothing is left at the draft."""
         where = Partition(manifest.topic, manifest.partition)
+        epoch, known = manifest.epoch, manifest.forgotten
+        there = self.catalogue.shards(manifest.snapshot_id).get(where)
+        if there is not None and there.imported:  # what its manifest says is of another control log
+            epoch, known = 0, there.forgotten
         try:
-            forgotten = self.forgotten(manifest.agent, where, manifest.epoch)
-            if forgotten.newest > manifest.forgotten:
-                gone = forgotten.since(manifest.forgotten).has_row
+            forgotten = self.forgotten(manifest.agent, where, epoch)
+            if forgotten.newest > known:
+                gone = forgotten.since(known).has_row
                 await asyncio.to_thread(erase, draft, gone, forgotten.newest, self._stores)
         except BaseException:
             shutil.rmtree(draft, ignore_errors=True)

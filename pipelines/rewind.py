@@ -85,6 +85,10 @@ class Again(Replacement):
             shutil.rmtree(self._path, ignore_errors=True)
         self._twin = self._path = None
 
+    def leaves_out(self, record: Record) -> bool:
+        """Whether the record is excluded; known once the twin has begun."""
+        return self._is_left_out(record)
+
     async def ready(self, shard: Shard) -> None:
         offset = shard.next_offset
         while self._stands() < offset:

@@ -151,10 +151,12 @@ class Vault(Fetcher):
         draft = await self.fetch(vouched.shard, vouched.snapshot_id, vouched.digest)
         try:
             manifest = await asyncio.to_thread(manifest_of, vouched.ref, self._sources)
-            newest = self.forgotten(vouched.agent, vouched.shard, vouched.epoch).newest
+            epoch = 0 if vouched.imported else vouched.epoch
+            newest = self.forgotten(vouched.agent, vouched.shard, epoch).newest
             done = await asyncio.to_thread(self._republished, vouched.kind, manifest, draft, newest)
         finally:
             shutil.rmtree(draft, ignore_errors=True)
+        done = structs.replace(done, imported=vouched.imported)
         await self._topic.append(done.key, encode(done))
         await asyncio.to_thread(self._repository.withdraw, done.ref)
         log.info("snapshot.rewritten", extra=fields(snapshot=vouched.snapshot_id))
@@ -192,7 +194,8 @@ class Vault(Fetcher):
 
     def is_held(self, shard: Vouched | Cut) -> bool:
         """Whether a shard in a snapshot holds keys that were forgotten since. Raises StateError."""
-        forgotten = self.forgotten(shard.agent, shard.shard, shard.epoch)
+        imported = isinstance(shard, Vouched) and shard.imported
+        forgotten = self.forgotten(shard.agent, shard.shard, 0 if imported else shard.epoch)
         return forgotten.newest > shard.forgotten
 
     async def thin_checkpoints(self) -> None:

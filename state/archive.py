@@ -172,9 +172,10 @@ class Import:
         """What it holds. It is compared with the digest before it is decoded."""
         content = self._tar.member(_INDEX, INDEX_BYTES_MAX)
         if manifests.digest(content) != self._expected:
+            # Its own is not told: who copies it from here has compared nothing.
             raise CorruptStateError(
-                f"{self._called} has digest {manifests.digest(content)}, not {self._expected[:80]}:"
-                f" it is another archive, or it was altered. {_REMEDY}"
+                f"{self._called} does not have the digest {self._expected[:80]}: it is another"
+                f" archive, or it was altered. {_REMEDY}"
             )
         self._index = _decoded(content, self._called)
         return self._index

@@ -41,10 +41,15 @@ class World:
                 (place / name).write_bytes(bytes_)
             files = tuple(kept.add_file(path).entry for path in sorted(place.iterdir()))
             manifest = msgspec.structs.replace(
-                MANIFEST, partition=partition, partitions=3, files=files, probes=b"probes"
+                MANIFEST,
+                snapshot_id="card-fraud.s-1",
+                partition=partition,
+                partitions=3,
+                files=files,
+                probes=b"probes",
             )
             vouched = kept.add_manifest(manifest)
-            self.refs.append(ShardRef("s-1", "Pay/ments", partition, vouched))
+            self.refs.append(ShardRef("card-fraud.s-1", "Pay/ments", partition, vouched))
         self.path = root / "s-1.tar"
         self.passing = root / "passing"
 
@@ -87,7 +92,7 @@ def test_what_was_exported_comes_back(world: World) -> None:
     """Manifests, files and spec are in the other repository as they were in this one."""
     vouched = world.exported()
     index = world.imported(vouched).index
-    assert (index.snapshot_id, index.agent, index.spec) == ("s-1", "card-fraud", SPEC)
+    assert (index.snapshot_id, index.agent, index.spec) == ("card-fraud.s-1", "card-fraud", SPEC)
     assert list(index.refs) == world.refs
     for ref in world.refs:
         manifest = world.other().manifest(*ref)
@@ -158,7 +163,9 @@ def test_an_incomplete_snapshot_is_not_exported(local: World) -> None:
             export(refs, SPEC, local.kept, local.draft)
 
 
-@pytest.mark.parametrize("fields", [{"epoch": 4}, {"spec_digest": "aa"}, {"snapshot_id": "s-2"}])
+@pytest.mark.parametrize(
+    "fields", [{"epoch": 4}, {"spec_digest": "aa"}, {"snapshot_id": "card-fraud.s-2"}]
+)
 def test_shards_of_two_cuts_are_not_exported(local: World, fields: dict[str, object]) -> None:
     """What was not taken together is no snapshot."""
     manifest = msgspec.structs.replace(local.kept.manifest(*local.refs[2]), **fields)
@@ -350,7 +357,11 @@ def test_an_index_that_mixes_up_its_manifests_is_refused(
     one, other = swap
     sums[one], sums[other] = sums[other], sums[one]
     index = Index(
-        snapshot_id="s-1", agent="card-fraud", topic="Pay/ments", manifests=tuple(sums), spec=""
+        snapshot_id="card-fraud.s-1",
+        agent="card-fraud",
+        topic="Pay/ments",
+        manifests=tuple(sums),
+        spec="",
     )
     local.exported()
     with tarfile.open(local.path) as tar:
