@@ -7,7 +7,7 @@ import contextlib
 import shutil
 from pathlib import Path
 
-from headrace.errors import StateError
+from headrace.errors import DiskFullError, StateError
 from headrace.models import reverting
 from headrace.pipelines.replacement import Replacement
 from headrace.pipelines.shard import Shard
@@ -18,41 +18,55 @@ from headrace.state.store import ShardMeta, ShardStore
 class Revert(Replacement):
     """All keys as the snapshot has them, or some of them; see `models.reverting`."""
 
-    _base: Path | None = None
+    _base: ShardStore | None = None  # the snapshot's state, at a draft of its own
 
     async def prepare(self, shard: Shard) -> None:
         with contextlib.suppress(StateError):  # `ready` tries again, and says so
             await self.ready(shard)
+        await shard.between_events(_spilled)
 
     async def end(self) -> None:
         if self._base is not None:
-            shutil.rmtree(self._base, ignore_errors=True)
+            await asyncio.to_thread(self._base.close)
+            shutil.rmtree(self._base.path, ignore_errors=True)
         self._base = None
 
     async def ready(self, shard: Shard) -> None:
         if self._base is None:
-            self._base = await self._fetched(shard.partition)
+            path = await self._fetched(shard.partition)
+            self._base = await asyncio.to_thread(self._opened, path)
 
     async def _draft(self, shard: Shard, undo: Path, meta: ShardMeta) -> Path:
         return await asyncio.to_thread(self._written, shard, undo, meta)
 
     def _written(self, shard: Shard, undo: Path, meta: ShardMeta) -> Path:
         """In a thread: nobody writes to the shard's store meanwhile."""
-        assert self._base is not None
-        keys, options = self._command.keys, self._site.stores
-        base = ShardStore.open(self._base, create=False, options=options, compact=False)
-        try:
-            if not keys:
-                base.write(reverting.whole(self._spec, base, shard.store), meta)
-                draft, self._base = self._base, None
-                return draft
-            draft = self._site.directory.draft()
-            link_or_copy(undo, draft)
-            state = ShardStore.open(draft, create=False, options=options, compact=False)
-            try:
-                state.write(reverting.of_keys(self._spec, keys, base, shard.store), meta)
-            finally:
-                state.close()
-        finally:
+        base, keys = self._base, self._command.keys
+        assert base is not None
+        if not keys:
+            base.write(reverting.whole(self._spec, base, shard.store), meta)
             base.close()
+            self._base = None
+            return base.path
+        draft = self._site.directory.draft()
+        link_or_copy(undo, draft)
+        state = self._opened(draft)
+        try:
+            state.write(reverting.of_keys(self._spec, keys, base, shard.store), meta)
+        finally:
+            state.close()
         return draft
+
+    def _opened(self, draft: Path) -> ShardStore:
+        return ShardStore.open(draft, create=False, options=self._site.stores, compact=False)
+
+
+async def _spilled(shard: Shard) -> bool:
+    """Make the state durable, and bring it out of memory, so that little is left to be done for the
+    undo snapshot while events wait.
+    """
+    settled = await shard.settle()
+    if settled:
+        with contextlib.suppress(DiskFullError):  # then it takes longer later, if it can be done
+            await asyncio.to_thread(shard.store.spill)
+    return settled

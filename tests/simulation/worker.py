@@ -78,6 +78,9 @@ class WatchedStore:
     def recover(self) -> None:
         self._store.recover()
 
+    def spill(self) -> None:
+        self._store.spill()
+
     def checkpoint(self, path: Path) -> None:
         self._store.checkpoint(path)
 
