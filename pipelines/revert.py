@@ -7,7 +7,7 @@ import contextlib
 import shutil
 from pathlib import Path
 
-from headrace.errors import DiskFullError, StateError
+from headrace.errors import StateError
 from headrace.models import reverting
 from headrace.pipelines.replacement import Replacement
 from headrace.pipelines.shard import Shard
@@ -23,7 +23,6 @@ class Revert(Replacement):
     async def prepare(self, shard: Shard) -> None:
         with contextlib.suppress(StateError):  # `ready` tries again, and says so
             await self.ready(shard)
-        await shard.between_events(_spilled)
 
     async def end(self) -> None:
         if self._base is not None:
@@ -59,14 +58,3 @@ class Revert(Replacement):
 
     def _opened(self, draft: Path) -> ShardStore:
         return ShardStore.open(draft, create=False, options=self._site.stores, compact=False)
-
-
-async def _spilled(shard: Shard) -> bool:
-    """Make the state durable, and bring it out of memory, so that little is left to be done for the
-    undo snapshot while events wait.
-    """
-    settled = await shard.settle()
-    if settled:
-        with contextlib.suppress(DiskFullError):  # then it takes longer later, if it can be done
-            await asyncio.to_thread(shard.store.spill)
-    return settled

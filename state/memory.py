@@ -54,9 +54,6 @@ class MemoryStore:
     def recover(self) -> None:
         """Nothing: memory has room."""
 
-    def spill(self) -> None:
-        """Nothing: it stays in memory."""
-
     def checkpoint(self, path: Path) -> None:
         """Write the rows and the position as a `ShardStore` to `path`, which must not exist.
 

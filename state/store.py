@@ -12,19 +12,26 @@ people: what is imported is vouched for by the SHA-256 sums of its manifest.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from types import TracebackType
 from typing import Protocol
 from weakref import WeakSet
 
 import msgspec
 import rocksdict
 
-from headrace.errors import CorruptStateError, DiskFullError, ForeignStateError, StateError
+from headrace.errors import (
+    CorruptStateError,
+    DiskFullError,
+    ForeignStateError,
+    LockedStateError,
+    StateError,
+)
 from headrace.ports import Rows
 from headrace.state.disk import MAKE_ROOM, check_room, explained, make_directory, sync_directory
 from headrace.state.options import StoreOptions
-from headrace.state.rocksdb_errors import REMEDY, Explained, corrupt
 
 __all__ = ["AppliedRecord", "ShardMeta", "ShardStore", "Store", "StoreOptions"]
 
@@ -73,8 +80,6 @@ class Store(Rows, Protocol):
 
     def recover(self) -> None: ...
 
-    def spill(self) -> None: ...
-
     def checkpoint(self, path: Path) -> None: ...
 
     def size_bytes(self) -> int: ...
@@ -111,7 +116,7 @@ class ShardStore:
     def __init__(self, path: Path, options: StoreOptions, *, compact: bool) -> None:
         self.path = path
         self._options = options.rocksdb(compact=compact)
-        with Explained(path):
+        with _Explained(path):
             self._database = self._connected()
         self._synced = rocksdict.WriteOptions()
         self._synced.sync = True
@@ -142,7 +147,7 @@ class ShardStore:
             fresh = not (path / "CURRENT").exists()
             # A directory with tables or a write-ahead log had a CURRENT. RocksDB would start anew.
             if fresh and any(file.suffix in (".sst", ".log") for file in path.glob("*")):
-                raise CorruptStateError(f"shard {path}: its file CURRENT is missing. {REMEDY}")
+                raise CorruptStateError(f"shard {path}: its file CURRENT is missing. {_REMEDY}")
             if fresh and not create:
                 raise StateError(f"no shard at {path}")
             make_directory(path)
@@ -158,7 +163,7 @@ class ShardStore:
     def get(self, row: bytes) -> bytes | None:
         """The bytes of `row`, or None. Raises CorruptStateError."""
         self._check_open()
-        with Explained(self.path, row):
+        with _Explained(self.path, row):
             value = self._database.get(_ROW + row)
         return None if value is None else self._opened(row, value)
 
@@ -190,7 +195,7 @@ class ShardStore:
         payload = bytes([FORMAT]) + msgspec.msgpack.encode(meta)
         batch.put(_META, digest(_META, payload) + payload)
         try:
-            with Explained(self.path):
+            with _Explained(self.path):
                 self._database.write(batch, self._synced)
         except StateError:
             self._failed = True
@@ -213,22 +218,13 @@ class ShardStore:
         if not self._waits_to_reopen:
             self._close()
         self._waits_to_reopen = True
-        with Explained(self.path):
+        with _Explained(self.path):
             self._database = self._connected()
         self._waits_to_reopen = False
         self._meta = self._read_meta()
         if self._meta != former:
-            raise corrupt(self.path, None, "after a write that failed it is not what it was")
+            raise _corrupt(self.path, None, "after a write that failed it is not what it was")
         self._failed = False
-
-    def spill(self) -> None:
-        """Put what RocksDB holds in memory into a table: a checkpoint soon after has little to do.
-
-        It changes nothing that can be read, and nothing that is durable. Raises StateError.
-        """
-        self._check_open()
-        with Explained(self.path):
-            self._database.flush(wait=True)
 
     def checkpoint(self, path: Path) -> None:
         """Make a copy at `path`, which must not exist, that later writes do not alter.
@@ -240,7 +236,7 @@ class ShardStore:
         if path.exists():
             raise StateError(f"cannot put a checkpoint at {path}: it exists")
         make_directory(path.parent)
-        with Explained(self.path):
+        with _Explained(self.path):
             rocksdict.Checkpoint(self._database).create_checkpoint(str(path))
         sync_directory(path.parent)
 
@@ -272,7 +268,7 @@ class ShardStore:
         for scan in list(self._scans):
             scan.close()  # an open iterator would keep the database's lock
         try:
-            with Explained(self.path):
+            with _Explained(self.path):
                 self._database.close()
         except DiskFullError:
             pass  # it would put what it has in memory into a table; its synced log has all of that
@@ -284,19 +280,19 @@ class ShardStore:
     def _opened(self, row: bytes, value: bytes) -> bytes:
         payload = value[DIGEST_BYTES:]
         if value[:DIGEST_BYTES] != digest(_ROW + row, payload):
-            raise corrupt(self.path, row, "its bytes do not match their digest")
+            raise _corrupt(self.path, row, "its bytes do not match their digest")
         return payload
 
     def _read_meta(self) -> ShardMeta | None:
-        with Explained(self.path):
+        with _Explained(self.path):
             value = self._database.get(_META)
         if value is None:
             if next(self.scan(b""), None) is not None:
-                raise corrupt(self.path, None, "it has rows but no position")
+                raise _corrupt(self.path, None, "it has rows but no position")
             return None
         payload = value[DIGEST_BYTES:]
         if value[:DIGEST_BYTES] != digest(_META, payload):
-            raise corrupt(self.path, None, "its position does not match its digest")
+            raise _corrupt(self.path, None, "its position does not match its digest")
         if payload[0] == FORMAT:
             return msgspec.msgpack.decode(payload[1:], type=ShardMeta)
         raise ForeignStateError(
@@ -323,7 +319,7 @@ class _Scan(Iterator[tuple[bytes, bytes]]):
 
     def __next__(self) -> tuple[bytes, bytes]:
         assert self._cursor is not None, "the store was closed under this scan"
-        with Explained(self._path):
+        with _Explained(self._path):
             if not self._cursor.valid():
                 self._cursor.status()  # an iterator that met bad blocks looks as if at its end
                 raise StopIteration
@@ -337,6 +333,56 @@ class _Scan(Iterator[tuple[bytes, bytes]]):
 
     def close(self) -> None:
         self._cursor = None
+
+
+class _Explained:
+    """Turns what rocksdict raises into a StateError that says what to do.
+
+    rocksdict raises bare `Exception`, and only that: so its exact class is matched, and no other
+    error is swallowed.
+    """
+
+    def __init__(self, path: Path, row: bytes | None = None) -> None:
+        self._path = path
+        self._row = row
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if kind is not Exception:
+            return
+        text = str(error)
+        if "lock hold by current process" in text or "While lock file" in text:
+            raise LockedStateError(
+                f"shard {self._path} is open elsewhere: stop the worker that holds it ({text})"
+            ) from error
+        if any(words in text for words in _FULL) and not _SYNCING.search(text):
+            raise DiskFullError(f"shard {self._path}: {text}. {MAKE_ROOM}") from error
+        if "IO error" in text:
+            raise StateError(f"shard {self._path}: {text}. {_DISTRUST}") from error
+        if "Corruption" in text or "Invalid argument" in text:
+            raise _corrupt(self._path, self._row, text) from error
+        raise StateError(f"shard {self._path}: {text}. {_DISTRUST}") from error
+
+
+_FULL = ("No space left on device", "Disk quota exceeded")
+# What a failed sync leaves on the disk nobody knows, whatever can be read from memory.
+_SYNCING = re.compile(r"While \w*sync")
+_DISTRUST = (
+    "The disk cannot be trusted: look at it, then start again; if the shard is refused then, "
+    "remove its directory, and it is learned anew from its log"
+)
+_REMEDY = "Stop the worker, remove this directory and start again: it is learned anew from its log"
+
+
+def _corrupt(path: Path, row: bytes | None, what: str) -> CorruptStateError:
+    where = f"shard {path}" if row is None else f"shard {path}, row {row!r}"
+    return CorruptStateError(f"{where}: {what}. {_REMEDY}")
 
 
 def digest(name: bytes, payload: bytes) -> bytes:

@@ -78,9 +78,6 @@ class WatchedStore:
     def recover(self) -> None:
         self._store.recover()
 
-    def spill(self) -> None:
-        self._store.spill()
-
     def checkpoint(self, path: Path) -> None:
         self._store.checkpoint(path)
 
