@@ -25,12 +25,12 @@ from headrace.logs import fields
 from headrace.state import manifest as manifests
 from headrace.state.cut import Cut
 from headrace.state.directory import escaped
-from headrace.state.disk import explained, make_directory, sync_directory, sync_tree
+from headrace.state.disk import TABLE, explained, make_directory, sync_directory, sync_tree
 from headrace.state.localshelf import write_synced
 from headrace.state.manifest import FileEntry, Manifest
 from headrace.state.sealed import read_sealed, write_sealed
 from headrace.state.store import Store
-from headrace.state.sums import TABLE, pieces
+from headrace.state.sums import pieces
 from headrace.views import Partition
 
 log = logging.getLogger(__name__)
