@@ -31,7 +31,8 @@ from headrace.state.cut import Cut
 from headrace.state.directory import StateDirectory
 from headrace.state.erasing import erase
 from headrace.state.manifest import Manifest, ShardRef, Versions
-from headrace.state.repository import Owner, Repository
+from headrace.state.owner import Owner
+from headrace.state.repository import Repository
 from headrace.state.restoring import Sources, manifest_of, restore
 from headrace.state.store import StoreOptions
 from headrace.state.sums import Sums

@@ -40,7 +40,8 @@ from headrace.pipelines.topics import NEWEST_OF_EACH, Topics
 from headrace.pipelines.transport import Chunk
 from headrace.pipelines.vault import Vault
 from headrace.state.directory import Identity, StateDirectory
-from headrace.state.repository import Owner, open_repository
+from headrace.state.owner import Owner
+from headrace.state.repository import open_repository
 from headrace.state.store import StoreOptions
 from headrace.views import Partition
 

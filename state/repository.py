@@ -17,7 +17,7 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from pathlib import Path
-from typing import Literal, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import msgspec
 
@@ -27,6 +27,7 @@ from headrace.state.directory import escaped
 from headrace.state.fetching import fetch_files
 from headrace.state.localshelf import DRAFTS, LocalShelf
 from headrace.state.manifest import FileEntry, Manifest, ShardRef
+from headrace.state.owner import OWNER, Owner, told
 from headrace.state.shelf import Shelf
 from headrace.state.sums import pieces, sum_file
 
@@ -35,7 +36,6 @@ GRACE_MS = 3 * 24 * 3_600_000
 _MANIFESTS = "manifests"
 _BLOBS = "blobs"
 _TRASH = "trash"
-_OWNER = "owner.json"
 _SHA256_DIGITS = 64
 DIGEST_DIGITS = 16
 """Of a manifest's digest, in its name."""
@@ -58,18 +58,6 @@ class Added(NamedTuple):
 
     entry: FileEntry
     new: bool
-
-
-class Owner(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Whose snapshots a repository keeps: an app's, whose logs are in that cluster.
-
-    Only they say what is still needed there, so two may not share one: each would collect the
-    other's files.
-    """
-
-    app: str
-    cluster_id: str
-    schema: Literal[1] = 1
 
 
 class Snapshots(Protocol):
@@ -223,18 +211,13 @@ class ShelfRepository:
 
     def claim(self, owner: Owner) -> None:
         content = msgspec.json.encode(owner, order="sorted")
-        if self._shelf.put(_OWNER, [content], size=len(content), create=True):
+        if self._shelf.put(OWNER, [content], size=len(content), create=True):
             return
-        there = self._read(_OWNER)
+        there = self._read(OWNER)
         if there == content:
             return
-        try:
-            other = msgspec.json.decode(there or b"", type=Owner)
-            whose = f"those of app {other.app!r} in cluster {other.cluster_id}"
-        except (msgspec.MsgspecError, RecursionError):
-            whose = f"somebody else's, as its {_OWNER} says"
         raise ForeignStateError(
-            f"the snapshots there are {whose}, and this is app {owner.app!r} in cluster"
+            f"the snapshots there are {told(there)}, and this is app {owner.app!r} in cluster"
             f" {owner.cluster_id}; each would delete the other's files: name another place with"
             f" --snapshots. What is to be had from there can be exported by its owner"
         )

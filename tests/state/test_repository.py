@@ -16,7 +16,8 @@ from headrace.errors import CorruptStateError, ForeignStateError, StateError
 from headrace.state import manifest as manifests
 from headrace.state import objectshelf
 from headrace.state.manifest import Manifest, digest, encode
-from headrace.state.repository import Collected, Owner, ShelfRepository
+from headrace.state.owner import Owner
+from headrace.state.repository import Collected, ShelfRepository
 from tests.state.snapshot import CONTENT, MANIFEST, asked, blob, blobs, made, replaced
 
 # -- what is kept comes back -------------------------------------------------------------------
