@@ -168,8 +168,8 @@ class RollbackCommands:
             return None
         for accepted in deployment.rollbacks():
             agent, control_id = deployment.agent, accepted.control_id
-            other_spec = accepted.spec_version != deployment.spec_version
-            if undo_id(agent, control_id) != snapshot_id or other_spec:
+            of_spec = accepted.spec_version == deployment.spec_version
+            if undo_id(agent, control_id) != snapshot_id or not of_spec:
                 continue
             self._check_keys(deployment, keys)
             self._worker.controls.registry.check_replacing(deployment)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from headrace.errors import StateError
-from headrace.pipelines import snapshot_commands
+from headrace.pipelines import snapshot_commands, vault
 from headrace.state.manifest import FileEntry
 from headrace.state.repository import Added, LocalRepository
 from headrace.views import RollbackRequest
@@ -23,19 +23,22 @@ class AwayRepository(LocalRepository):
     """A repository to which nothing can be brought while it is `away`."""
 
     away = False
+    only = ""  # what the paths of files have in them that cannot be brought there
 
     def add_file(self, path: Path, known: FileEntry | None = None) -> Added:
-        if self.away:
+        if self.away and self.only in str(path):
             raise StateError("the object store does not answer")
         return super().add_file(path, known)
 
 
-def away(running: Running) -> Callable[[bool], None]:
+def away(running: Running, only: str = "") -> Callable[[bool], None]:
     """Take the service's repository away, and bring it back."""
-    vault = running.service.worker.vault
+    kept = running.service.worker.vault
     repository = AwayRepository(Path(running.service.worker.snapshots_url.removeprefix("file://")))
-    vault._repository = repository
-    vault._sources = vault._sources._replace(repository=repository)
+    kept._repository = repository
+    kept._sources = kept._sources._replace(repository=repository)
+
+    repository.only = only
 
     def switch(is_away: bool) -> None:
         repository.away = is_away
@@ -118,3 +121,24 @@ async def test_an_early_undo_outlives_a_restart_and_a_lost_disk(
         assert await digests(running.client, "lost") == newer
         (_, first) = await running.client.rollbacks("lost")
         assert (first.done, first.note) == (True, "")
+
+
+async def test_nothing_of_a_later_epoch_is_published_before_the_undo(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a worker could begin behind a rollback whose undo is nowhere any more."""
+    monkeypatch.setattr(vault, "PUBLISH_AGAIN_S", 0.02)
+    monkeypatch.setattr(snapshot_commands, "PUBLISH_WAIT_S", 0.5)
+    async with start() as running:
+        client = running.client
+        await taught(running, "order", spec("order", "t-order"), 30)
+        await client.create_snapshot("order", "good")
+        switch = away(running, only="undo-")
+        done = await client.rollback(RollbackRequest(agent="order", snapshot_id="order.good"))
+        assert await code_of(client.create_snapshot("order", "later")) == "snapshot_incomplete"
+        assert running.service.worker.vault.owed()[0] >= 2
+        switch(False)
+        monkeypatch.setattr(snapshot_commands, "PUBLISH_WAIT_S", 20.0)
+        commands = snapshot_commands.SnapshotCommands(running.service.worker)
+        assert (await commands.published("order.later")).complete
+        assert (await client.snapshot(done.undo_snapshot_id)).complete

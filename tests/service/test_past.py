@@ -122,11 +122,11 @@ async def test_across_a_rewind_and_a_pause(start: Start) -> None:
 async def test_the_second_answer_learns_nothing_again(start: Start) -> None:
     """It is the same also when the log is there no more, as the state is still open."""
     async with start() as running:
-        await cut_at_30_of_60(running, "again")
-        first = await then(running.client, "again", offset=45)
+        await cut_at_30_of_60(running, "asked-again")
+        first = await then(running.client, "asked-again", offset=45)
         past = running.service.past
         (kept,) = past._opened._kept.values()
-        assert (await then(running.client, "again", offset=45)).score == first.score
+        assert (await then(running.client, "asked-again", offset=45)).score == first.score
         assert list(past._opened._kept.values()) == [kept]
 
 
@@ -252,14 +252,14 @@ async def test_a_record_that_is_handed_in_is_held_against_the_log(start: Start) 
 async def test_it_needs_no_local_state(start: Start) -> None:
     """The worker's own checkpoint may have been altered: the repository's files are taken."""
     async with start() as running:
-        await cut_at_30_of_60(running, "bare")
+        await cut_at_30_of_60(running, "remote")
         directory = running.service.worker.shards.site.directory
-        for table in (directory.checkpoints / "bare.half").rglob("*.sst"):
+        for table in (directory.checkpoints / "remote.half").rglob("*.sst"):
             altered = table.with_suffix(".new")
             altered.write_bytes(bytes(table.stat().st_size))
             altered.rename(table)  # the shard has the same file under another name
         found = await running.client.verify_decision("bare/1/t-bare/0/40")
-        assert (found.verdict, found.snapshot_id) == ("confirmed", "bare.half")
+        assert (found.verdict, found.snapshot_id) == ("confirmed", "remote.half")
 
 
 async def test_a_damaged_repository_is_not_believed(start: Start) -> None:
