@@ -3,9 +3,9 @@
 The control log is one topic of one partition. It holds *commands* (deploy, pause, resume, delete,
 snapshot, rollback, forget) and, for every shard that a command concerns, an *effect*: the next
 offset of the shard at the moment at which the command was applied. `Registry.apply` folds the
-records in order; two workers that have read the same prefix of the log hold the same registry. So what a
-command meant (accepted, refused, without effect) is decided by its place in the log and by nothing
-else.
+records in order; two workers that have read the same prefix of the log hold the same registry. So
+what a command meant (accepted, refused, without effect) is decided by its place in the log and by
+nothing else.
 """
 
 from __future__ import annotations
