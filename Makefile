@@ -43,6 +43,9 @@ crash: .venv/.dev ## kill -9 between all steps of a flush, on both brokers, comp
 simulate: .venv/.dev ## a thousand worlds of crashes in virtual time; SEED=n lives through one
 	$(V)/python -m tests.simulation $(SEED)
 
+faults: .venv/.dev ## a kill and disk errors at every system call, 10,000 damaged repositories
+	$(V)/python -m tests.faults
+
 hostile: .venv/.dev ## a hostile afternoon: 100,000 bad events, 12,000 bad requests, 20,000 bad specs
 	$(V)/python -m tests.hostile.afternoon
 
@@ -98,4 +101,4 @@ endif
 	$(INSTALL) --no-deps --no-build-isolation --editable .
 	@touch .venv/.demo $@
 
-.PHONY: help setup demo up test test-kafka crash simulate hostile quality bench soak lint types regen clean
+.PHONY: help setup demo up test test-kafka crash simulate faults hostile quality bench soak lint types regen clean

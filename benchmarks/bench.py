@@ -19,6 +19,7 @@ from benchmarks.gates import Gate, flat, table, write
 from benchmarks.increments import increments
 from benchmarks.loop import loop
 from benchmarks.memory import memory
+from benchmarks.past import past
 from benchmarks.place import Place
 from benchmarks.plainfaust import plain_faust
 from benchmarks.processes import OTHER, tie
@@ -44,6 +45,7 @@ PARTS: dict[str, Callable[[Place], Awaitable[list[Gate]]]] = {
     "loop": loop,
     "increments": increments,
     "rollback": rollback,
+    "past": past,
 }
 PROFILES: dict[str, Callable[[Place], Awaitable[list[Gate]]]] = {
     "profile": profile,

@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final, TypeAlias
 
 from headrace.errors import CorruptStateError, SpecError, Violation
-from headrace.models import codec, stored
+from headrace.models import codec, reverting, stored
 from headrace.models.compiled.linear import LinearForm
 from headrace.models.curves import ROW as SCORES_ROW
 from headrace.models.exercise import learn
@@ -37,9 +37,9 @@ from headrace.models.slots import KEY_ROW, SHARED_ROW
 from headrace.models.spec import Feature, Recommend, Spec
 from headrace.ports import Rows
 
-__all__ = ["carrier", "keep_problems", "migrated"]
+__all__ = ["Write", "carrier", "keep_problems", "migrated", "resumed"]
 
-Write: TypeAlias = tuple[bytes, bytes | None]
+Write: TypeAlias = reverting.Write
 
 HINT: Final = "deploy it with migration: refold or reset"
 
@@ -92,6 +92,38 @@ def carrier(old: Spec, new: Spec, key: str) -> Callable[[bytes], bytes] | None:
         return codec.encode(model)
 
     return carried
+
+
+def resumed(present: Spec, new: Spec, base: Rows, now: Rows) -> Iterator[Write]:
+    """The writes that turn a snapshot's rows, `migrated` to `new`, into a state to go on with.
+
+    `now` has the rows that are left, of the spec `present`. As in a rollback of the whole agent
+    what belongs to the log goes on: log time and counters in any case; what waits for a label and
+    the metrics only if the models of `present` could go on under `new`, too: else nothing waits,
+    and the measuring begins anew. They belong into one batch. Raises CorruptStateError.
+    """
+    hidden: tuple[bytes, ...] = ()
+    if keep_problems(present, new):
+        hidden = (KEY_ROW, METRICS_ROW, SCORES_ROW)
+    elif _measures(present) != _measures(new):
+        hidden = (METRICS_ROW, SCORES_ROW)
+    return reverting.whole(new, base, _Without(now, hidden))
+
+
+class _Without:
+    """Rows but those of which the name begins so; see `headrace.ports.Rows`."""
+
+    def __init__(self, rows: Rows, hidden: tuple[bytes, ...]) -> None:
+        self._rows = rows
+        self._hidden = hidden
+
+    def get(self, row: bytes) -> bytes | None:
+        return None if row.startswith(self._hidden) else self._rows.get(row)
+
+    def scan(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+        for row, data in self._rows.scan(prefix):
+            if not row.startswith(self._hidden):
+                yield row, data
 
 
 def migrated(old: Spec, new: Spec, rows: Rows) -> Iterator[Write]:

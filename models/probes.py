@@ -109,7 +109,7 @@ def check(probes: bytes, spec: Spec, rows: Rows) -> list[str]:
     except msgspec.MsgspecError as error:
         return [f"the probes cannot be read: {error}"]
     if kept.spec_digest != spec.digest:
-        return ["the probes were made for another spec"]
+        return ["this build reads the spec otherwise, or the probes were made for another one"]
     trial = _trial(spec, rows)
     found = list(_other_fields(kept.classes, _classes(spec, trial)))
     for probe in held:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from headrace.pipelines.control import Kind
@@ -28,8 +28,17 @@ class Change(NamedTuple):
     work: Work | None = None
 
 
+def in_order(changes: Sequence[Change]) -> list[Change]:
+    """As a shard comes to them: a rewind counts when it has caught up, and others overtake it.
+
+    >>> [change.kind for change in in_order([Change(9, "rollback", 1), Change(7, "pause", 2)])]
+    ['pause', 'rollback']
+    """
+    return sorted(changes, key=lambda change: (change.offset, change.control_offset))
+
+
 class Changes:
-    """Order of calls: `add` in the order of the control log; `due`, and `took` when it is done.
+    """Order of calls: `add` in the order in which they count; `due`, and `took` when it is done.
 
     >>> changes = Changes()
     >>> changes.add(Change(7, "pause", 1))

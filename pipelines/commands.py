@@ -16,8 +16,10 @@ import msgspec
 
 from headrace.clock import new_id
 from headrace.errors import (
+    OtherBuildError,
     RequestError,
     SpecError,
+    UnavailableError,
     Violation,
 )
 from headrace.models.dryrun import examine, key_violation
@@ -25,9 +27,11 @@ from headrace.models.rehearsal import require_deployable
 from headrace.models.spec import Spec, load_spec
 from headrace.models.spec.notes import notes as spec_notes
 from headrace.pipelines import control, reader
+from headrace.pipelines.decided import NEWEST_DECISIONS, newest_epoch
+from headrace.pipelines.migrating import Migrating
 from headrace.pipelines.submission import Submission
 from headrace.pipelines.worker import Worker
-from headrace.views import DryRun, Effect, Partition
+from headrace.views import DryRun, Effect, Migration, MigrationPlan, Partition
 
 SAMPLE_RECORDS = 200
 """Recent records that a dry run reads, and that a deploy compares keys with."""
@@ -37,10 +41,11 @@ class Tried(NamedTuple):
     """A spec that could be deployed, and what is known of it before it is."""
 
     spec: Spec
-    record: control.Deploy
+    record: control.Deploy | control.Migrate
     partitions: int  # of its source, or with how many it is going to be made
     sample: DryRun | None  # None: there is no source yet
     notes: list[str]
+    plan: MigrationPlan | None = None  # where another spec has the name
 
 
 class Commands:
@@ -49,13 +54,16 @@ class Commands:
     def __init__(self, worker: Worker) -> None:
         self._worker = worker
         self._submission = Submission(worker)
+        self._migrating = Migrating(worker)
         self._arriving = 0  # shards of deploys that are under way
 
-    async def deploy(self, spec: bytes) -> Effect:
+    async def deploy(self, spec: bytes, migration: Migration | None = None) -> Effect:
         """Raises SpecError (all violations), ConflictError, RequestError `topic_missing`,
-        OverloadError `no_room`, StateError.
+        OverloadError `no_room`, StateError; and NotFoundError for a snapshot to migrate from.
         """
-        tried = await self._tried(spec)
+        tried = await self._tried(spec, migration)
+        if isinstance(tried.record, control.Migrate):
+            return await self._migrated(tried.record, tried.notes)
         record, partitions, notes = tried.record, tried.partitions, list(tried.notes)
         source = tried.spec.source
         if tried.sample is None:
@@ -67,6 +75,9 @@ class Commands:
             # Before the command is in the log: a topic that cannot be used is then the caller's
             # to mend, and not a command that every worker fails to carry out.
             await self._worker.topics.ensure(record.emit_topic, partitions=partitions, ours=False)
+            record = msgspec.structs.replace(
+                record, epoch_min=await self._unused_epoch(record, partitions)
+            )
             effect = await self._submission.submit(record)
         if not effect.changed:
             return effect
@@ -76,12 +87,25 @@ class Commands:
             notes.append("earlier records are not read (source.start: latest)")
         return msgspec.structs.replace(effect, note="; ".join(notes))
 
-    async def dry_run(self, spec: bytes) -> DryRun:
-        """What the spec would do with the last 200 records. Deploys nothing.
+    async def _migrated(self, command: control.Migrate, notes: list[str]) -> Effect:
+        """Returns when all shards here answer from the new epoch; a refold may go on."""
+        try:
+            effect = await self._submission.submit(command)
+            await self._submission.swapped(command)
+        except UnavailableError as error:
+            if error.code != "control_timeout" or command.how != "refold":
+                raise
+            notes = [*notes, "it is learning; the old spec answers until it has caught up"]
+            effect = self._submission.standing(command)
+        return msgspec.structs.replace(effect, note="; ".join(filter(None, [effect.note, *notes])))
+
+    async def dry_run(self, spec: bytes, migration: Migration | None = None) -> DryRun:
+        """What the spec would do with the last 200 records, and what would change where another
+        spec has the name. Deploys nothing.
 
         Raises what `deploy` would raise.
         """
-        tried = await self._tried(spec)
+        tried = await self._tried(spec, migration)
         with self._room_for(tried.record, tried.partitions):
             pass
         if await self._worker.topics.partition_count(tried.record.emit_topic):
@@ -90,11 +114,11 @@ class Commands:
                 tried.record.emit_topic, partitions=tried.partitions, ours=False
             )
         if tried.sample is not None:
-            return tried.sample
+            return msgspec.structs.replace(tried.sample, migration=tried.plan)
         note = f"topic {tried.spec.source.topic!r} does not exist yet"
         return DryRun(read=0, accepted=0, refused=(), note=note)
 
-    async def _tried(self, text: bytes) -> Tried:
+    async def _tried(self, text: bytes, migration: Migration | None) -> Tried:
         """A spec that nothing speaks against, as far as can be told without making anything."""
         spec, partitions = await self._checked(text)
         record = control.Deploy(
@@ -104,7 +128,14 @@ class Commands:
             digest=spec.digest,
             emit_topic=spec.emit_topic,
         )
-        self._worker.controls.registry.check_deploy(record)
+        there = self._worker.controls.registry.changed(record) or self._refused(spec, migration)
+        command = None
+        if migration is not None and migration.how == "from":
+            self._worker.controls.registry.get(spec.agent)  # there is something to go on from
+        if there is not None:
+            command = await self._migrating.command(there, spec, migration)
+        else:
+            self._worker.controls.registry.check_deploy(record)
         notes, sample = list(spec_notes(spec)), None
         if partitions:
             sample = await self._examine(spec, partitions)
@@ -119,7 +150,10 @@ class Commands:
                 "is to keep",
                 topic=topic,
             )
-        return Tried(spec, record, partitions or 1, sample, notes)
+        if there is None or command is None:
+            return Tried(spec, record, partitions or 1, sample, notes)
+        plan = await self._migrating.plan(there, spec, command)
+        return Tried(spec, command, partitions, sample, notes, plan)
 
     async def pause(self, agent: str) -> Effect:
         return await self._submission.submit(control.Pause(id=new_id(), agent=agent))
@@ -127,11 +161,31 @@ class Commands:
     async def resume(self, agent: str) -> Effect:
         return await self._submission.submit(control.Resume(id=new_id(), agent=agent))
 
+    def _refused(self, spec: Spec, migration: Migration | None) -> control.Deployment | None:
+        """The agent, if its state is another build's and is to be left for a new one."""
+        begins = migration is not None and migration.how in ("refold", "reset")
+        broken = self._worker.holdings.broken.get(spec.agent)
+        if not begins or not isinstance(broken, OtherBuildError):
+            return None
+        return self._worker.controls.registry.get(spec.agent)
+
     async def delete(self, agent: str) -> Effect:
         return await self._submission.submit(control.Delete(id=new_id(), agent=agent))
 
+    async def _unused_epoch(self, deploy: control.Deploy, partitions: int) -> int:
+        """One that no decision and no snapshot under this name has: ids are given once."""
+        where = [Partition(deploy.emit_topic, number) for number in range(partitions)]
+        newest = await reader.recent(
+            self._worker.broker.bootstrap, where, NEWEST_DECISIONS * partitions
+        )
+        decided = newest_epoch((record for _, record in newest), deploy.agent)
+        kept = self._worker.vault.catalogue.snapshots(deploy.agent)
+        return 1 + max([decided, *(snapshot.epoch for snapshot in kept)])
+
     @contextmanager
-    def _room_for(self, deploy: control.Deploy, partitions: int) -> Iterator[None]:
+    def _room_for(
+        self, deploy: control.Deploy | control.Migrate, partitions: int
+    ) -> Iterator[None]:
         """Holds room for the shards of an agent until they are open. Raises OverloadError."""
         there = self._worker.controls.registry.last(deploy.agent)
         more = partitions if there is None or there.deleted else 0

@@ -78,30 +78,32 @@ class ControlLog:
         return await self._log.append(None, control.encode(record))
 
     def _take(self, record: Any) -> None:
-        accepted = self.registry.apply(self._decoded(record), record.offset)
+        accepted = self.registry.apply(decoded(record), record.offset)
         if accepted is not None and self._started:
             self._accepted.put_nowait(accepted)
-
-    def _decoded(self, record: Any) -> control.ControlRecord | None:
-        """None: somebody else wrote it, because it is no JSON or none of an object with a `type`.
-
-        Raises ForeignStateError for one that another Headrace may have written.
-        """
-        where = f"the record at offset {record.offset} of the control log {record.topic}"
-        if isinstance(record, Unread):
-            raise ForeignStateError(f"{where} stands for others: {record.unreadable}")
-        try:
-            return control.decode(record.value or b"")
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            if control.is_ours(record.value or b""):
-                raise ForeignStateError(
-                    f"{where} is not one of this build: {error}. Start the build that wrote it"
-                ) from error
-            log.warning("control.foreign", extra=fields(topic=record.topic, offset=record.offset))
-            return None
 
     async def _announce(self) -> None:
         # A task apart: applying a command appends effects and waits until they are read back,
         # which the follower must go on doing meanwhile.
         while True:
             await self._on_accepted(await self._accepted.get())
+
+
+def decoded(record: Any) -> control.ControlRecord | None:
+    """A record of the control log. None: somebody else wrote it, because it is no JSON or none of
+    an object with a `type`.
+
+    Raises ForeignStateError for one that another Headrace may have written.
+    """
+    where = f"the record at offset {record.offset} of the control log {record.topic}"
+    if isinstance(record, Unread):
+        raise ForeignStateError(f"{where} stands for others: {record.unreadable}")
+    try:
+        return control.decode(record.value or b"")
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        if control.is_ours(record.value or b""):
+            raise ForeignStateError(
+                f"{where} is not one of this build: {error}. Start the build that wrote it"
+            ) from error
+        log.warning("control.foreign", extra=fields(topic=record.topic, offset=record.offset))
+        return None

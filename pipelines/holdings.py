@@ -14,13 +14,12 @@ from typing import Any, Protocol
 
 from aiokafka.errors import KafkaError
 
-from headrace.errors import DiskFullError, StateError, UnavailableError
+from headrace.errors import DiskFullError, OtherBuildError, StateError, UnavailableError
 from headrace.logs import fields
 from headrace.pipelines import control
 from headrace.pipelines.presence import patiently
 from headrace.pipelines.shard import Shard
 from headrace.pipelines.shards import Shards
-from headrace.pipelines.site import spec_of
 from headrace.pipelines.topics import Topics
 from headrace.views import Partition
 
@@ -100,7 +99,7 @@ class Holdings:
         if deployment.agent in self.broken:  # one of its other shards failed meanwhile
             await self.close([shard], flush=True)
             return None
-        self._host.spawn(self._flush(shard, spec_of(deployment).state.flush_ms / 1000))
+        self._host.spawn(self._flush(shard))
         return shard
 
     def in_background(self, shard: Shard, work: Coroutine[Any, Any, None]) -> None:
@@ -144,9 +143,18 @@ class Holdings:
         if failures:
             raise failures[0]
 
-    async def _flush(self, shard: Shard, every_s: float) -> None:
+    def forgiven(self, agent: str) -> bool:
+        """Take an agent up again whose state was another build's, as it begins anew; False: it has
+        not failed of that.
+        """
+        refused = isinstance(self.broken.get(agent), OtherBuildError)
+        if refused:
+            del self.broken[agent]
+        return refused
+
+    async def _flush(self, shard: Shard) -> None:
         try:
-            await shard.flush_by_timer(every_s)
+            await shard.flush_by_timer()
         except StateError as error:
             await self.drop(shard, error)
 

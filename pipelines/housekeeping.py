@@ -75,8 +75,8 @@ def holds_first(holder: Holder, deployment: control.Deployment) -> bool:
 
 
 def in_use_by(registry: control.Registry, vault: Vault) -> AbstractSet[str]:
-    """Snapshots that a rollback went back to and that a restore would need again: no complete one
-    of what came of it is there yet.
+    """Snapshots that a rollback or a migration went back to and that a restore would need again: no
+    complete one of what came of it is there yet.
     """
     found = set()
     for deployment in registry.live():
@@ -84,7 +84,9 @@ def in_use_by(registry: control.Registry, vault: Vault) -> AbstractSet[str]:
             (s.epoch for s in vault.catalogue.snapshots(deployment.agent) if s.complete),
             default=0,
         )
-        for accepted in deployment.rollbacks():
-            if accepted.epoch > covered and isinstance(accepted.command, control.Rollback):
-                found.add(accepted.command.snapshot_id)
+        for accepted in deployment.replacements():
+            command = accepted.command
+            assert isinstance(command, control.Rollback | control.Migrate)
+            if accepted.epoch > covered and command.snapshot_id:
+                found.add(command.snapshot_id)
     return found

@@ -32,7 +32,9 @@ def descent(deployment: control.Deployment, kept: Mapping[str, Taken]) -> Descen
     `kept`: the named snapshots that there are, by the control id of the command that took them.
     A named snapshot is live from its place in the control log on. A rollback of the whole agent
     counts when all partitions have done it: live is then its base if that is a named one, else the
-    newest that the base descends from. A rollback of keys leaves the agent what it was.
+    newest that the base descends from. A rollback of keys leaves the agent what it was. So does a
+    migration that keeps what was learned; one from a snapshot counts like a rollback to it, and a
+    reset or a refold begins with nothing that anybody named.
     """
     live: str | None = None
     previous: str | None = None
@@ -44,11 +46,13 @@ def descent(deployment: control.Deployment, kept: Mapping[str, Taken]) -> Descen
         if accepted.control_id in kept:
             taken.append(kept[accepted.control_id])
             now = taken[-1].snapshot_id
-        elif isinstance(command, control.Rollback):
-            if len(deployment.positions(command.id)) < len(command.bases):
+        elif isinstance(command, control.Rollback | control.Migrate):
+            if len(deployment.positions(command.id)) < command.partitions:
                 continue  # its state is not there yet
-            if not command.keys:
+            if command.snapshot_id and not command.keys:
                 now = _origin(command, deployment.source_topic, taken, began)
+            elif isinstance(command, control.Migrate) and command.how != "keep":
+                now = None
             began[accepted.epoch] = now
         if now != live:
             live, previous = now, live
@@ -56,9 +60,12 @@ def descent(deployment: control.Deployment, kept: Mapping[str, Taken]) -> Descen
 
 
 def _origin(
-    command: control.Rollback, topic: str, taken: list[Taken], began: Mapping[int, str | None]
+    command: control.Rollback | control.Migrate,
+    topic: str,
+    taken: list[Taken],
+    began: Mapping[int, str | None],
 ) -> str | None:
-    """The newest named snapshot at or before a rollback's base, in the base's epoch; else what that
+    """The newest named snapshot at or before a command's base, in the base's epoch; else what that
     epoch began with.
     """
     bases = {Partition(topic, base.partition): base.next_offset for base in command.bases}

@@ -8,7 +8,7 @@ from aiokafka.partitioner import murmur2
 from msgspec import structs
 
 from headrace.clock import Clock, SystemClock
-from headrace.errors import StateError, UnavailableError
+from headrace.errors import UnavailableError
 from headrace.models.metrics import merge_views
 from headrace.pipelines import control
 from headrace.pipelines.shard import Shard
@@ -38,14 +38,14 @@ class LiveShards:
         self._time = (clock or SystemClock()).time
 
     def predict(self, question: Question) -> Answer:
-        shard = self._shard(question.agent, question.key)
+        shard = self.shard(question.agent, question.key)
         found = shard.learner.predict(question, shard.next_offset)
-        return structs.replace(found, standing=self._standing(found.standing, shard))
+        return structs.replace(found, standing=self.standing(found.standing, shard))
 
     def key(self, agent: str, key: str) -> KeyView:
-        shard = self._shard(agent, key)
+        shard = self.shard(agent, key)
         found = shard.learner.describe(key, shard.next_offset)
-        return structs.replace(found, standing=self._standing(found.standing, shard))
+        return structs.replace(found, standing=self.standing(found.standing, shard))
 
     def ready(self) -> bool:
         return self._worker.ready and not self._worker.failed.done()
@@ -61,7 +61,7 @@ class LiveShards:
         self._worker.check_ready()
         return self._view(self._worker.controls.registry.get(name))
 
-    def _standing(self, standing: Standing, shard: Shard) -> Standing:
+    def standing(self, standing: Standing, shard: Shard) -> Standing:
         """The standing with how stale it may be: what the broker said of the log, and when."""
         heard = self._worker.streams.heard(shard.partition)
         if heard is None:
@@ -95,12 +95,13 @@ class LiveShards:
             waits_for=shard.waits_for,
         )
 
-    def _shard(self, agent: str, key: str) -> Shard:
+    def shard(self, agent: str, key: str) -> Shard:
+        """The open one that has the key. Raises UnavailableError, NotFoundError, StateError."""
         self._worker.check_ready()
         deployment = self._worker.controls.registry.get(agent)
         broken = self._worker.holdings.broken.get(agent)
         if broken is not None:
-            raise StateError(str(broken))
+            raise type(broken)(str(broken))
         topic = deployment.source_topic
         partitions = self._worker.topics.known_partition_count(topic)
         if partitions:
@@ -146,6 +147,7 @@ class LiveShards:
                         f"{accepted} events wait for a label: one {label.after_ms / 1000:g} s or "
                         "more after them, by the timestamps of Kafka's records"
                     )
+        note = "; ".join(filter(None, [_changing(deployment), note]))
         waits_for = next((s.waits_for for s in shards if s.waits_for), "")
         if waits_for:
             note = f"nothing is learned or made durable until there is room: {waits_for}"
@@ -163,3 +165,18 @@ class LiveShards:
             metrics=tuple(merge_views([s.learner.metrics() for s in shards])),
             note=note,
         )
+
+
+def _changing(deployment: control.Deployment) -> str:
+    """What a migration has not done yet, or could not do."""
+    command = deployment.deploy
+    if not isinstance(command, control.Migrate):
+        return ""
+    version = f"spec version {deployment.spec_version}"
+    if failed := deployment.failed(command.id):
+        where = "; ".join(f"{p.topic}[{p.partition}]: {why}" for p, why in sorted(failed.items()))
+        return f"{version} could not be taken everywhere, deploy it again: {where}"
+    done = len(deployment.positions(command.id))
+    if done == command.partitions:
+        return ""
+    return f"{version} is on its way ({command.how}): {done} of {command.partitions} partitions"

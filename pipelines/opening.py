@@ -3,28 +3,28 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-import msgspec
-
-from headrace.errors import ForeignStateError, StateError
+from headrace.errors import DiskFullError, ForeignStateError, OtherBuildError, StateError
 from headrace.logs import fields
-from headrace.models.decisions import decode_decision
-from headrace.models.spec import Spec
 from headrace.pipelines import control
+from headrace.pipelines.decided import NEWEST_DECISIONS, decided_below
 from headrace.pipelines.logidentity import check_log
 from headrace.pipelines.shard import ShardStart
 from headrace.pipelines.site import Commands, Site, log_effect, spec_of
 from headrace.pipelines.vault import Vault
-from headrace.state.catalogue import Vouched
-from headrace.state.store import ShardMeta, Store
+from headrace.state.catalogue import Catalogue, Vouched
+from headrace.state.manifest import Versions
+from headrace.state.restoring import REFOLD, differing
+from headrace.state.store import ShardMeta, ShardStore, Store
 from headrace.views import Partition
 
 log = logging.getLogger(__name__)
 
-NEWEST_DECISIONS = 10
-"""Records read at the end of a topic of decisions: some offsets hold none."""
+OTHER_BUILDS_MAX = 3
+"""Snapshots that other builds wrote of which the probes are tried, the newest, for one shard."""
 
 
 class State(NamedTuple):
@@ -51,7 +51,6 @@ class Opening:
         self._vault = vault
         self._deployment = deployment
         self._partition = partition
-        self._spec: Spec = spec_of(deployment)
 
     async def state(self) -> State:
         """The newest state that belongs to what the control log says.
@@ -59,13 +58,23 @@ class Opening:
         Raises StateError if what there is cannot be used, with what to do.
         """
         found = self._local()
-        restored = await self._restored(found)
+        try:
+            restored = await self._restored(found)
+            if restored is None and found is None:
+                self._check_former()
+        except OtherBuildError:
+            restored = await self._anew()
+            if restored is None:
+                raise
         store = restored or found or self._site.open_store(self._path(self._deployment.life))
         try:
-            return await self._begun(store, relearns=restored is not None or found is None)
+            state = await self._begun(store)
         except BaseException:
             store.close()
             raise
+        agent = self._deployment.agent
+        self._site.directory.drop_former(agent, self._life(), *self._partition)
+        return state
 
     # -- what there is -----------------------------------------------------------------------
 
@@ -88,28 +97,44 @@ class Opening:
         epochs = self._site.directory.epochs(self._deployment.agent, *self._partition)
         return [epoch for epoch in epochs if epoch >= self._deployment.life]
 
-    def _published(self) -> list[Vouched]:
-        """Snapshots of this shard that lead to the present state, newest first."""
-        deployment, partition = self._deployment, self._partition
-        return [
-            vouched
-            for vouched in self._vault.catalogue.newest(deployment.agent, *partition)
-            if vouched.spec_digest == deployment.deploy.digest
-            and deployment.life <= vouched.epoch <= deployment.epoch
-            and self._leads_here(vouched.epoch, vouched.next_offset)
-        ]
+    def _check_former(self) -> None:
+        """Raises OtherBuildError if another build has left a state here that nothing replaces: it
+        is not learned again, from further back perhaps, unless somebody says so.
+        """
+        agent, versions = self._deployment.agent, self._vault.probing.versions
+        for wrote in self._site.directory.former(agent, self._life(), *self._partition):
+            raise OtherBuildError(
+                f"the state of agent {agent!r} here was written with {differing(wrote, versions)},"
+                f" and it has no snapshot whose probes could show how its models go on: start the"
+                f" build that wrote it and take one (`headrace snapshot create {agent} NAME`),"
+                f" {REFOLD}"
+            )
+
+    def _life(self) -> range:
+        return range(self._deployment.life, self._deployment.epoch + 1)
 
     async def _restored(self, local: Store | None) -> Store | None:
-        """The newest good snapshot in its place on this disk, if it is newer than what is there."""
-        for vouched in self._published():
+        """The newest good snapshot in its place on this disk, if it is newer than what is there.
+
+        Raises OtherBuildError if there is none but of other builds, and nothing here.
+        """
+        published = leading_here(self._vault.catalogue, self._deployment, self._partition)
+        refused: OtherBuildError | None = None
+        for vouched in worth_a_try(published, self._vault.probing.versions):
             if local is not None and not _newer(vouched, local):
                 return None
             try:
                 draft = await self._vault.fetch(
                     self._partition, vouched.snapshot_id, vouched.digest
                 )
+            except DiskFullError:  # nothing is wrong with the snapshot: there is a next try
+                if local is not None:
+                    local.close()
+                raise
             except StateError as error:
                 self._vault.refused(vouched.snapshot_id, self._partition, error)
+                if refused is None and isinstance(error, OtherBuildError):
+                    refused = error
                 continue
             if local is not None:
                 local.close()
@@ -119,22 +144,47 @@ class Opening:
             position = {"snapshot": vouched.snapshot_id, "next_offset": vouched.next_offset}
             log.info("shard.restored", extra=self._fields(**position))
             return self._site.open_store(path)
+        if local is None and refused is not None:
+            raise refused
         return None
+
+    async def _anew(self) -> Store | None:
+        """Where somebody has said that the agent begins anew: a store with nothing in it, where the
+        log is learned from. It counts behind what was decided in the state that is left.
+        """
+        accepted = next(iter(self._deployment.replacements()[::-1]), None)
+        if accepted is None or not isinstance(accepted.command, control.Migrate):
+            return None
+        command, partition = accepted.command, self._partition
+        if not control.begins_anew(command) or partition in self._deployment.failed(command.id):
+            return None
+        effect = self._deployment.effect(command.id, partition)
+        if effect is None:
+            log_span = await self._site.logs.span(partition)
+            end = min(max(await self._told_below(), log_span.begin), log_span.end)
+            effect = await log_effect(self._site, self._controls, accepted, (partition, end))
+        refold = command.how == "refold"
+        meta = ShardMeta(
+            next_offset=command.base(partition.partition).next_offset if refold else effect,
+            epoch=accepted.epoch,
+            spec_digest=command.digest,
+            control_offset=accepted.offset,
+            cluster_id=self._site.cluster_id,
+        )
+        draft = self._site.directory.draft()
+        store = ShardStore.open(draft, create=True)
+        store.write((), meta)
+        store.close()
+        path = self._path(accepted.epoch)
+        self._site.directory.adopt(draft, path)
+        return self._site.open_store(path)
 
     # -- whether it belongs here -------------------------------------------------------------
 
     def _is_on_lineage(self, meta: ShardMeta) -> bool:
         if meta.epoch > self._deployment.epoch:
             return True  # of another control log: `_check_deployment` says so
-        return self._leads_here(meta.epoch, meta.next_offset)
-
-    def _leads_here(self, epoch: int, next_offset: int) -> bool:
-        """Whether the rollback that ended this epoch counts from there on, or from later."""
-        for accepted in self._deployment.rollbacks():
-            if accepted.epoch > epoch:
-                effect = self._deployment.effect(accepted.control_id, self._partition)
-                return effect is None or next_offset <= effect
-        return True
+        return _leads(meta.epoch, meta.next_offset, self._deployment, self._partition)
 
     def _check_deployment(self, meta: ShardMeta) -> None:
         """Raises ForeignStateError unless the state is of this deployment: its effect was in the
@@ -143,7 +193,8 @@ class Opening:
         deployment, partition = self._deployment, self._partition
         began = deployment.effect(deployment.commands[0].control_id, partition)
         ours = deployment.life <= meta.epoch <= deployment.epoch
-        if began is None or not ours or meta.spec_digest != deployment.deploy.digest:
+        digest = deployment.version_at(meta.epoch, partition).digest
+        if began is None or not ours or meta.spec_digest != digest:
             raise ForeignStateError(
                 f"the state of agent {deployment.agent!r} in {partition.topic}"
                 f"[{partition.partition}] is not of this deployment: the control log was made "
@@ -152,38 +203,32 @@ class Opening:
 
     # -- where it begins ---------------------------------------------------------------------
 
-    async def _begun(self, store: Store, *, relearns: bool) -> State:
+    async def _begun(self, store: Store) -> State:
         site, deployment, partition = self._site, self._deployment, self._partition
         meta = store.meta
         if meta is not None:
             log_span = await check_log(site.logs, site.cluster_id, partition, meta)
             self._check_deployment(meta)
-            next_offset, decided_below = meta.next_offset, log_span.end
+            next_offset, end = meta.next_offset, log_span.end
         else:
-            next_offset, decided_below = await self._deployed_at()
+            next_offset, end = await self._deployed_at()
+        epoch = deployment.life if meta is None else meta.epoch
         start = ShardStart(
             next_offset=next_offset,
-            decided_below=decided_below,
+            decided_below=end,
             cluster_id=site.cluster_id,
-            spec_digest=deployment.deploy.digest,
-            flush_keys=self._spec.state.flush_keys,
+            spec_digest=deployment.version_at(epoch, partition).digest,
             life=deployment.life,
-            told_below=await self._told_below() if relearns and decided_below else 0,
+            told_below=await self._told_below() if next_offset < end else 0,
         )
-        return State(store, deployment.life if meta is None else meta.epoch, start)
+        return State(store, epoch, start)
 
     async def _told_below(self) -> int:
-        """Decisions on events below this offset are in their topic: they went there in order."""
-        where = Partition(self._deployment.deploy.emit_topic, self._partition.partition)
-        below = 0
-        for record in await self._site.logs.newest(where, NEWEST_DECISIONS):
-            try:
-                decision = decode_decision(record.value or b"")
-            except msgspec.DecodeError:
-                continue  # what else may be in that topic
-            if decision.epoch >= self._deployment.life:
-                below = max(below, decision.offset + 1)
-        return below
+        """Decisions on events below this offset are in their topic, and are not sent again."""
+        deploy, partition = self._deployment.deploy, self._partition
+        where = Partition(deploy.emit_topic, partition.partition)
+        records = await self._site.logs.newest(where, NEWEST_DECISIONS)
+        return decided_below(records, deploy.agent, partition, self._deployment.life)
 
     async def _deployed_at(self) -> tuple[int, int]:
         """Where the log says that the agent began here, and how far it may have decided since.
@@ -208,7 +253,9 @@ class Opening:
         return logged, log_span.end
 
     async def _start(self) -> int:
-        logs, source = self._site.logs, self._spec.source
+        deployment = self._deployment
+        first = deployment.version_at(deployment.life, self._partition)
+        logs, source = self._site.logs, spec_of(deployment, first).source
         log_span = await logs.span(self._partition)
         if source.start == "earliest":
             return log_span.begin
@@ -223,6 +270,41 @@ class Opening:
     def _fields(self, **more: object) -> dict[str, object]:
         topic, partition = self._partition
         return fields(agent=self._deployment.agent, topic=topic, partition=partition, **more)
+
+
+def leading_here(
+    catalogue: Catalogue, deployment: control.Deployment, partition: Partition
+) -> list[Vouched]:
+    """Snapshots of a shard that lead to its present state, newest first."""
+    return [
+        vouched
+        for vouched in catalogue.newest(deployment.agent, *partition)
+        if vouched.spec_digest == deployment.version_at(vouched.epoch, partition).digest
+        and deployment.life <= vouched.epoch <= deployment.epoch
+        and _leads(vouched.epoch, vouched.next_offset, deployment, partition)
+    ]
+
+
+def worth_a_try(published: Iterable[Vouched], versions: Versions) -> Iterator[Vouched]:
+    """All of this build, and some of others: what does not go on here in the newest of them rarely
+    does in an older one, and to fetch each takes long.
+    """
+    others = 0
+    for vouched in published:
+        others += vouched.versions != versions
+        if vouched.versions == versions or others <= OTHER_BUILDS_MAX:
+            yield vouched
+
+
+def _leads(
+    epoch: int, next_offset: int, deployment: control.Deployment, partition: Partition
+) -> bool:
+    """Whether what ended this epoch counts from there on, or from later."""
+    for accepted in deployment.replacements():
+        if accepted.epoch > epoch:
+            effect = deployment.effect(accepted.control_id, partition)
+            return effect is None or next_offset <= effect
+    return True
 
 
 def _newer(vouched: Vouched, store: Store) -> bool:

@@ -224,8 +224,12 @@ class Registering:
     ) -> Reference | None:
         """What is needed to load a snapshot; None if its spec is not known."""
         first = next(iter(shards.values()), None)
-        deploys = [a.command for a in deployment.commands if isinstance(a.command, control.Deploy)]
-        specs = [d.spec for d in deploys if first is not None and d.digest == first.spec_digest]
+        brought = (
+            a.command
+            for a in deployment.commands
+            if isinstance(a.command, control.Deploy | control.Migrate)
+        )
+        specs = [b.spec for b in brought if first is not None and b.digest == first.spec_digest]
         if first is None or not specs:
             return None
         return Reference(

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from headrace.errors import StateError
 from headrace.models import reverting
+from headrace.pipelines import control
 from headrace.pipelines.forgetting import honour
 from headrace.pipelines.replacement import Replacement
 from headrace.pipelines.shard import Shard
@@ -19,6 +20,7 @@ from headrace.state.store import ShardMeta, ShardStore
 class Revert(Replacement):
     """All keys as the snapshot has them, or some of them; see `models.reverting`."""
 
+    _command: control.Rollback
     _base: Path | None = None
 
     async def prepare(self, shard: Shard) -> None:
@@ -41,18 +43,19 @@ class Revert(Replacement):
         """In a thread: nobody writes to the shard's store meanwhile."""
         assert self._base is not None
         keys, options = self._command.keys, self._site.stores
+        spec = shard.learner.spec
         base = ShardStore.open(self._base, create=False, options=options, compact=False)
         try:
             honour(base, shard.forgotten)  # also what counted since it was fetched
             if not keys:
-                base.write(reverting.whole(self._spec, base, shard.store), meta)
+                base.write(reverting.whole(spec, base, shard.store), meta)
                 draft, self._base = self._base, None
                 return draft
             draft = self._site.directory.draft()
             link_or_copy(undo, draft)
             state = ShardStore.open(draft, create=False, options=options, compact=False)
             try:
-                state.write(reverting.of_keys(self._spec, keys, base, shard.store), meta)
+                state.write(reverting.of_keys(spec, keys, base, shard.store), meta)
             finally:
                 state.close()
         finally:

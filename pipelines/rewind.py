@@ -9,6 +9,7 @@ twin learns the rest, and its state is the new one.
 
 from __future__ import annotations
 
+import abc
 import asyncio
 import contextlib
 import shutil
@@ -28,7 +29,6 @@ from headrace.pipelines.forgetting import Forgetting, honour
 from headrace.pipelines.replacement import Replacement
 from headrace.pipelines.replay import Replay
 from headrace.pipelines.shard import Outlets, Shard, ShardStart
-from headrace.pipelines.site import origin_of
 from headrace.ports import Record
 from headrace.state.checkpoints import link_or_copy
 from headrace.state.store import ShardMeta, ShardStore, Store
@@ -57,8 +57,8 @@ class Muted:
         """Nothing."""
 
 
-class Rewind(Replacement):
-    """The log since the snapshot, learned again; for `keys`, only theirs is taken over."""
+class Again(Replacement):
+    """A part of the log, learned again from the first state on."""
 
     excluded = 0  # records that were left out
 
@@ -84,14 +84,6 @@ class Rewind(Replacement):
             shutil.rmtree(self._path, ignore_errors=True)
         self._twin = self._path = None
 
-    async def state(self, shard: Shard) -> Path:
-        """The new state about where the shard is now, as a closed store; for a preview.
-
-        Raises StateError, UnavailableError.
-        """
-        await self.ready(shard)
-        return await self._closed(shard.meta(self._accepted.epoch))
-
     async def ready(self, shard: Shard) -> None:
         offset = shard.next_offset
         while self._stands() < offset:
@@ -100,10 +92,7 @@ class Rewind(Replacement):
         await self._tell(self._twin)  # also what counts from here on
 
     async def _draft(self, shard: Shard, undo: Path, meta: ShardMeta) -> Path:
-        path = await self._closed(meta)
-        if not self._command.keys:
-            return path
-        return await asyncio.to_thread(self._merged, undo, meta)
+        return await self._closed(meta)
 
     async def _closed(self, meta: ShardMeta) -> Path:
         assert self._twin is not None
@@ -113,24 +102,7 @@ class Rewind(Replacement):
         self._twin.store.write((), meta)
         await self._twin.close(flush=False)
         path, self._path = self._path, None
-        self._closed_path = path
         return path
-
-    def _merged(self, undo: Path, meta: ShardMeta) -> Path:
-        """The old state with the rows of some keys as the twin has them, in a thread."""
-        draft = self._site.directory.draft()
-        link_or_copy(undo, draft)
-        options = self._site.stores
-        state = ShardStore.open(draft, create=False, options=options, compact=False)
-        twin = ShardStore.open(self._closed_path, create=False, options=options, compact=False)
-        try:
-            names = (KEY_ROW + key.encode() for key in self._command.keys)
-            state.write([(name, twin.get(name)) for name in names], meta)
-        finally:
-            state.close()
-            twin.close()
-        shutil.rmtree(self._closed_path, ignore_errors=True)
-        return draft
 
     # -- the twin ----------------------------------------------------------------------------
 
@@ -138,24 +110,28 @@ class Rewind(Replacement):
         """Up to where the twin has learned; -1: there is none yet."""
         return -1 if self._twin is None else self._twin.next_offset
 
+    @abc.abstractmethod
+    async def _first(self, partition: Partition) -> Path:
+        """The state that the twin begins with, at a draft. Raises StateError."""
+
     async def _begin(self, shard: Shard) -> None:
         partition = shard.partition
         base = self._command.base(partition.partition)
-        self._path = await self._fetched(partition)
-        store: Store = ShardStore.open(self._path, create=False, options=self._site.stores)
-        forgotten = self._vault.forgotten(self._command.agent, partition, base.epoch)
+        self._path = await self._first(partition)
+        store: Store = ShardStore.open(self._path, create=True, options=self._site.stores)
+        forgotten = self._vault.forgotten(
+            self._command.agent, partition, base.epoch or self._deployment.life
+        )
         await asyncio.to_thread(honour, store, forgotten)
-        origin = origin_of(self._deployment, self._accepted.epoch, partition)
         start = ShardStart(
             next_offset=base.next_offset,
             decided_below=0,
             cluster_id=self._site.cluster_id,
-            spec_digest=self._deployment.deploy.digest,
-            flush_keys=self._spec.state.flush_keys,
+            spec_digest=self._meta(shard).spec_digest,
             life=self._deployment.life,
         )
         outlets = Outlets(Muted(), partition, partition)
-        learner = await asyncio.to_thread(Learner, self._spec, origin, store)
+        learner = await asyncio.to_thread(Learner, *self._going_on(shard), store)
         self._twin = Shard(learner, store, outlets, start, busy=self._site.busy)
         self._twin.forgotten = forgotten
         self._is_left_out = self._left_out(partition)
@@ -204,8 +180,8 @@ class Rewind(Replacement):
         await twin.schedule(sorted(changes, key=lambda change: change.offset))
 
     def _left_out(self, partition: Partition) -> Callable[[Record], bool]:
-        """Whether a record is excluded: by this rewind, or by an earlier one that was not undone,
-        which excluded records below where it counted.
+        """Whether a record is excluded: by this command, or by an earlier rewind that was not
+        undone, which excluded records below where it counted.
         """
         topic, number = partition
         rules = [
@@ -222,7 +198,7 @@ class Rewind(Replacement):
         return left_out
 
     def _lineage(self, partition: Partition) -> Iterable[tuple[control.Rollback, int | None]]:
-        """This rewind and the earlier ones that hold, with where each counted."""
+        """The earlier rollbacks that hold, with where each counted, and this one."""
         before = [
             accepted
             for accepted in self._deployment.rollbacks()
@@ -240,4 +216,44 @@ class Rewind(Replacement):
             )
             if isinstance(command, control.Rollback) and holds:
                 yield command, self._deployment.effect(command.id, partition)
-        yield self._command, None
+        if isinstance(self._command, control.Rollback):
+            yield self._command, None
+
+
+class Rewind(Again):
+    """The log since the snapshot, learned again; for `keys`, only theirs is taken over."""
+
+    _command: control.Rollback
+
+    async def _first(self, partition: Partition) -> Path:
+        return await self._fetched(partition)
+
+    async def state(self, shard: Shard) -> Path:
+        """The new state about where the shard is now, as a closed store; for a preview.
+
+        Raises StateError, UnavailableError.
+        """
+        await self.ready(shard)
+        return await self._closed(shard.meta(self._accepted.epoch))
+
+    async def _draft(self, shard: Shard, undo: Path, meta: ShardMeta) -> Path:
+        path = await self._closed(meta)
+        if not self._command.keys:
+            return path
+        return await asyncio.to_thread(self._merged, path, undo, meta)
+
+    def _merged(self, learned: Path, undo: Path, meta: ShardMeta) -> Path:
+        """The old state with the rows of some keys as the twin has them, in a thread."""
+        draft = self._site.directory.draft()
+        link_or_copy(undo, draft)
+        options = self._site.stores
+        state = ShardStore.open(draft, create=False, options=options, compact=False)
+        twin = ShardStore.open(learned, create=False, options=options, compact=False)
+        try:
+            names = (KEY_ROW + key.encode() for key in self._command.keys)
+            state.write([(name, twin.get(name)) for name in names], meta)
+        finally:
+            state.close()
+            twin.close()
+        shutil.rmtree(learned, ignore_errors=True)
+        return draft

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
@@ -13,12 +12,12 @@ from headrace.errors import (
     ConflictError,
     NotFoundError,
     RequestError,
-    StateError,
     UnavailableError,
 )
 from headrace.models import exclusion
 from headrace.models.reverting import can_revert_keys
 from headrace.pipelines import control
+from headrace.pipelines.bases import bases, check_complete, check_life
 from headrace.pipelines.previewing import Preview
 from headrace.pipelines.reader import KafkaLogs
 from headrace.pipelines.site import spec_of
@@ -34,9 +33,6 @@ from headrace.views import (
     RollbackView,
     SnapshotView,
 )
-
-SWAP_LOOK_S = 0.005
-"""Between two looks at whether the shards here answer from the new epoch."""
 
 
 class RollbackCommands:
@@ -150,52 +146,30 @@ class RollbackCommands:
     ) -> control.Rollback:
         """The command that goes back to that snapshot, after everything that speaks against it."""
         agent = deployment.agent
-        if snapshot.agent != agent:
-            raise ConflictError(
-                "spec_mismatch", f"{snapshot.snapshot_id!r} is a snapshot of {snapshot.agent!r}"
-            )
-        if snapshot.epoch < deployment.life:
+        check_life(deployment, snapshot)
+        same = snapshot.spec_version == deployment.spec_version
+        if not same or snapshot.spec_digest != deployment.deploy.digest:
             raise ConflictError(
                 "spec_mismatch",
-                f"{snapshot.snapshot_id!r} is of a former life of agent {agent!r}, which was "
-                "deleted and deployed again since",
+                f"{snapshot.snapshot_id!r} is of spec version {snapshot.spec_version} (digest "
+                f"{snapshot.spec_digest[:12]}), and agent {agent!r} runs {deployment.spec_version} "
+                f"({deployment.deploy.digest[:12]}): to go back to both, deploy that spec with "
+                f"--migration from={snapshot.snapshot_id}",
                 snapshot=snapshot.snapshot_id,
             )
-        if snapshot.spec_digest != deployment.deploy.digest:
-            raise ConflictError(
-                "spec_mismatch",
-                f"{snapshot.snapshot_id!r} is of another spec (digest {snapshot.spec_digest[:12]}) "
-                f"than agent {agent!r} runs ({deployment.deploy.digest[:12]})",
-            )
-        if not snapshot.complete:
-            raise ConflictError(
-                "snapshot_incomplete",
-                f"{snapshot.snapshot_id!r} has {len(snapshot.shards)} of {snapshot.partitions} "
-                "partitions: it is not published yet, or a worker was lost; take another one",
-            )
+        check_complete(snapshot)
         if keys and not can_revert_keys(spec_of(deployment)):
             raise ConflictError(
                 "not_per_key",
                 f"the keys of agent {agent!r} share a model: only the whole agent can go back",
             )
-        self._worker.controls.registry.check_rollback(deployment)
-        vouched = self._worker.vault.catalogue.shards(snapshot.snapshot_id)
-        for partition, shard in vouched.items():
-            await self._worker.vault.check(partition, snapshot.snapshot_id, shard.digest)
+        self._worker.controls.registry.check_replacing(deployment)
         return control.Rollback(
             id=new_id(),
             agent=agent,
             life=deployment.life,
             snapshot_id=snapshot.snapshot_id,
-            bases=tuple(
-                control.Base(
-                    partition=partition.partition,
-                    epoch=shard.epoch,
-                    next_offset=shard.next_offset,
-                    digest=shard.digest,
-                )
-                for partition, shard in sorted(vouched.items())
-            ),
+            bases=await bases(self._worker.vault, snapshot),
             keys=keys,
         )
 
@@ -204,11 +178,9 @@ class RollbackCommands:
     async def _roll_back(self, command: control.Rollback) -> RollbackView:
         try:
             await self._submission.submit(command)
-            async with asyncio.timeout(self._worker.config.control_timeout_s):
-                while not self._answers_from(command):  # noqa: ASYNC110 - it is not told
-                    await asyncio.sleep(SWAP_LOOK_S)
-        except (TimeoutError, UnavailableError) as error:
-            if isinstance(error, UnavailableError) and error.code != "control_timeout":
+            await self._submission.swapped(command)
+        except UnavailableError as error:
+            if error.code != "control_timeout":
                 raise
             if command.mode != "rewind":
                 raise UnavailableError(
@@ -218,14 +190,6 @@ class RollbackCommands:
                     rollback=command.id,
                 ) from None
         return self.get(command.id)  # a rewind takes as long as its log is long
-
-    def _answers_from(self, command: control.Rollback) -> bool:
-        """Whether all shards here are in the new epoch. Raises StateError if they cannot be."""
-        agent, epoch = command.agent, self.get(command.id).epoch
-        broken = self._worker.holdings.broken.get(agent)
-        if broken is not None:
-            raise StateError(str(broken))
-        return all(s.origin.epoch >= epoch for s in self._worker.shards.of_agent(agent))
 
     def _view(self, deployment: control.Deployment, accepted: control.Accepted) -> RollbackView:
         command = accepted.command

@@ -28,7 +28,7 @@ from headrace.models.decisions import Origin, encode_decision
 from headrace.models.learner import Learner, Outcome
 from headrace.pipelines import quarantine
 from headrace.pipelines.applied import applied
-from headrace.pipelines.changes import Change, Changes, Work
+from headrace.pipelines.changes import Change, Changes, Work, in_order
 from headrace.pipelines.control import Kind
 from headrace.pipelines.forgotten import NOTHING, Forgotten
 from headrace.pipelines.keeper import Keeper
@@ -61,7 +61,6 @@ class ShardStart(NamedTuple):
     decided_below: int  # events below this offset may have decisions out already
     cluster_id: str
     spec_digest: str
-    flush_keys: int
     life: int = 1  # the epoch at which the agent was deployed
     told_below: int = 0  # decisions of events below this offset are in their topic for certain
 
@@ -149,7 +148,7 @@ class Shard:
         Those at or below its next offset are applied at once, in order.
         """
         async with self._turn:
-            for change in changes:
+            for change in in_order(changes):
                 self._changes.add(change)
             await self._take_changes(self.next_offset)
 
@@ -205,7 +204,7 @@ class Shard:
             except BaseException:
                 self._broken = True
                 raise
-            if self.learner.dirty_keys >= self._at.flush_keys:
+            if self.learner.dirty_keys >= self.learner.spec.state.flush_keys:
                 await self._flush()
 
     async def flush(self) -> None:
@@ -214,17 +213,18 @@ class Shard:
             if not self._closing.is_set():
                 await self._flush()
 
-    async def flush_by_timer(self, every_s: float) -> None:
+    async def flush_by_timer(self) -> None:
         """Flush again and again until the shard is closed; without it a quiet log stays dirty.
 
         It is never cancelled: a cancelled flush could leave a write under way in its thread.
         """
-        pause = every_s
+        pause = 0.0
         while not self._closing.is_set():
+            pause = max(pause, self.learner.spec.state.flush_ms / 1000)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._closing.wait(), pause)
             await self.flush()
-            pause = min(2 * pause, max(every_s, ROOM_RETRY_MAX_S)) if self.waits_for else every_s
+            pause = min(2 * pause, ROOM_RETRY_MAX_S) if self.waits_for else 0.0
             if is_due(self.learner, self._swept_at) and not self.waits_for:
                 await self.sweep()
 
@@ -290,6 +290,7 @@ class Shard:
         assert store.meta is not None
         assert store.meta.next_offset == self.next_offset
         former = self._store
+        self._at = self._at._replace(spec_digest=store.meta.spec_digest)
         self.learner, self.origin = learner, learner.origin
         self._store, self._keeper = store, Keeper(store, learner.origin)
         self._swept_at = learner.log_time

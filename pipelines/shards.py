@@ -15,20 +15,30 @@ from headrace.pipelines import control
 from headrace.pipelines.changes import Change
 from headrace.pipelines.forgetting import Forgetting, honour
 from headrace.pipelines.forgotten import NOTHING, Forgotten, forgotten_in
+from headrace.pipelines.migrations import Keep, Refold, Reset, Taken
 from headrace.pipelines.opening import Opening
 from headrace.pipelines.replacement import Replacement
 from headrace.pipelines.revert import Revert
-from headrace.pipelines.rewind import Rewind
+from headrace.pipelines.rewind import Again, Rewind
 from headrace.pipelines.shard import Outlets, Shard
 from headrace.pipelines.site import Commands, Site, log_effect, origin_of, spec_of
 from headrace.pipelines.snapshotting import NamedSnapshot
 from headrace.pipelines.unchanged import Unchanged
 from headrace.pipelines.vault import Vault
-from headrace.views import Partition
+from headrace.views import How, Partition
 
 log = logging.getLogger(__name__)
 Effect = Callable[..., Awaitable[int]]
 
+
+REPLACEMENTS: dict[control.Mode | How, type[Replacement]] = {
+    "revert": Revert,
+    "rewind": Rewind,
+    "reset": Reset,
+    "keep": Keep,
+    "from": Taken,
+    "refold": Refold,
+}
 
 LEAVING_PAUSE_S = 0.02
 """Between two looks at whether a shard that is to be opened has been closed."""
@@ -49,6 +59,11 @@ class Shards:
         self._controls = controls
         self._open: dict[tuple[str, Partition], Shard] = {}
         self._leaving: list[Shard] = []  # being closed: their stores are still open
+
+    @property
+    def site(self) -> Site:
+        """Where they are."""
+        return self._site
 
     def all(self) -> list[Shard]:
         """Every open shard."""
@@ -99,12 +114,12 @@ class Shards:
             return there
         while self._is_leaving(deployment, partition):  # noqa: ASYNC110 - its store is still open
             await asyncio.sleep(LEAVING_PAUSE_S)
-        spec = spec_of(deployment)
         opening = Opening(self._site, self._controls, self._vault, deployment, partition)
         state = await opening.state()
         try:
             forgotten = self._forgotten(deployment.agent, partition, deployment.epoch)
             await asyncio.to_thread(honour, state.store, forgotten)
+            spec = spec_of(deployment, deployment.version_at(state.epoch, partition))
             shard = Shard(
                 Learner(spec, origin_of(deployment, state.epoch, partition), state.store),
                 state.store,
@@ -232,7 +247,7 @@ class Shards:
             return await self._log_effect(accepted, shard.partition, offset, failed)
 
         work = self._work(accepted)
-        if isinstance(work, Rewind):  # it takes as long as the log is long
+        if isinstance(work, Again):  # it takes as long as the log is long
             self.in_background(shard, self._apply_prepared(shard, accepted, work, effect))
             return
         if isinstance(work, Replacement):
@@ -247,7 +262,8 @@ class Shards:
     async def _apply_prepared(
         self, shard: Shard, accepted: control.Accepted, work: Replacement, effect: Effect
     ) -> None:
-        """Apply a rollback; what can be done before it counts does not keep events waiting.
+        """Apply a rollback or a migration; what can be done before it counts does not keep events
+        waiting.
 
         One that cannot be done, because the snapshot is damaged, say, changes nothing but the
         epoch, and its effect says why.
@@ -263,7 +279,9 @@ class Shards:
                 raise
             except StateError as error:
                 failed, doing = str(error), self._unchanged(accepted)
-                log.exception("rollback.failed", extra=fields(agent=accepted.agent))
+                log.exception(
+                    "replacement.failed", extra=fields(agent=accepted.agent, kind=accepted.kind)
+                )
             return await effect(offset, failed)
 
         async def do(shard: Shard) -> bool:
@@ -313,13 +331,13 @@ class Shards:
             return Forgetting(self._vault, deployment, accepted)
         if isinstance(command, control.Snapshot):
             return NamedSnapshot(self._vault, command)
-        if isinstance(command, control.Rollback):
+        if isinstance(command, control.Rollback | control.Migrate):
             deployment = self._controls.registry.last(accepted.agent)
             assert deployment is not None
             if partition is not None and partition in deployment.failed(command.id):
                 return self._unchanged(accepted)
-            mode = Rewind if command.mode == "rewind" else Revert
-            return mode(self._site, self._vault, deployment, accepted)
+            how = command.mode if isinstance(command, control.Rollback) else command.how
+            return REPLACEMENTS[how](self._site, self._vault, deployment, accepted)
         return None
 
     def _change(self, shard: Shard, accepted: control.Accepted, offset: int) -> Change:

@@ -58,22 +58,41 @@ def origin_of(deployment: control.Deployment, epoch: int, partition: Partition) 
     """Whose decisions a shard of that epoch makes."""
     return Origin(
         agent=deployment.agent,
-        spec_version=deployment.spec_version,
+        spec_version=deployment.version_at(epoch, partition).number,
         epoch=epoch,
         topic=partition.topic,
         partition=partition.partition,
     )
 
 
-def spec_of(deployment: control.Deployment) -> Spec:
-    """The spec as it was deployed. Raises StateError if this build refuses it."""
+def spec_of(deployment: control.Deployment, version: control.Version | None = None) -> Spec:
+    """The spec as it was deployed: the newest, or that version's. Raises StateError if this build
+    refuses it.
+    """
+    return _spec(deployment.deploy if version is None else version.spec)
+
+
+def _spec(deploy: control.Deploy | control.Migrate) -> Spec:
     try:
-        return _read_spec(msgspec.json.encode(deployment.deploy.spec))
+        return _read_spec(msgspec.json.encode(deploy.spec))
     except SpecError as error:  # the log outlives the build that took the spec
         raise StateError(
-            f"this build refuses the spec of agent {deployment.agent!r}: {error}. Delete "
+            f"this build refuses the spec of agent {deploy.agent!r}: {error}. Delete "
             "it, or start the build that deployed it"
         ) from error
+
+
+def spec_named(registry: control.Registry, agent: str, digest: str) -> Spec | None:
+    """The spec of that digest with which the agent was deployed; None if the log has none.
+
+    Raises StateError if this build refuses it.
+    """
+    deployment = registry.last(agent)
+    for accepted in () if deployment is None else deployment.commands:
+        command = accepted.command
+        if isinstance(command, control.Deploy | control.Migrate) and command.digest == digest:
+            return _spec(command)
+    return None
 
 
 @functools.lru_cache(maxsize=SPECS_KEPT)

@@ -7,6 +7,7 @@ import asyncio
 from headrace.errors import (
     DiskFullError,
     NotFoundError,
+    OtherBuildError,
     OverloadError,
     StateError,
     UnavailableError,
@@ -17,6 +18,9 @@ from headrace.views import Effect, Position
 
 WAITING_MAX = 100
 """Commands read from the control log and not applied yet; beyond it no more are appended."""
+
+SWAP_LOOK_S = 0.005
+"""Between two looks at whether the shards here answer from the new epoch."""
 
 WAITING_RETRY_S = 5.0
 """When to try again then: a command is applied in milliseconds, or, with a new topic, seconds."""
@@ -41,8 +45,11 @@ class Submission:
         if not isinstance(command, control.Deploy):
             controls.registry.get(command.agent)  # raises before anything is appended
             broken = self._worker.holdings.broken.get(command.agent)
-            if broken is not None and not isinstance(command, control.Delete):
-                raise StateError(str(broken))
+            cured = isinstance(command, control.Delete) or (
+                isinstance(broken, OtherBuildError) and control.begins_anew(command)
+            )
+            if broken is not None and not cured:
+                raise type(broken)(str(broken))
         await controls.append_in_time(command)
         outcome = controls.registry.outcome(command.id)
         if outcome.refused is not None:
@@ -52,7 +59,36 @@ class Submission:
         if outcome.accepted is None:
             return _effect(deployment, command.id, changed=False, note="nothing to change")
         await self._took_effect(deployment, command.id)
+        return self.standing(command)
+
+    def standing(self, command: control.Command) -> Effect:
+        """How far a command that was accepted has taken effect."""
+        deployment = self._worker.controls.registry.last(command.agent)
+        assert deployment is not None
         return _effect(deployment, command.id, changed=True)
+
+    async def swapped(self, command: control.Rollback | control.Migrate) -> None:
+        """Return when all shards of the agent that are here answer from the command's epoch.
+
+        Raises UnavailableError `control_timeout`, and StateError if they cannot.
+        """
+        try:
+            async with asyncio.timeout(self._worker.config.control_timeout_s):
+                while not self._answers_from(command):  # noqa: ASYNC110 - it is not told
+                    await asyncio.sleep(SWAP_LOOK_S)
+        except TimeoutError:
+            raise UnavailableError(
+                "control_timeout", f"{command.id} is in the control log, and not done here yet"
+            ) from None
+
+    def _answers_from(self, command: control.Rollback | control.Migrate) -> bool:
+        broken = self._worker.holdings.broken.get(command.agent)
+        if broken is not None:
+            raise type(broken)(str(broken))
+        accepted = self._worker.controls.registry.outcome(command.id).accepted
+        assert accepted is not None
+        shards = self._worker.shards.of_agent(command.agent)
+        return all(shard.origin.epoch >= accepted.epoch for shard in shards)
 
     async def _took_effect(self, deployment: control.Deployment, control_id: str) -> None:
         controls = self._worker.controls
@@ -71,7 +107,11 @@ class Submission:
         def broken() -> StateError | None:
             why = self._worker.holdings.broken.get(deployment.agent)
             # A delete concerns it all the same, and an agent without room is tried again.
-            return None if deployment.deleted or isinstance(why, DiskFullError) else why
+            passes = deployment.deleted or isinstance(why, DiskFullError)
+            # What is learned anew is so because of that.
+            last = deployment.commands[-1].command
+            passes |= isinstance(why, OtherBuildError) and control.begins_anew(last)
+            return None if passes else why
 
         try:
             await asyncio.wait_for(
@@ -79,7 +119,7 @@ class Submission:
                 seconds,
             )
             if not done() and not overtaken() and (why := broken()) is not None:
-                raise StateError(str(why))
+                raise type(why)(str(why))
             if not done():
                 raise NotFoundError(
                     "unknown_agent", f"agent {deployment.agent!r} was deleted meanwhile"

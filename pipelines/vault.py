@@ -8,6 +8,7 @@ cuts short goes on after the next start, because a checkpoint knows what it is.
 from __future__ import annotations
 
 import asyncio
+import copy
 import hashlib
 import logging
 import shutil
@@ -17,9 +18,16 @@ from pathlib import Path
 from typing import Protocol
 
 from headrace.clock import Clock, SystemClock
-from headrace.errors import CorruptStateError, RequestError, StateError
+from headrace.errors import (
+    ConflictError,
+    CorruptStateError,
+    OtherBuildError,
+    RequestError,
+    StateError,
+)
 from headrace.logs import fields
 from headrace.pipelines.forgotten import Forgotten
+from headrace.pipelines.probing import Probing
 from headrace.pipelines.shard import Shard
 from headrace.state.catalogue import Catalogue, Pin, Vouched, encode
 from headrace.state.checkpoints import Checkpoints
@@ -71,8 +79,8 @@ class Vault:
         self._directory = directory
         self._repository = repository
         self._topic = topic
-        self._versions = versions
         self._stores = StoreOptions(cache_bytes=ERASING_BYTES, buffer_bytes=ERASING_BYTES)
+        self.probing = Probing(versions)
         self._clock = clock or SystemClock()
         self._checkpoints = Checkpoints(directory.checkpoints)
         self._sources = Sources(self._checkpoints, repository)
@@ -118,7 +126,7 @@ class Vault:
             applied=meta.applied,
             cluster_id=meta.cluster_id,
             control_offset=meta.control_offset,
-            versions=self._versions,
+            versions=self.probing.versions,
             forgotten=meta.forgotten,
             created_ms=self.now_ms(),
         )
@@ -131,11 +139,15 @@ class Vault:
         """The files of a shard in a snapshot, verified, in a draft of their own, without the keys
         that were forgotten since.
 
-        Raises CorruptStateError, ForeignStateError, StateError.
+        Raises OtherBuildError (another build wrote it, and its probes do not reproduce),
+        CorruptStateError, ForeignStateError, StateError.
         """
         draft = self._directory.draft()
         ref = self._ref(snapshot_id, partition, digest)
-        found = await asyncio.to_thread(restore, ref, self._sources, draft, self._versions)
+        probing = self.probing
+        found = await asyncio.to_thread(
+            restore, ref, self._sources, draft, probing.versions, probing.accepts
+        )
         await self._cleanse(draft, found.manifest)
         return draft
 
@@ -158,6 +170,12 @@ class Vault:
             digest = there.digest
         return ShardRef(snapshot_id, *partition, digest)
 
+    def afar(self) -> Vault:
+        """One that fetches from the repository alone, whatever this disk has. It takes nothing."""
+        vault = copy.copy(self)
+        vault._sources = Sources(None, self._repository)
+        return vault
+
     async def copy(self, shard: Shard) -> Path:
         """A shard as it stands, in a draft of its own; not a snapshot. Raises StateError."""
         draft = self._directory.draft()
@@ -173,10 +191,18 @@ class Vault:
         return draft
 
     async def check(self, partition: Partition, snapshot_id: str, digest: str) -> None:
-        """Raises RequestError `snapshot_damaged` if the manifest is not the one vouched for."""
+        """Raises RequestError `snapshot_damaged` if the manifest is not the one vouched for, and
+        ConflictError `other_build` if another build wrote the state, which does not go on here as
+        there.
+        """
         ref = self._ref(snapshot_id, partition, digest)
         try:
-            await asyncio.to_thread(manifest_of, ref, self._sources)
+            manifest = await asyncio.to_thread(manifest_of, ref, self._sources)
+            if manifest.versions != self.probing.versions:
+                draft = await self.fetch(partition, snapshot_id, digest)
+                await asyncio.to_thread(shutil.rmtree, draft, ignore_errors=True)
+        except OtherBuildError as error:
+            raise ConflictError("other_build", str(error), snapshot=snapshot_id) from error
         except CorruptStateError as error:
             raise RequestError("snapshot_damaged", str(error), snapshot=snapshot_id) from error
 
@@ -288,6 +314,7 @@ class Vault:
             while self._owed:
                 cut = self._owed[0]
                 try:
+                    cut = self._owed[0] = await self._probed(cut)
                     await self._publish(cut)
                 except StateError as error:
                     log.warning(
@@ -301,6 +328,14 @@ class Vault:
             self._woken.clear()
             if not self._owed:
                 await self._woken.wait()
+
+    async def _probed(self, cut: Cut) -> Cut:
+        """The cut with its probes, made now: while it was taken its shard waited."""
+        path = self._checkpoints.find(cut.snapshot_id, cut.topic, cut.partition)
+        if path is None or not self.probing.lacks(cut):
+            return cut
+        probes = await asyncio.to_thread(self.probing.made, cut, path, self._directory.draft())
+        return await asyncio.to_thread(self._checkpoints.probed, cut, probes)
 
     async def _publish(self, cut: Cut) -> None:
         path = self._checkpoints.find(cut.snapshot_id, cut.topic, cut.partition)

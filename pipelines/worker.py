@@ -33,7 +33,7 @@ from headrace.pipelines.presence import Presence, patiently
 from headrace.pipelines.reader import KafkaLogs
 from headrace.pipelines.shard import Shard
 from headrace.pipelines.shards import Shards
-from headrace.pipelines.site import Site
+from headrace.pipelines.site import Site, spec_named
 from headrace.pipelines.snapshotting import AutomaticSnapshots
 from headrace.pipelines.streams import Streams
 from headrace.pipelines.topics import NEWEST_OF_EACH, Topics
@@ -102,8 +102,7 @@ class Worker:
     @property
     def snapshots_url(self) -> str:
         """Where snapshots are kept."""
-        inside = f"file://{(self._state_dir / 'snapshots').absolute()}"
-        return self.config.snapshots or inside
+        return self.config.snapshots_url(self._state_dir)
 
     @property
     def quarantine_topic(self) -> str:
@@ -164,6 +163,7 @@ class Worker:
             busy=self._busy,
             descriptors_max=self.config.descriptors_max,
         )
+        self.vault.probing.specs = functools.partial(spec_named, self.controls.registry)
         self._hold(Shards(site, self.controls, self.vault))
         await self.controls.start()
         self._taken.push_async_callback(self.controls.stop)
@@ -320,6 +320,8 @@ class Worker:
                 await self._patiently(lambda: self._delete(accepted, deployment.source_topic))
             self.holdings.broken.pop(accepted.agent, None)
             await self._unfollow_sources()
+        elif control.begins_anew(accepted.command) and self.holdings.forgiven(accepted.agent):
+            await self.follow_source(deployment)
         else:
             for shard, error in (await self.shards.apply(accepted)).items():
                 await self.holdings.drop(shard, error)

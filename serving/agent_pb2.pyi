@@ -19,12 +19,25 @@ class AgentState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     AGENT_STATE_PAUSED: _ClassVar[AgentState]
     AGENT_STATE_FAILED: _ClassVar[AgentState]
     AGENT_STATE_ELSEWHERE: _ClassVar[AgentState]
+
+class MigrationMode(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    MIGRATION_MODE_UNSPECIFIED: _ClassVar[MigrationMode]
+    MIGRATION_MODE_KEEP: _ClassVar[MigrationMode]
+    MIGRATION_MODE_RESET: _ClassVar[MigrationMode]
+    MIGRATION_MODE_REFOLD: _ClassVar[MigrationMode]
+    MIGRATION_MODE_FROM: _ClassVar[MigrationMode]
 AGENT_STATE_UNSPECIFIED: AgentState
 AGENT_STATE_STARTING: AgentState
 AGENT_STATE_RUNNING: AgentState
 AGENT_STATE_PAUSED: AgentState
 AGENT_STATE_FAILED: AgentState
 AGENT_STATE_ELSEWHERE: AgentState
+MIGRATION_MODE_UNSPECIFIED: MigrationMode
+MIGRATION_MODE_KEEP: MigrationMode
+MIGRATION_MODE_RESET: MigrationMode
+MIGRATION_MODE_REFOLD: MigrationMode
+MIGRATION_MODE_FROM: MigrationMode
 
 class Metric(_message.Message):
     __slots__ = ("name", "value", "baseline", "baseline_name", "bigger_is_better", "events")
@@ -128,17 +141,41 @@ class Refusals(_message.Message):
     examples: _containers.RepeatedCompositeFieldContainer[_position_pb2.Position]
     def __init__(self, code: _Optional[str] = ..., text: _Optional[str] = ..., count: _Optional[int] = ..., examples: _Optional[_Iterable[_Union[_position_pb2.Position, _Mapping]]] = ...) -> None: ...
 
+class Migration(_message.Message):
+    __slots__ = ("mode", "snapshot_id")
+    MODE_FIELD_NUMBER: _ClassVar[int]
+    SNAPSHOT_ID_FIELD_NUMBER: _ClassVar[int]
+    mode: MigrationMode
+    snapshot_id: str
+    def __init__(self, mode: _Optional[_Union[MigrationMode, str]] = ..., snapshot_id: _Optional[str] = ...) -> None: ...
+
+class MigrationPlan(_message.Message):
+    __slots__ = ("spec_version", "new_spec_version", "changes", "keep_problems", "events")
+    SPEC_VERSION_FIELD_NUMBER: _ClassVar[int]
+    NEW_SPEC_VERSION_FIELD_NUMBER: _ClassVar[int]
+    CHANGES_FIELD_NUMBER: _ClassVar[int]
+    KEEP_PROBLEMS_FIELD_NUMBER: _ClassVar[int]
+    EVENTS_FIELD_NUMBER: _ClassVar[int]
+    spec_version: int
+    new_spec_version: int
+    changes: _containers.RepeatedCompositeFieldContainer[Violation]
+    keep_problems: _containers.RepeatedCompositeFieldContainer[Violation]
+    events: int
+    def __init__(self, spec_version: _Optional[int] = ..., new_spec_version: _Optional[int] = ..., changes: _Optional[_Iterable[_Union[Violation, _Mapping]]] = ..., keep_problems: _Optional[_Iterable[_Union[Violation, _Mapping]]] = ..., events: _Optional[int] = ...) -> None: ...
+
 class DryRun(_message.Message):
-    __slots__ = ("read", "accepted", "refused", "note")
+    __slots__ = ("read", "accepted", "refused", "note", "migration")
     READ_FIELD_NUMBER: _ClassVar[int]
     ACCEPTED_FIELD_NUMBER: _ClassVar[int]
     REFUSED_FIELD_NUMBER: _ClassVar[int]
     NOTE_FIELD_NUMBER: _ClassVar[int]
+    MIGRATION_FIELD_NUMBER: _ClassVar[int]
     read: int
     accepted: int
     refused: _containers.RepeatedCompositeFieldContainer[Refusals]
     note: str
-    def __init__(self, read: _Optional[int] = ..., accepted: _Optional[int] = ..., refused: _Optional[_Iterable[_Union[Refusals, _Mapping]]] = ..., note: _Optional[str] = ...) -> None: ...
+    migration: MigrationPlan
+    def __init__(self, read: _Optional[int] = ..., accepted: _Optional[int] = ..., refused: _Optional[_Iterable[_Union[Refusals, _Mapping]]] = ..., note: _Optional[str] = ..., migration: _Optional[_Union[MigrationPlan, _Mapping]] = ...) -> None: ...
 
 class Violation(_message.Message):
     __slots__ = ("path", "text", "hint")
@@ -151,12 +188,14 @@ class Violation(_message.Message):
     def __init__(self, path: _Optional[str] = ..., text: _Optional[str] = ..., hint: _Optional[str] = ...) -> None: ...
 
 class DeployAgentRequest(_message.Message):
-    __slots__ = ("spec", "dry_run")
+    __slots__ = ("spec", "dry_run", "migration")
     SPEC_FIELD_NUMBER: _ClassVar[int]
     DRY_RUN_FIELD_NUMBER: _ClassVar[int]
+    MIGRATION_FIELD_NUMBER: _ClassVar[int]
     spec: bytes
     dry_run: bool
-    def __init__(self, spec: _Optional[bytes] = ..., dry_run: _Optional[bool] = ...) -> None: ...
+    migration: Migration
+    def __init__(self, spec: _Optional[bytes] = ..., dry_run: _Optional[bool] = ..., migration: _Optional[_Union[Migration, _Mapping]] = ...) -> None: ...
 
 class DeployAgentResponse(_message.Message):
     __slots__ = ("effect", "dry_run")

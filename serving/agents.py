@@ -9,7 +9,15 @@ import grpc
 
 from headrace.errors import SpecError
 from headrace.models.spec import load_spec
-from headrace.serving import agent_pb2, agent_pb2_grpc, decode, decode_snapshots, encode, forgets
+from headrace.serving import (
+    agent_pb2,
+    agent_pb2_grpc,
+    decode,
+    decode_snapshots,
+    encode,
+    forgets,
+    migrations,
+)
 from headrace.serving.backend import Backend
 from headrace.serving.limits import Limits
 
@@ -29,12 +37,13 @@ class AgentServicer(agent_pb2_grpc.AgentServiceServicer):
         self, request: agent_pb2.DeployAgentRequest, context: Context
     ) -> agent_pb2.DeployAgentResponse:
         spec = self._spec(request.spec)
+        asked = migrations.asked(request, self._limits)
         if request.dry_run:
-            return agent_pb2.DeployAgentResponse(
-                dry_run=encode.dry_run(await self._controls.dry_run(spec))
-            )
+            found = await self._controls.dry_run(spec, asked)
+            plan = None if found.migration is None else migrations.plan(found.migration)
+            return agent_pb2.DeployAgentResponse(dry_run=encode.dry_run(found, plan))
         return agent_pb2.DeployAgentResponse(
-            effect=encode.effect(await self._controls.deploy(spec))
+            effect=encode.effect(await self._controls.deploy(spec, asked))
         )
 
     async def ValidateAgent(

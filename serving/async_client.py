@@ -15,11 +15,20 @@ from typing import Any, Unpack
 from grpc_health.v1 import health_pb2
 
 from headrace.errors import SpecError, UnavailableError, Violation
-from headrace.serving import agent_pb2, calls, decision_pb2, decode, prediction_pb2
+from headrace.serving import agent_pb2, calls, decision_pb2, decode, migrations, prediction_pb2
 from headrace.serving.calls import Asked, Event, Outcome
 from headrace.serving.forgets import AsyncForgetCalls
 from headrace.serving.snapshot_calls import AsyncSnapshotCalls
-from headrace.views import AgentView, Answer, DryRun, Effect, KeyView, Position, Question
+from headrace.views import (
+    AgentView,
+    Answer,
+    DryRun,
+    Effect,
+    KeyView,
+    Migration,
+    Position,
+    Question,
+)
 
 
 class AsyncClient(AsyncSnapshotCalls, AsyncForgetCalls):
@@ -39,12 +48,11 @@ class AsyncClient(AsyncSnapshotCalls, AsyncForgetCalls):
         features: Mapping[str, Any] | None = None,
         **asked: Unpack[Asked],
     ) -> Answer:
-        """What the key's model says now. Teaches nothing."""
-        request = prediction_pb2.PredictRequest(
-            question=calls.question(agent, key, features, asked)
-        )
+        """What the key's model says now, or said as of another state. Teaches nothing."""
+        request = calls.predict(agent, key, features, asked)
+        call = self._control if request.HasField("as_of") else self._call
         async with self._window:
-            return decode.answer((await self._call(self._prediction.Predict, request)).answer)
+            return decode.answer((await call(self._prediction.Predict, request)).answer)
 
     async def predict_many(self, questions: Iterable[Question]) -> list[Outcome]:
         """One outcome per question, in their order: an Answer, or its error as an object."""
@@ -126,13 +134,17 @@ class AsyncClient(AsyncSnapshotCalls, AsyncForgetCalls):
 
     # -- agents ------------------------------------------------------------------------------
 
-    async def deploy(self, spec: str | bytes | Path) -> Effect:
-        """Deploy a spec: its text, or the Path of a file. SpecError carries every violation."""
-        return decode.effect((await self._deploy(spec, dry_run=False)).effect)
+    async def deploy(self, spec: str | bytes | Path, migration: Migration | None = None) -> Effect:
+        """Deploy a spec: its text, or the Path of a file. SpecError carries every violation.
 
-    async def dry_run(self, spec: str | bytes | Path) -> DryRun:
-        """What the spec would do with the recent records of its topic."""
-        return decode.dry_run((await self._deploy(spec, dry_run=True)).dry_run)
+        `migration`: how the state goes on where another spec has the name.
+        """
+        return decode.effect((await self._deploy(spec, migration, dry_run=False)).effect)
+
+    async def dry_run(self, spec: str | bytes | Path, migration: Migration | None = None) -> DryRun:
+        """What the spec would do with the recent records of its topic, and what would change."""
+        found = (await self._deploy(spec, migration, dry_run=True)).dry_run
+        return decode.dry_run(found, migrations.decoded(found))
 
     async def validate(self, spec: str | bytes | Path) -> list[Violation]:
         """All that is wrong with a spec; nothing: it is good."""
@@ -174,9 +186,11 @@ class AsyncClient(AsyncSnapshotCalls, AsyncForgetCalls):
 
     # -- one call ----------------------------------------------------------------------------
 
-    async def _deploy(self, spec: str | bytes | Path, *, dry_run: bool) -> Any:
+    async def _deploy(
+        self, spec: str | bytes | Path, migration: Migration | None, *, dry_run: bool
+    ) -> Any:
         data = calls.spec_bytes(spec)
-        request = agent_pb2.DeployAgentRequest(spec=data, dry_run=dry_run)
+        request = migrations.request(data, migration, dry_run=dry_run)
         try:
             return await self._control(self._agent.DeployAgent, request)
         except SpecError:

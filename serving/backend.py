@@ -10,6 +10,7 @@ from headrace.ports import (
     Directory,
     EventSink,
     Forgets,
+    Past,
     Predictor,
     Rollbacks,
     Snapshots,
@@ -28,3 +29,4 @@ class Backend:
     snapshots: Snapshots
     rollbacks: Rollbacks
     forgets: Forgets
+    past: Past

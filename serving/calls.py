@@ -13,8 +13,16 @@ import msgspec
 from google.rpc.status_pb2 import Status
 
 from headrace.errors import HeadraceError, OverloadError, RequestError, UnavailableError
-from headrace.serving import decision_pb2, decode, encode, prediction_pb2, status
-from headrace.views import Answer, Question
+from headrace.serving import (
+    decision_pb2,
+    decode,
+    encode,
+    past_messages,
+    prediction_pb2,
+    snapshot_pb2,
+    status,
+)
+from headrace.views import Answer, AsOf, Question
 
 DEFAULT_TARGET = "127.0.0.1:50051"
 TIMEOUT_S = 10.0
@@ -43,6 +51,7 @@ class Asked(TypedDict, total=False):
     k: int | None
     setpoint: float | None
     item: str | None
+    as_of: AsOf | None  # the state of the past that is to answer; `predict` only
 
 
 def question(
@@ -64,6 +73,17 @@ def question(
     )
 
 
+def predict(
+    agent: str, key: str, features: Mapping[str, Any] | None, asked: Asked
+) -> prediction_pb2.PredictRequest:
+    """The request for one answer. Raises RequestError."""
+    request = prediction_pb2.PredictRequest(question=question(agent, key, features, asked))
+    state = asked.get("as_of")
+    if state is not None:
+        request.as_of.CopyFrom(past_messages.as_of(state))
+    return request
+
+
 def batches(questions: Iterable[Question]) -> Iterator[prediction_pb2.PredictBatchRequest]:
     """Requests of at most BATCH_ROWS questions each."""
     request = prediction_pb2.PredictBatchRequest()
@@ -81,6 +101,15 @@ def outcome(message: prediction_pb2.Outcome) -> Outcome:
     if message.WhichOneof("outcome") == "error":
         return status.rebuild(message.error)
     return decode.answer(message.answer)
+
+
+def verify(decision_id: str | None, record: Event | None) -> snapshot_pb2.VerifyDecisionRequest:
+    """The request to verify a decision. Raises RequestError."""
+    if (decision_id is None) == (record is None):
+        raise RequestError("invalid_request", "give the decision's id, or its record")
+    if record is not None:
+        return asked(snapshot_pb2.VerifyDecisionRequest, record=event_bytes(record))
+    return asked(snapshot_pb2.VerifyDecisionRequest, decision_id=decision_id)
 
 
 def asked(build: Callable[..., _T], **fields: Any) -> _T:

@@ -16,12 +16,21 @@ from typing import Any, Unpack
 from grpc_health.v1 import health_pb2
 
 from headrace.errors import SpecError, UnavailableError, Violation
-from headrace.serving import agent_pb2, calls, decision_pb2, decode, prediction_pb2
+from headrace.serving import agent_pb2, calls, decision_pb2, decode, migrations, prediction_pb2
 from headrace.serving.async_client import AsyncClient
 from headrace.serving.calls import Asked, Event, Outcome
 from headrace.serving.forgets import ForgetCalls
 from headrace.serving.snapshot_calls import SnapshotCalls
-from headrace.views import AgentView, Answer, DryRun, Effect, KeyView, Position, Question
+from headrace.views import (
+    AgentView,
+    Answer,
+    DryRun,
+    Effect,
+    KeyView,
+    Migration,
+    Position,
+    Question,
+)
 
 __all__ = ["AsyncClient", "Client"]
 
@@ -39,11 +48,10 @@ class Client(SnapshotCalls, ForgetCalls):
         features: Mapping[str, Any] | None = None,
         **asked: Unpack[Asked],
     ) -> Answer:
-        """What the key's model says now. Teaches nothing."""
-        request = prediction_pb2.PredictRequest(
-            question=calls.question(agent, key, features, asked)
-        )
-        return decode.answer(self._call(self._prediction.Predict, request).answer)
+        """What the key's model says now, or said as of another state. Teaches nothing."""
+        request = calls.predict(agent, key, features, asked)
+        call = self._control if request.HasField("as_of") else self._call
+        return decode.answer(call(self._prediction.Predict, request).answer)
 
     def predict_many(self, questions: Iterable[Question]) -> list[Outcome]:
         """One outcome per question, in their order: an Answer, or its error as an object."""
@@ -93,8 +101,8 @@ class Client(SnapshotCalls, ForgetCalls):
             start=calls.start(from_start),
             until_end=not follow,
         )
-        for response in self._watch(self._decision.WatchDecisions, request, for_s):
-            yield calls.record(response.record)
+        responses = self._watch(self._decision.WatchDecisions, request, for_s)
+        return (calls.record(response.record) for response in responses)
 
     def watch_quarantine(
         self,
@@ -111,18 +119,22 @@ class Client(SnapshotCalls, ForgetCalls):
             start=calls.start(from_start),
             until_end=not follow,
         )
-        for response in self._watch(self._decision.WatchQuarantine, request, for_s):
-            yield calls.record(response.record)
+        responses = self._watch(self._decision.WatchQuarantine, request, for_s)
+        return (calls.record(response.record) for response in responses)
 
     # -- agents ------------------------------------------------------------------------------
 
-    def deploy(self, spec: str | bytes | Path) -> Effect:
-        """Deploy a spec: its text, or the Path of a file. SpecError carries every violation."""
-        return decode.effect(self._deploy(spec, dry_run=False).effect)
+    def deploy(self, spec: str | bytes | Path, migration: Migration | None = None) -> Effect:
+        """Deploy a spec: its text, or the Path of a file. SpecError carries every violation.
 
-    def dry_run(self, spec: str | bytes | Path) -> DryRun:
-        """What the spec would do with the recent records of its topic."""
-        return decode.dry_run(self._deploy(spec, dry_run=True).dry_run)
+        `migration`: how the state goes on where another spec has the name.
+        """
+        return decode.effect(self._deploy(spec, migration, dry_run=False).effect)
+
+    def dry_run(self, spec: str | bytes | Path, migration: Migration | None = None) -> DryRun:
+        """What the spec would do with the recent records of its topic, and what would change."""
+        found = self._deploy(spec, migration, dry_run=True).dry_run
+        return decode.dry_run(found, migrations.decoded(found))
 
     def validate(self, spec: str | bytes | Path) -> list[Violation]:
         """All that is wrong with a spec; nothing: it is good."""
@@ -164,9 +176,11 @@ class Client(SnapshotCalls, ForgetCalls):
 
     # -- one call ----------------------------------------------------------------------------
 
-    def _deploy(self, spec: str | bytes | Path, *, dry_run: bool) -> Any:
+    def _deploy(
+        self, spec: str | bytes | Path, migration: Migration | None, *, dry_run: bool
+    ) -> Any:
         data = calls.spec_bytes(spec)
-        request = agent_pb2.DeployAgentRequest(spec=data, dry_run=dry_run)
+        request = migrations.request(data, migration, dry_run=dry_run)
         try:
             return self._control(self._agent.DeployAgent, request)
         except SpecError:

@@ -22,6 +22,7 @@ from headrace.views import (
     Effect,
     KeyView,
     MetricView,
+    MigrationPlan,
     Position,
     Question,
     Refusals,
@@ -210,13 +211,14 @@ def effect(done: agent_pb2.Effect) -> Effect:
     )
 
 
-def dry_run(done: agent_pb2.DryRun) -> DryRun:
-    """What a spec would do."""
+def dry_run(done: agent_pb2.DryRun, plan: MigrationPlan | None) -> DryRun:
+    """What a spec would do, and what would change."""
     return DryRun(
         read=done.read,
         accepted=done.accepted,
         refused=tuple(_refusals(reason) for reason in done.refused),
         note=done.note,
+        migration=plan,
     )
 
 

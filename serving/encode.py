@@ -188,13 +188,14 @@ def effect(done: Effect) -> agent_pb2.Effect:
     )
 
 
-def dry_run(done: DryRun) -> agent_pb2.DryRun:
-    """What a spec would do."""
+def dry_run(done: DryRun, plan: agent_pb2.MigrationPlan | None) -> agent_pb2.DryRun:
+    """What a spec would do, and what would change."""
     return agent_pb2.DryRun(
         read=done.read,
         accepted=done.accepted,
         refused=[_refusals(reason) for reason in done.refused],
         note=done.note,
+        migration=plan,
     )
 
 

@@ -48,6 +48,7 @@ CONTROL = frozenset(
         "SnapshotService/PreviewRollback",
         "SnapshotService/Rollback",
         "SnapshotService/UndoRollback",
+        "SnapshotService/VerifyDecision",
     )
 )
 """What reads a spec or a snapshot, or waits for a log: these have a bound of their own."""

@@ -1,4 +1,4 @@
-"""PredictionService: answers from live shards, and events for those who have a label."""
+"""PredictionService: answers from shards as they are or were, and events for who has a label."""
 
 from __future__ import annotations
 
@@ -9,7 +9,14 @@ import grpc
 
 from headrace.clock import Clock
 from headrace.errors import RequestError
-from headrace.serving import decode, encode, prediction_pb2, prediction_pb2_grpc, status
+from headrace.serving import (
+    decode,
+    encode,
+    past_messages,
+    prediction_pb2,
+    prediction_pb2_grpc,
+    status,
+)
 from headrace.serving.backend import Backend
 from headrace.serving.limits import Limits
 from headrace.serving.turns import Turns
@@ -22,6 +29,7 @@ class PredictionServicer(prediction_pb2_grpc.PredictionServiceServicer):
 
     def __init__(self, backend: Backend, limits: Limits, clock: Clock) -> None:
         self._predictor = backend.predictor
+        self._past = backend.past
         self._sink = backend.sink
         self._limits = limits
         self._clock = clock
@@ -29,7 +37,12 @@ class PredictionServicer(prediction_pb2_grpc.PredictionServiceServicer):
     async def Predict(
         self, request: prediction_pb2.PredictRequest, context: Context
     ) -> prediction_pb2.PredictResponse:
-        return prediction_pb2.PredictResponse(answer=self._answer(request.question))
+        if not request.HasField("as_of"):
+            return prediction_pb2.PredictResponse(answer=self._answer(request.question))
+        question = decode.question(request.question, self._limits)
+        as_of = past_messages.read_as_of(request.as_of, self._limits)
+        answer = await self._past.predict(question, as_of)
+        return prediction_pb2.PredictResponse(answer=encode.answer(answer))
 
     async def PredictBatch(
         self, request: prediction_pb2.PredictBatchRequest, context: Context

@@ -107,11 +107,23 @@ class Answer(_message.Message):
     items: _containers.RepeatedCompositeFieldContainer[ScoredItem]
     def __init__(self, standing: _Optional[_Union[Standing, _Mapping]] = ..., score: _Optional[float] = ..., label: _Optional[str] = ..., probabilities: _Optional[_Mapping[str, float]] = ..., decision: _Optional[str] = ..., value: _Optional[float] = ..., items: _Optional[_Iterable[_Union[ScoredItem, _Mapping]]] = ...) -> None: ...
 
+class AsOf(_message.Message):
+    __slots__ = ("snapshot_id", "offset", "time_ms")
+    SNAPSHOT_ID_FIELD_NUMBER: _ClassVar[int]
+    OFFSET_FIELD_NUMBER: _ClassVar[int]
+    TIME_MS_FIELD_NUMBER: _ClassVar[int]
+    snapshot_id: str
+    offset: int
+    time_ms: int
+    def __init__(self, snapshot_id: _Optional[str] = ..., offset: _Optional[int] = ..., time_ms: _Optional[int] = ...) -> None: ...
+
 class PredictRequest(_message.Message):
-    __slots__ = ("question",)
+    __slots__ = ("question", "as_of")
     QUESTION_FIELD_NUMBER: _ClassVar[int]
+    AS_OF_FIELD_NUMBER: _ClassVar[int]
     question: Question
-    def __init__(self, question: _Optional[_Union[Question, _Mapping]] = ...) -> None: ...
+    as_of: AsOf
+    def __init__(self, question: _Optional[_Union[Question, _Mapping]] = ..., as_of: _Optional[_Union[AsOf, _Mapping]] = ...) -> None: ...
 
 class PredictResponse(_message.Message):
     __slots__ = ("answer",)

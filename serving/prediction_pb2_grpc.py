@@ -29,7 +29,7 @@ if _version_not_supported:
 
 
 class PredictionServiceStub:
-    """Answers from the models as they are now. Asking teaches nothing: what should teach is an event,
+    """Answers from the models as they are now, or as they were. Asking teaches nothing: what should teach is an event,
     and SubmitFeedback appends one to the agent's input log.
     """
 
@@ -67,7 +67,7 @@ class PredictionServiceStub:
 
 
 class PredictionServiceServicer:
-    """Answers from the models as they are now. Asking teaches nothing: what should teach is an event,
+    """Answers from the models as they are now, or as they were. Asking teaches nothing: what should teach is an event,
     and SubmitFeedback appends one to the agent's input log.
     """
 
@@ -143,7 +143,7 @@ def add_PredictionServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class PredictionService:
-    """Answers from the models as they are now. Asking teaches nothing: what should teach is an event,
+    """Answers from the models as they are now, or as they were. Asking teaches nothing: what should teach is an event,
     and SubmitFeedback appends one to the agent's input log.
     """
 

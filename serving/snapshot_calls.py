@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
-from headrace.serving import calls, decode_snapshots, encode_snapshots, snapshot_pb2
+from headrace.serving import (
+    calls,
+    decode_snapshots,
+    encode_snapshots,
+    past_messages,
+    snapshot_pb2,
+)
 from headrace.serving.caller import AsyncCaller, Caller
-from headrace.views import RollbackPreview, RollbackRequest, RollbackView, SnapshotView
+from headrace.views import (
+    RollbackPreview,
+    RollbackRequest,
+    RollbackView,
+    SnapshotView,
+    Verification,
+)
 
 
 class SnapshotCalls(Caller):
-    """Snapshots, and rollbacks to them."""
+    """Snapshots, rollbacks to them, and decisions made again from them."""
 
     def create_snapshot(self, agent: str, name: str) -> SnapshotView:
         """Cut the agent as it is; kept until it is deleted. Its id is `<agent>.<name>`."""
@@ -75,6 +87,15 @@ class SnapshotCalls(Caller):
         request = calls.asked(snapshot_pb2.ListRollbacksRequest, agent=agent)
         pages = self._pages(self._snapshot.ListRollbacks, request)
         return [decode_snapshots.rollback(each) for page in pages for each in page.rollbacks]
+
+    def verify_decision(
+        self, decision_id: str | None = None, *, record: calls.Event | None = None
+    ) -> Verification:
+        """Make a decision again, by its id or from its record, and compare."""
+        request = calls.verify(decision_id, record)
+        return past_messages.read_verification(
+            self._control(self._snapshot.VerifyDecision, request)
+        )
 
 
 class AsyncSnapshotCalls(AsyncCaller):
@@ -145,3 +166,12 @@ class AsyncSnapshotCalls(AsyncCaller):
         request = calls.asked(snapshot_pb2.ListRollbacksRequest, agent=agent)
         pages = self._pages(self._snapshot.ListRollbacks, request)
         return [decode_snapshots.rollback(each) async for page in pages for each in page.rollbacks]
+
+    async def verify_decision(
+        self, decision_id: str | None = None, *, record: calls.Event | None = None
+    ) -> Verification:
+        """Make a decision again, by its id or from its record, and compare."""
+        request = calls.verify(decision_id, record)
+        return past_messages.read_verification(
+            await self._control(self._snapshot.VerifyDecision, request)
+        )

@@ -23,6 +23,13 @@ class RollbackMode(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     ROLLBACK_MODE_UNSPECIFIED: _ClassVar[RollbackMode]
     ROLLBACK_MODE_REVERT: _ClassVar[RollbackMode]
     ROLLBACK_MODE_REWIND: _ClassVar[RollbackMode]
+
+class Verdict(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    VERDICT_UNSPECIFIED: _ClassVar[Verdict]
+    VERDICT_CONFIRMED: _ClassVar[Verdict]
+    VERDICT_CONTRADICTED: _ClassVar[Verdict]
+    VERDICT_UNVERIFIABLE: _ClassVar[Verdict]
 SNAPSHOT_KIND_UNSPECIFIED: SnapshotKind
 SNAPSHOT_KIND_AUTOMATIC: SnapshotKind
 SNAPSHOT_KIND_NAMED: SnapshotKind
@@ -30,6 +37,10 @@ SNAPSHOT_KIND_UNDO: SnapshotKind
 ROLLBACK_MODE_UNSPECIFIED: RollbackMode
 ROLLBACK_MODE_REVERT: RollbackMode
 ROLLBACK_MODE_REWIND: RollbackMode
+VERDICT_UNSPECIFIED: Verdict
+VERDICT_CONFIRMED: Verdict
+VERDICT_CONTRADICTED: Verdict
+VERDICT_UNVERIFIABLE: Verdict
 
 class SnapshotShard(_message.Message):
     __slots__ = ("topic", "partition", "next_offset", "size_bytes", "new_bytes")
@@ -304,3 +315,41 @@ class ListRollbacksResponse(_message.Message):
     rollbacks: _containers.RepeatedCompositeFieldContainer[Rollback]
     next_page_token: str
     def __init__(self, rollbacks: _Optional[_Iterable[_Union[Rollback, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
+
+class Difference(_message.Message):
+    __slots__ = ("field", "found", "expected")
+    FIELD_FIELD_NUMBER: _ClassVar[int]
+    FOUND_FIELD_NUMBER: _ClassVar[int]
+    EXPECTED_FIELD_NUMBER: _ClassVar[int]
+    field: str
+    found: str
+    expected: str
+    def __init__(self, field: _Optional[str] = ..., found: _Optional[str] = ..., expected: _Optional[str] = ...) -> None: ...
+
+class VerifyDecisionRequest(_message.Message):
+    __slots__ = ("decision_id", "record")
+    DECISION_ID_FIELD_NUMBER: _ClassVar[int]
+    RECORD_FIELD_NUMBER: _ClassVar[int]
+    decision_id: str
+    record: bytes
+    def __init__(self, decision_id: _Optional[str] = ..., record: _Optional[bytes] = ...) -> None: ...
+
+class VerifyDecisionResponse(_message.Message):
+    __slots__ = ("decision_id", "verdict", "reason", "text", "differences", "snapshot_id", "events", "note")
+    DECISION_ID_FIELD_NUMBER: _ClassVar[int]
+    VERDICT_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    DIFFERENCES_FIELD_NUMBER: _ClassVar[int]
+    SNAPSHOT_ID_FIELD_NUMBER: _ClassVar[int]
+    EVENTS_FIELD_NUMBER: _ClassVar[int]
+    NOTE_FIELD_NUMBER: _ClassVar[int]
+    decision_id: str
+    verdict: Verdict
+    reason: str
+    text: str
+    differences: _containers.RepeatedCompositeFieldContainer[Difference]
+    snapshot_id: str
+    events: int
+    note: str
+    def __init__(self, decision_id: _Optional[str] = ..., verdict: _Optional[_Union[Verdict, str]] = ..., reason: _Optional[str] = ..., text: _Optional[str] = ..., differences: _Optional[_Iterable[_Union[Difference, _Mapping]]] = ..., snapshot_id: _Optional[str] = ..., events: _Optional[int] = ..., note: _Optional[str] = ...) -> None: ...

@@ -89,6 +89,11 @@ class SnapshotServiceStub:
                 request_serializer=headrace_dot_v1_dot_snapshot__pb2.ListRollbacksRequest.SerializeToString,
                 response_deserializer=headrace_dot_v1_dot_snapshot__pb2.ListRollbacksResponse.FromString,
                 _registered_method=True)
+        self.VerifyDecision = channel.unary_unary(
+                '/headrace.v1.SnapshotService/VerifyDecision',
+                request_serializer=headrace_dot_v1_dot_snapshot__pb2.VerifyDecisionRequest.SerializeToString,
+                response_deserializer=headrace_dot_v1_dot_snapshot__pb2.VerifyDecisionResponse.FromString,
+                _registered_method=True)
 
 
 class SnapshotServiceServicer:
@@ -161,6 +166,13 @@ class SnapshotServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def VerifyDecision(self, request, context):
+        """Makes a decision again from an older snapshot and the log, and compares.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_SnapshotServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -213,6 +225,11 @@ def add_SnapshotServiceServicer_to_server(servicer, server):
                     servicer.ListRollbacks,
                     request_deserializer=headrace_dot_v1_dot_snapshot__pb2.ListRollbacksRequest.FromString,
                     response_serializer=headrace_dot_v1_dot_snapshot__pb2.ListRollbacksResponse.SerializeToString,
+            ),
+            'VerifyDecision': grpc.unary_unary_rpc_method_handler(
+                    servicer.VerifyDecision,
+                    request_deserializer=headrace_dot_v1_dot_snapshot__pb2.VerifyDecisionRequest.FromString,
+                    response_serializer=headrace_dot_v1_dot_snapshot__pb2.VerifyDecisionResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -487,6 +504,33 @@ class SnapshotService:
             '/headrace.v1.SnapshotService/ListRollbacks',
             headrace_dot_v1_dot_snapshot__pb2.ListRollbacksRequest.SerializeToString,
             headrace_dot_v1_dot_snapshot__pb2.ListRollbacksResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def VerifyDecision(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/headrace.v1.SnapshotService/VerifyDecision',
+            headrace_dot_v1_dot_snapshot__pb2.VerifyDecisionRequest.SerializeToString,
+            headrace_dot_v1_dot_snapshot__pb2.VerifyDecisionResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -9,7 +9,13 @@ import grpc
 from google.protobuf.message import Message
 
 from headrace.clock import Clock
-from headrace.serving import decode, decode_snapshots, snapshot_pb2, snapshot_pb2_grpc
+from headrace.serving import (
+    decode,
+    decode_snapshots,
+    past_messages,
+    snapshot_pb2,
+    snapshot_pb2_grpc,
+)
 from headrace.serving import encode_snapshots as encode
 from headrace.serving.backend import Backend
 from headrace.serving.limits import Limits
@@ -27,6 +33,7 @@ class SnapshotServicer(snapshot_pb2_grpc.SnapshotServiceServicer):
         self._directory = backend.directory
         self._snapshots = backend.snapshots
         self._rollbacks = backend.rollbacks
+        self._past = backend.past
         self._limits = limits
         self._clock = clock
 
@@ -104,6 +111,12 @@ class SnapshotServicer(snapshot_pb2_grpc.SnapshotServiceServicer):
             self._directory.agent(agent)  # raises for an agent that is not there
         messages, token = await self._page(views, encode.rollback, request.page_token)
         return snapshot_pb2.ListRollbacksResponse(rollbacks=messages, next_page_token=token)
+
+    async def VerifyDecision(
+        self, request: snapshot_pb2.VerifyDecisionRequest, context: Context
+    ) -> snapshot_pb2.VerifyDecisionResponse:
+        decision_id, record = past_messages.read_decision(request, self._limits)
+        return past_messages.verification(await self._past.verify(decision_id, record))
 
     def _snapshot_id(self, text: str) -> str:
         return decode_snapshots.snapshot_id(text, self._limits)

@@ -22,6 +22,7 @@ from headrace.errors import (
     EventError,
     HeadraceError,
     NotFoundError,
+    OtherBuildError,
     OverloadError,
     RequestError,
     SpecError,
@@ -93,14 +94,17 @@ TABLE: Mapping[str, Row] = MappingProxyType(
         "other_build": Row(
             _S.FAILED_PRECONDITION, ConflictError, "written by a build whose state is not read"
         ),
-        "spec_mismatch": Row(_S.FAILED_PRECONDITION, ConflictError, "taken under another spec"),
+        "spec_mismatch": Row(
+            _S.FAILED_PRECONDITION, ConflictError, "the state does not go with the spec"
+        ),
         "rollback_running": Row(
             _S.FAILED_PRECONDITION, ConflictError, "the agent is being rolled back already"
         ),
+        "unknown_decision": Row(_S.NOT_FOUND, NotFoundError, "its topic holds no such decision"),
         "unknown_rollback": Row(_S.NOT_FOUND, NotFoundError, "no rollback of that control id"),
         "unknown_forget": Row(_S.NOT_FOUND, NotFoundError, "no forgetting of that control id"),
         "log_too_short": Row(
-            _S.FAILED_PRECONDITION, ConflictError, "the log does not reach back to the snapshot"
+            _S.FAILED_PRECONDITION, ConflictError, "the log does not reach back far enough"
         ),
         "not_per_key": Row(
             _S.FAILED_PRECONDITION, ConflictError, "the agent's keys share their state"
@@ -130,7 +134,7 @@ _BY_CLASS: tuple[tuple[type[RequestError], str], ...] = (
     (RequestError, "invalid_request"),
 )
 # Of an error's context, the most specific first.
-_RESOURCES = ("key", "snapshot", "rollback", "agent", "topic")
+_RESOURCES = ("key", "decision", "snapshot", "rollback", "agent", "topic")
 _NAMES = ("code", "text", "violations")  # a RequestError's own: not to be had as context
 _MessageT = TypeVar("_MessageT", bound=Message)
 
@@ -141,7 +145,9 @@ def code_of(error: Refusal) -> str:
         return error.code
     if isinstance(error, SpecError):
         return "invalid_spec"
-    return "bad_event" if isinstance(error, EventError) else "bad_state"
+    if isinstance(error, EventError):
+        return "bad_event"
+    return "other_build" if isinstance(error, OtherBuildError) else "bad_state"
 
 
 def row_of(error: Refusal) -> Row:

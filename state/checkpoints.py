@@ -58,7 +58,7 @@ class Checkpoints:
     """All checkpoints below `root`, which one process has for itself (see `StateDirectory`).
 
     Making one reads what is there: what a crash left half-made is deleted, as is one that nobody
-    can tell what it is of, which is logged. Order of calls for a cut: `take`, its upload,
+    can tell what it is of, which is logged. Order of calls for a cut: `take`, `probed`, its upload,
     `published`, and `drop` when nobody needs it here any more. A cut that is owed after a restart
     goes on with its upload. Different cuts may be taken and published by several threads at once.
     All raise StateError, DiskFullError.
@@ -135,6 +135,21 @@ class Checkpoints:
     def ids(self) -> list[str]:
         """The snapshots of which something is here, by the age of their oldest cut."""
         return list(dict.fromkeys(cut.snapshot_id for cut in self.cuts()))
+
+    def probed(self, cut: Cut, probes: bytes) -> Cut:
+        """Note, durably, the probes of a cut that is not published yet, and return it with them.
+
+        If the checkpoint was dropped meanwhile, nothing is noted.
+        """
+        probed = msgspec.structs.replace(cut, probes=probes)
+        kept = self._kept.get((cut.snapshot_id, cut.shard))
+        if kept is not None:
+            assert kept.cut == cut
+            assert kept.published is None
+            with explained(kept.path):
+                write_sealed(kept.path / _CUT, probed)
+            kept.cut = probed
+        return probed
 
     def published(self, cut: Cut, digest: str, files: tuple[FileEntry, ...]) -> None:
         """Note, durably, that its manifest is kept: its digest, and the entries of its files, which

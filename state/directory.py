@@ -2,8 +2,9 @@
 
 <state-dir>/
   lock            held by the running worker (flock); its pid is in it
-  identity.json   app, cluster, and the build that wrote the state
+  identity.json   app, cluster, and the build that writes here
   shards/<agent>/<epoch>/<topic>@<partition>/     one RocksDB each
+  former/         shards that other builds wrote, see `headrace.state.former`
   checkpoints/    see `headrace.state.checkpoints`
   drafts/         shards on their way in
   trash/          shards on their way out
@@ -32,11 +33,13 @@ from headrace.state.disk import (
     sync_tree,
     write_durably,
 )
+from headrace.state.former import Former
 from headrace.state.manifest import Versions
 
 _LOCK = "lock"
 _IDENTITY = "identity.json"
 _SHARDS = "shards"
+_FORMER = "former"
 _CHECKPOINTS = "checkpoints"
 _DRAFTS = "drafts"
 _TRASH = "trash"
@@ -105,14 +108,16 @@ class StateDirectory:
     def __init__(self, path: Path, lock: int) -> None:
         self.path = path
         self._lock: int | None = lock
+        self._former = Former(path / _FORMER, path / _SHARDS)
 
     @classmethod
     def open(cls, path: Path, identity: Identity) -> StateDirectory:
-        """Lock `path`, made if it is missing, for the state of `identity`.
+        """Lock `path`, made if it is missing, for the state of `identity`. Shards that another
+        build wrote are put aside, see `former`; those that this one wrote earlier are back.
 
-        Raises LockedStateError, ForeignStateError (another cluster, app or build, or a directory
-        that is not ours), CorruptStateError, DiskFullError, and StateError for a directory that
-        cannot be written, each with what to do.
+        Raises LockedStateError, ForeignStateError (another cluster, app or hash seed, or a
+        directory that is not ours), CorruptStateError, DiskFullError, and StateError for a
+        directory that cannot be written, each with what to do.
         """
         with explained(path):
             _refuse_others_directory(path)
@@ -120,7 +125,7 @@ class StateDirectory:
             directory = cls(path, _locked(path))
         try:
             with explained(path):
-                _claim(path, identity)
+                _claim(path, identity, directory._former)
                 for name in (_DRAFTS, _TRASH):
                     shutil.rmtree(path / name, ignore_errors=True)  # what a crash left there
                     make_directory(path / name)
@@ -150,6 +155,30 @@ class StateDirectory:
                 for epoch in epochs
                 if _holds_shard(self.shard_path(agent, epoch, topic, partition))
             ]
+
+    def former(self, agent: str, epochs: range, topic: str, partition: int) -> list[Versions]:
+        """The builds that wrote shards of that partition, of any of these epochs, which lie aside.
+
+        Raises StateError, CorruptStateError if nobody can tell who wrote one.
+        """
+        with explained(self.path):
+            return [
+                build
+                for epoch in epochs
+                for build, path in self._former_paths(agent, epoch, topic, partition)
+                if _holds_shard(path)
+            ]
+
+    def drop_former(self, agent: str, epochs: range, topic: str, partition: int) -> None:
+        """Delete those shards: others have taken their place. Raises StateError."""
+        with explained(self.path):
+            paths = [
+                path
+                for epoch in epochs
+                for _, path in self._former_paths(agent, epoch, topic, partition)
+            ]
+        for path in paths:
+            self._discard(path)
 
     def draft(self) -> Path:
         """A path of its own for a shard on its way in, where nothing is yet.
@@ -183,13 +212,15 @@ class StateDirectory:
             self._discard(path)
 
     def drop_agent(self, agent: str, *, through: int) -> None:
-        """Delete all shards of `agent`, which must be closed, of its epochs up to `through`; of
-        each epoch all or none is left after a crash.
+        """Delete all shards of `agent`, which must be closed, of its epochs up to `through`,
+        whichever build wrote them; of each epoch all or none is left after a crash.
 
         Raises StateError if the disk does not let us.
         """
         with explained(self._agent_path(agent)):
             epochs = self._epoch_paths(agent)
+            for _, path in self._former.paths(Path(escaped(agent))):
+                epochs += [epoch for epoch in path.iterdir() if epoch.name.isdigit()]
         for epoch in epochs:
             if int(epoch.name) <= through:
                 self._discard(epoch)
@@ -217,6 +248,12 @@ class StateDirectory:
     def _epoch_paths(self, agent: str) -> list[Path]:
         path = self._agent_path(agent)
         return [e for e in path.iterdir() if e.name.isdigit()] if path.exists() else []
+
+    def _former_paths(
+        self, agent: str, epoch: int, topic: str, partition: int
+    ) -> list[tuple[Versions, Path]]:
+        shard = self.shard_path(agent, epoch, topic, partition)
+        return self._former.paths(shard.relative_to(self.path / _SHARDS))
 
     def _discard(self, path: Path) -> None:
         # It was made at the start, because somebody may delete to make room on a full disk.
@@ -262,7 +299,10 @@ def _locked(path: Path) -> int:
     return lock
 
 
-def _claim(path: Path, identity: Identity) -> None:
+def _claim(path: Path, identity: Identity, former: Former) -> None:
+    """Make the directory that of `identity`, or refuse it. A crash at any step leaves the shards of
+    the build that is named in it where they are looked for.
+    """
     file = path / _IDENTITY
     if not file.exists():
         if (path / _SHARDS).exists():
@@ -270,7 +310,7 @@ def _claim(path: Path, identity: Identity) -> None:
                 f"{file} is missing beside shards, so nobody knows whose they are:"
                 f" start with --state-dir elsewhere, or delete {path}"
             )
-        write_durably(file, msgspec.json.format(msgspec.json.encode(identity)) + b"\n")
+        _write_identity(file, identity)
         return
     try:
         found = msgspec.json.decode(file.read_bytes(), type=Identity)
@@ -284,17 +324,20 @@ def _claim(path: Path, identity: Identity) -> None:
             f" this is cluster {identity.cluster_id}, app {identity.app}:"
             f" start with --state-dir elsewhere, or delete it"
         )
-    differing = [
-        f"{name} {getattr(found, name)} (this is {getattr(identity, name)})"
-        for name in ("headrace", "river", "numpy", "codec", "python", "hash_seed")
-        if getattr(found, name) != getattr(identity, name)
-    ]
-    if differing:
+    if found.hash_seed != identity.hash_seed:
         raise ForeignStateError(
-            f"{path} was written with {', '.join(differing)}, and models may go on otherwise there:"
-            f" start the build that wrote it, or start with --state-dir elsewhere"
-            f" and learn again from the log"
+            f"{path} was written with hash_seed {found.hash_seed} (this is {identity.hash_seed}),"
+            f" and models may go on otherwise here: start the service with `headrace up`, which"
+            f" sets it, or with --state-dir elsewhere and learn again from the log"
         )
+    if found.versions != identity.versions:
+        former.put_aside(found.versions)
+        _write_identity(file, identity)
+    former.bring_back(identity.versions)
+
+
+def _write_identity(file: Path, identity: Identity) -> None:
+    write_durably(file, msgspec.json.format(msgspec.json.encode(identity)) + b"\n")
 
 
 def escaped(name: str) -> str:

@@ -15,7 +15,7 @@ from typing import Literal, NamedTuple
 
 import msgspec
 
-from headrace.errors import CorruptStateError, DiskFullError, ForeignStateError, StateError
+from headrace.errors import CorruptStateError, DiskFullError, OtherBuildError, StateError
 from headrace.logs import fields
 from headrace.state.checkpoints import Checkpoints, link_or_copy, shard_files
 from headrace.state.disk import explained
@@ -31,12 +31,14 @@ Accepts = Callable[[Manifest, Path], list[str]]
 probes: one text each, none if all is reproduced. It closes whatever it opens there.
 """
 _DIFFERENCES_SHOWN = 3
+REFOLD = "or learn the log again: `headrace deploy SPEC --migration refold`"
+"""What is always left to do with the state of another build."""
 
 
 class Sources(NamedTuple):
-    """Where the files of a snapshot may be."""
+    """Where the files of a snapshot may be; without `checkpoints` only afar."""
 
-    checkpoints: Checkpoints
+    checkpoints: Checkpoints | None
     repository: Snapshots
 
 
@@ -52,7 +54,7 @@ def manifest_of(ref: ShardRef, sources: Sources) -> Manifest:
 
     Raises CorruptStateError, ForeignStateError, StateError.
     """
-    here = sources.checkpoints.manifest(*ref)
+    here = None if sources.checkpoints is None else sources.checkpoints.manifest(*ref)
     return here or sources.repository.manifest(*ref)
 
 
@@ -69,9 +71,9 @@ def restore(
     Another build's state is refused before any file is touched if there is no `accepts` or if there
     are no probes. Else `accepts` is asked when the draft is as the manifest says: verified first.
 
-    Raises ForeignStateError (another build's state that nobody accepts), CorruptStateError
-    (bytes that are not those vouched for, here and in the repository), DiskFullError, StateError;
-    then nothing is left at `draft`.
+    Raises OtherBuildError (another build's state that nobody accepts), CorruptStateError (bytes
+    that are not those vouched for, here and in the repository), DiskFullError, StateError; then
+    nothing is left at `draft`.
     """
     if draft.exists():
         raise StateError(f"cannot restore files into {draft}: it exists")
@@ -83,37 +85,51 @@ def restore(
     if not here:
         sources.repository.fetch(manifest.files, draft)
     if foreign and accepts is not None:
-        _reproduced(manifest, draft, accepts)
+        check_probes(manifest, draft, versions, accepts)
     return Restored(manifest=manifest, source="checkpoint" if here else "repository")
 
 
 def check_build(manifest: Manifest, versions: Versions) -> None:
-    """Raises ForeignStateError, with what differs, unless that build wrote the state."""
-    wrote = manifest.versions
-    differing = [
-        f"{name} {getattr(wrote, name)} (this is {getattr(versions, name)})"
-        for name in Versions.__struct_fields__
-        if getattr(wrote, name) != getattr(versions, name)
-    ]
-    if differing:
-        raise ForeignStateError(
-            f"snapshot {manifest.snapshot_id} was written with {', '.join(differing)}, and models"
-            f" may go on otherwise here: start the build that wrote it, or learn again from the log"
+    """Raises OtherBuildError, with what differs, unless that build wrote the state."""
+    if manifest.versions != versions:
+        raise OtherBuildError(
+            f"snapshot {manifest.snapshot_id} was written with"
+            f" {differing(manifest.versions, versions)}, and it has no probes that could show how"
+            f" its models go on here: start the build that wrote it, {REFOLD}"
         )
 
 
-def _reproduced(manifest: Manifest, draft: Path, accepts: Accepts) -> None:
-    """Raises ForeignStateError if there are differences, and what `accepts` raises; then nothing is
-    left at `draft`.
+def differing(wrote: Versions, versions: Versions) -> str:
+    """In what the build that wrote a state differs from this one.
+
+    >>> mine = Versions(headrace="0", river="0.26.1", numpy="2", codec="1", python="3.11")
+    >>> differing(msgspec.structs.replace(mine, river="0.25.0"), mine)
+    'river 0.25.0 (this is 0.26.1)'
+    """
+    return ", ".join(
+        f"{name} {getattr(wrote, name)} (this is {getattr(versions, name)})"
+        for name in Versions.__struct_fields__
+        if getattr(wrote, name) != getattr(versions, name)
+    )
+
+
+def check_probes(manifest: Manifest, draft: Path, versions: Versions, accepts: Accepts) -> None:
+    """Let `accepts` try the probes on the files at `draft`, which are those of the manifest.
+
+    Raises OtherBuildError if there are differences, and what `accepts` raises; then nothing is left
+    at `draft`.
     """
     try:
         differences = accepts(manifest, draft)
         if differences:
             shown = "; ".join(differences[:_DIFFERENCES_SHOWN])
-            raise ForeignStateError(
-                f"snapshot {manifest.snapshot_id} was written by another build, and its probes do"
-                f" not reproduce here ({len(differences)}: {shown}): start the build that wrote it,"
-                f" or deploy the agent again with migration refold"
+            beyond = len(differences) - _DIFFERENCES_SHOWN
+            more = f"; and {beyond} more" if beyond > 0 else ""
+            raise OtherBuildError(
+                f"snapshot {manifest.snapshot_id} was written with"
+                f" {differing(manifest.versions, versions)}, and its models do not go on here as"
+                f" they did there ({shown}{more}): start the build that wrote it, {REFOLD}",
+                differences,
             )
     except BaseException:
         shutil.rmtree(draft, ignore_errors=True)
@@ -121,9 +137,11 @@ def _reproduced(manifest: Manifest, draft: Path, accepts: Accepts) -> None:
 
 
 def _from_checkpoint(
-    ref: ShardRef, manifest: Manifest, checkpoints: Checkpoints, draft: Path
+    ref: ShardRef, manifest: Manifest, checkpoints: Checkpoints | None, draft: Path
 ) -> bool:
     """Whether `draft` could be made from a checkpoint on this disk; if not, nothing is left."""
+    if checkpoints is None:
+        return False
     checkpoint = checkpoints.find(ref.snapshot_id, ref.topic, ref.partition)
     if checkpoint is None:
         return False

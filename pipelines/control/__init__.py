@@ -1,6 +1,6 @@
 """The control log's records and their fold; see `registry`."""
 
-from headrace.pipelines.control.deployment import Accepted, Deployment
+from headrace.pipelines.control.deployment import Accepted, Deployment, Version
 from headrace.pipelines.control.records import (
     Base,
     Command,
@@ -10,12 +10,14 @@ from headrace.pipelines.control.records import (
     Forget,
     Hello,
     Kind,
+    Migrate,
     Mode,
     Pause,
     Resume,
     Rollback,
     ShardEffect,
     Snapshot,
+    begins_anew,
     decode,
     encode,
     is_ours,
@@ -46,6 +48,7 @@ __all__ = [
     "Forget",
     "Hello",
     "Kind",
+    "Migrate",
     "Mode",
     "Outcome",
     "Pause",
@@ -54,6 +57,8 @@ __all__ = [
     "Rollback",
     "ShardEffect",
     "Snapshot",
+    "Version",
+    "begins_anew",
     "decode",
     "encode",
     "is_ours",

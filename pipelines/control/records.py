@@ -6,9 +6,9 @@ from typing import Any, ClassVar, Literal
 
 import msgspec
 
-from headrace.views import Exclusion
+from headrace.views import Exclusion, How
 
-Kind = Literal["deploy", "pause", "resume", "delete", "snapshot", "rollback", "forget"]
+Kind = Literal["deploy", "pause", "resume", "delete", "snapshot", "rollback", "migrate", "forget"]
 Mode = Literal["revert", "rewind"]
 
 
@@ -20,13 +20,18 @@ class _Logged(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"):
 
 
 class Deploy(_Logged, frozen=True, kw_only=True, tag="deploy"):
-    """Start an agent. `spec` has all defaults filled in; `digest` is its identity."""
+    """Start an agent. `spec` has all defaults filled in; `digest` is its identity.
+
+    `epoch_min`: above all epochs that its name has in its topic of decisions and in the catalogue,
+    which may have outlived the control log that they came of.
+    """
 
     kind: ClassVar[Kind] = "deploy"
     agent: str
     spec: dict[str, Any]
     digest: str
     emit_topic: str
+    epoch_min: int = 1
 
 
 class Pause(_Logged, frozen=True, kw_only=True, tag="pause"):
@@ -96,6 +101,44 @@ class Rollback(_Logged, frozen=True, kw_only=True, tag="rollback"):
         """The one of that partition."""
         return next(base for base in self.bases if base.partition == partition)
 
+    @property
+    def partitions(self) -> int:
+        """How many there are."""
+        return len(self.bases)
+
+
+class Migrate(_Logged, frozen=True, kw_only=True, tag="migrate"):
+    """Go on under another spec, with a state of that spec in place of the agent's.
+
+    `life`: the epoch at which the agent was deployed; `replaces`: the digest of the spec that is
+    left; `bases`: `from`: the shards of the snapshot, as in a rollback; `refold`: where in each
+    partition it begins to learn (`epoch` 0, no digest); else none. `anew`: the same spec counts,
+    too, because its state is another build's and is left.
+    """
+
+    kind: ClassVar[Kind] = "migrate"
+    agent: str
+    life: int
+    how: How
+    replaces: str
+    spec: dict[str, Any]
+    digest: str
+    emit_topic: str
+    partitions: int
+    snapshot_id: str = ""
+    bases: tuple[Base, ...] = ()
+    anew: bool = False
+    keys: ClassVar[tuple[str, ...]] = ()  # as of a rollback: it is of all keys
+
+    def base(self, partition: int) -> Base:
+        """The one of that partition."""
+        return next(base for base in self.bases if base.partition == partition)
+
+
+def begins_anew(command: object) -> bool:
+    """Whether it leaves the state that there is, and needs nothing of it."""
+    return isinstance(command, Migrate) and command.how in ("refold", "reset")
+
 
 class Forget(_Logged, frozen=True, kw_only=True, tag="forget"):
     """Erase a key for good. The log does not hold the key: `tombstone` is its hash under the secret
@@ -113,8 +156,8 @@ class Forget(_Logged, frozen=True, kw_only=True, tag="forget"):
 class ShardEffect(_Logged, frozen=True, kw_only=True, tag="effect"):
     """A command took effect in one shard: records below `next_offset` came before it.
 
-    `failed`: why a rollback could not be done there, so that the new epoch goes on with the old
-    state; empty otherwise.
+    `failed`: why a rollback or a migration could not be done there, so that the new epoch goes on
+    with the old state and its spec; empty otherwise.
     """
 
     control_id: str
@@ -133,7 +176,7 @@ class Hello(_Logged, frozen=True, kw_only=True, tag="hello"):
     worker: str
 
 
-Command = Deploy | Pause | Resume | Delete | Snapshot | Rollback | Forget
+Command = Deploy | Pause | Resume | Delete | Snapshot | Rollback | Migrate | Forget
 ControlRecord = Command | ShardEffect | Hello
 
 _encoder = msgspec.json.Encoder()

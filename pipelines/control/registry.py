@@ -1,8 +1,8 @@
 """The control log as a pure fold: which agents exist, and where each change took effect.
 
 The control log is one topic of one partition. It holds *commands* (deploy, pause, resume, delete,
-snapshot, rollback, forget) and, for every shard that a command concerns, an *effect*: the next
-offset of the shard at the moment at which the command was applied. `Registry.apply` folds the
+snapshot, rollback, migrate, forget) and, for every shard that a command concerns, an *effect*: the
+next offset of the shard at the moment at which the command was applied. `Registry.apply` folds the
 records in order; two workers that have read the same prefix of the log hold the same registry. So
 what a command meant (accepted, refused, without effect) is decided by its place in the log and by
 nothing else.
@@ -21,6 +21,7 @@ from headrace.pipelines.control.records import (
     Delete,
     Deploy,
     Hello,
+    Migrate,
     Pause,
     Resume,
     Rollback,
@@ -134,16 +135,33 @@ class Registry:
                 f"agent {record.agent!r} has had {COMMANDS_MAX:,} commands; "
                 "delete it and deploy it again"
             )
-        if isinstance(record, Snapshot | Rollback):
+        if isinstance(record, Snapshot | Rollback | Migrate):
             self.check_life(deployment, record)
+        if isinstance(record, Migrate):
+            return self._migrate(deployment, record, offset)
         if isinstance(record, Pause | Resume):
             deployment.paused = isinstance(record, Pause)
         elif isinstance(record, Rollback):
-            self.check_rollback(deployment)
+            self.check_replacing(deployment)
             deployment.epoch += 1
         return deployment.accept(record, offset)
 
-    def check_life(self, deployment: Deployment, record: Snapshot | Rollback) -> None:
+    def _migrate(self, deployment: Deployment, record: Migrate, offset: int) -> Accepted | None:
+        if not (record.anew or deployment.takes(record.digest)):
+            return None
+        if record.replaces != deployment.deploy.digest:
+            raise ConflictError(
+                "spec_mismatch",
+                f"agent {record.agent!r} was given another spec meanwhile: ask again",
+                agent=record.agent,
+            )
+        self.check_replacing(deployment)
+        deployment.deploy = record
+        deployment.epoch += 1
+        deployment.spec_version += 1
+        return deployment.accept(record, offset)
+
+    def check_life(self, deployment: Deployment, record: Snapshot | Rollback | Migrate) -> None:
         """Raises ConflictError if the agent is not the one that the command was meant for."""
         if record.life != deployment.life:
             raise ConflictError(
@@ -152,13 +170,14 @@ class Registry:
                 agent=record.agent,
             )
 
-    def check_rollback(self, deployment: Deployment) -> None:
-        """Raises ConflictError if a rollback of the agent is on its way."""
-        running = deployment.rolling_back()
+    def check_replacing(self, deployment: Deployment) -> None:
+        """Raises ConflictError if a rollback or a migration of the agent is on its way."""
+        running = deployment.replacing()
         if running is not None:
+            doing = "migrated" if running.kind == "migrate" else "rolled back"
             raise ConflictError(
                 "rollback_running",
-                f"agent {deployment.agent!r} is being rolled back ({running.control_id}): "
+                f"agent {deployment.agent!r} is being {doing} ({running.control_id}): "
                 "ask again when that is done",
                 agent=deployment.agent,
             )
@@ -168,7 +187,7 @@ class Registry:
         if record.agent in self._live:
             return None
         before = self._last.get(record.agent)
-        epoch = before.epoch + 1 if before else 1
+        epoch = max(record.epoch_min, before.epoch + 1 if before else 1)
         forgets = tuple(before.forgets()) if before else ()
         deployment = Deployment(
             deploy=record,
@@ -191,13 +210,12 @@ class Registry:
             raise _no_room(
                 f"{NAMES_MAX:,} names have been used for agents: deploy under a used one"
             )
-        there = self._live.get(record.agent)
-        if there is not None and there.deploy.digest != record.digest:
+        there = self.changed(record)
+        if there is not None:
             raise ConflictError(
                 "agent_exists",
-                f"agent {record.agent!r} runs another spec (digest {there.deploy.digest[:12]}); "
-                "a changed spec under an existing name is not taken over yet: "
-                "delete the agent first, or deploy under a new name",
+                f"agent {record.agent!r} runs another spec (digest {there.deploy.digest[:12]}): "
+                "say how its state migrates",
                 agent=record.agent,
             )
         for other in self._live.values():
@@ -211,6 +229,11 @@ class Registry:
                     agent=record.agent,
                 )
         self._check_loop(record)
+
+    def changed(self, record: Deploy) -> Deployment | None:
+        """The live agent whose spec this deploy would change; None: it would change none."""
+        there = self._live.get(record.agent)
+        return there if there is not None and there.takes(record.digest) else None
 
     def _check_loop(self, record: Deploy) -> None:
         """A decision must not come back as an event: the agents would feed each other for ever."""

@@ -85,6 +85,10 @@ class Config:
             return Path(".headrace") / self.app
         return self.state_dir
 
+    def snapshots_url(self, state_dir: Path) -> str:
+        """Where snapshots are kept, if state lives there."""
+        return self.snapshots or f"file://{(state_dir / 'snapshots').absolute()}"
+
     def describe(self) -> list[Setting]:
         """Every setting with its value as text and where it comes from; passwords masked."""
         return [

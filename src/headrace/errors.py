@@ -11,7 +11,8 @@ HeadraceError
 │   ├── OverloadError     the service sheds load; carries when to try again
 │   └── UnavailableError  not ready yet, or the broker is away
 └── StateError            the operator: the text says what to do
-    ├── ForeignStateError state of another log, app or build
+    ├── ForeignStateError state of another log or app
+    │   └── OtherBuildError  state that this build does not read as the one that wrote it
     ├── LockedStateError  another worker holds the state directory
     ├── CorruptStateError bytes that do not match their digest
     └── DiskFullError     no room to write state; it goes on when there is
@@ -111,6 +112,17 @@ class StateError(HeadraceError):
 
 class ForeignStateError(StateError):
     """State that belongs to another log, another app or another build."""
+
+
+class OtherBuildError(ForeignStateError):
+    """State that another build wrote, and that is not shown to go on here as it did there.
+
+    `differences`: what does not come out here as it did there, as far as it was tried.
+    """
+
+    def __init__(self, text: str, differences: Sequence[str] = ()) -> None:
+        super().__init__(text)
+        self.differences = tuple(differences)
 
 
 class LockedStateError(StateError):

@@ -24,11 +24,12 @@ from headrace.models.decisions import Origin
 from headrace.models.learner import Learner
 from headrace.models.spec import Spec, load_spec
 from headrace.pipelines.live import partition_of
+from headrace.pipelines.probing import Probing
 from headrace.state.directory import Identity
 from headrace.state.manifest import ShardRef, Versions
 from headrace.state.reference import Reference, decode
 from headrace.state.repository import Repository, open_repository
-from headrace.state.restoring import check_build
+from headrace.state.restoring import check_build, check_probes
 from headrace.state.store import ShardStore, StoreOptions
 from headrace.views import Answer, Question
 
@@ -53,8 +54,8 @@ class SnapshotModel:
     """An agent as it was in a snapshot: it answers as the service did there, and never learns.
 
     Making one fetches the whole snapshot into a temporary directory, which goes with it. Raises
-    CorruptStateError if something is not what the digests say, ForeignStateError if another build
-    wrote it, StateError if the repository cannot be reached.
+    CorruptStateError if something is not what the digests say, OtherBuildError if another build
+    wrote it and it does not go on here as there, StateError if the repository cannot be reached.
     """
 
     def __init__(self, reference: Reference) -> None:
@@ -74,7 +75,7 @@ class SnapshotModel:
         repository, options = open_repository(reference.repository), StoreOptions()
         for ref in reference.refs():
             place = Path(directory.name) / str(ref.partition)
-            _shard(repository, ref, reference, place)
+            _shard(repository, ref, reference, place, self.spec)
             stores.append(ShardStore.open(place, create=False, options=options))
             self._learners.append(Learner(self.spec, _origin(reference, ref), stores[-1]))
 
@@ -130,8 +131,12 @@ def _spec(reference: Reference) -> Spec:
     return spec
 
 
-def _shard(repository: Repository, ref: ShardRef, reference: Reference, place: Path) -> None:
-    """Put a shard's files at `place`, each compared with the manifest, that with its digest."""
+def _shard(
+    repository: Repository, ref: ShardRef, reference: Reference, place: Path, spec: Spec
+) -> None:
+    """Put a shard's files at `place`, each compared with the manifest, that with its digest; what
+    another build wrote, if its probes reproduce.
+    """
     manifest = repository.manifest(*ref)
     said = (manifest.agent, manifest.spec_digest, manifest.partitions, manifest.next_offset)
     at = reference.shards[ref.partition]
@@ -140,8 +145,14 @@ def _shard(repository: Repository, ref: ShardRef, reference: Reference, place: P
             f"the manifest of {ref.topic}@{ref.partition} in {ref.snapshot_id} is of another"
             " snapshot than the version in MLflow says: it was altered there"
         )
-    check_build(manifest, _this_build())
+    build = _this_build()
+    if not manifest.probes:
+        check_build(manifest, build)
     repository.fetch(manifest.files, place)
+    if manifest.versions != build:
+        probing = Probing(build)
+        probing.specs = lambda agent, digest: spec
+        check_probes(manifest, place, build, probing.accepts)
 
 
 def _this_build() -> Versions:

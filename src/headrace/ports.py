@@ -12,10 +12,12 @@ from typing import Protocol
 from headrace.views import (
     AgentView,
     Answer,
+    AsOf,
     DryRun,
     Effect,
     ForgetView,
     KeyView,
+    Migration,
     Partition,
     Position,
     Question,
@@ -23,6 +25,7 @@ from headrace.views import (
     RollbackRequest,
     RollbackView,
     SnapshotView,
+    Verification,
 )
 
 
@@ -84,9 +87,9 @@ class Directory(Protocol):
 class Controls(Protocol):
     """Appends to the control log and waits, bounded, until the record took effect."""
 
-    async def deploy(self, spec: bytes) -> Effect: ...
+    async def deploy(self, spec: bytes, migration: Migration | None = None) -> Effect: ...
 
-    async def dry_run(self, spec: bytes) -> DryRun: ...
+    async def dry_run(self, spec: bytes, migration: Migration | None = None) -> DryRun: ...
 
     async def pause(self, agent: str) -> Effect: ...
 
@@ -150,3 +153,11 @@ class Forgets(Protocol):
     async def forget(self, agent: str, key: str) -> ForgetView: ...
 
     def get(self, control_id: str) -> ForgetView: ...
+
+
+class Past(Protocol):
+    """States that shards had once: made again from snapshots and logs, beside the live ones."""
+
+    async def predict(self, question: Question, as_of: AsOf) -> Answer: ...
+
+    async def verify(self, decision_id: str | None, record: bytes | None) -> Verification: ...

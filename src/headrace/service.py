@@ -19,6 +19,7 @@ from headrace.pipelines.commands import Commands
 from headrace.pipelines.feeds import Decisions, EventProducer, Feedback
 from headrace.pipelines.forget_commands import ForgetCommands
 from headrace.pipelines.live import LiveShards
+from headrace.pipelines.past.answers import Past
 from headrace.pipelines.rollback_commands import RollbackCommands
 from headrace.pipelines.snapshot_commands import SnapshotCommands
 from headrace.pipelines.worker import Worker
@@ -44,6 +45,7 @@ class Service:
         self._lent_broker = broker
         self.broker: Broker
         self.worker: Worker
+        self.past: Past
         self.events: EventProducer
         self._server: Server
         self.metrics_port: int | None = None
@@ -87,6 +89,7 @@ class Service:
         self.events = EventProducer(self.broker.bootstrap)
         live = LiveShards(self.worker)
         snapshots = SnapshotCommands(self.worker)
+        self.past = Past(self.worker, live, snapshots)
         backend = Backend(
             predictor=live,
             directory=live,
@@ -96,6 +99,7 @@ class Service:
             snapshots=snapshots,
             rollbacks=RollbackCommands(self.worker, snapshots),
             forgets=ForgetCommands(self.worker),
+            past=self.past,
         )
         # Before the shards: health must answer NOT_SERVING while they are being restored.
         listen = Listen(
@@ -120,4 +124,6 @@ class Service:
         self._taken.push_async_callback(self.events.stop)
         self._taken.push_async_callback(self.worker.stop)
         await self.worker.start()
+        self.past.start()
+        self._taken.push_async_callback(self.past.stop)
         interpreter.settle()

@@ -7,9 +7,11 @@ in `_s` (seconds).
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import msgspec
+
+from headrace.errors import Violation
 
 
 class Partition(NamedTuple):
@@ -70,6 +72,14 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
     k: int | None = None  # how many to recommend; None: as the spec says
     setpoint: float | None = None  # for adjust, where the spec reads it from the event
     item: str | None = None  # for recommenders that score one item
+
+
+class AsOf(msgspec.Struct, frozen=True, kw_only=True):
+    """A state of the past: exactly one of these."""
+
+    snapshot_id: str | None = None
+    offset: int | None = None  # of the key's partition: all records below it are in the state
+    time_ms: int | None = None  # ... and all before the first record of that time or later
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
@@ -150,6 +160,26 @@ class Refusals(msgspec.Struct, frozen=True, kw_only=True):
     examples: tuple[Position, ...]  # at most 3
 
 
+How = Literal["reset", "keep", "from", "refold"]
+
+
+class Migration(msgspec.Struct, frozen=True, kw_only=True):
+    """How the state goes on when another spec is deployed under a name that is in use."""
+
+    how: How
+    snapshot_id: str = ""  # of `from`
+
+
+class MigrationPlan(msgspec.Struct, frozen=True, kw_only=True):
+    """What another spec under a name that is in use would change. Nothing has been changed."""
+
+    spec_version: int  # that the agent has
+    new_spec_version: int
+    changes: tuple[Violation, ...]  # all that differs between the two specs
+    keep_problems: tuple[Violation, ...]  # why what was learned cannot be kept; empty: it can
+    events: int  # whose learning goes (reset, from), or that are learned again (refold)
+
+
 class DryRun(msgspec.Struct, frozen=True, kw_only=True):
     """What a spec would do with the recent records of its topic."""
 
@@ -157,6 +187,7 @@ class DryRun(msgspec.Struct, frozen=True, kw_only=True):
     accepted: int
     refused: tuple[Refusals, ...]
     note: str = ""  # say: the topic does not exist yet
+    migration: MigrationPlan | None = None  # where another spec has the name
 
 
 class Effect(msgspec.Struct, frozen=True, kw_only=True):
@@ -291,3 +322,24 @@ class ForgetView(msgspec.Struct, frozen=True, kw_only=True):
         """Whether it counts everywhere, and no snapshot holds the key."""
         counts = len(self.positions) >= self.partitions > 0
         return counts and not self.deleting and not self.rewriting
+
+
+class Difference(msgspec.Struct, frozen=True, kw_only=True):
+    """A field of a decision that is not what it must be; both as JSON, empty: there is nothing."""
+
+    field: str  # such as position.offset
+    found: str = ""
+    expected: str = ""
+
+
+class Verification(msgspec.Struct, frozen=True, kw_only=True):
+    """What came of making a decision again."""
+
+    decision_id: str
+    verdict: str  # "confirmed" | "contradicted" | "unverifiable"
+    reason: str = ""  # why it is unverifiable; empty otherwise
+    text: str  # for people: how it was made again, or why it cannot be
+    differences: tuple[Difference, ...] = ()
+    snapshot_id: str = ""  # from which it was made again; empty: from the deploy, or not at all
+    events: int = 0  # learned again since
+    note: str = ""  # say: a rollback has withdrawn it since

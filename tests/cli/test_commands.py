@@ -65,6 +65,22 @@ def test_another_spec_under_the_name_is_refused(run: Run, spec: Path) -> None:
     assert (tried.exit_code, tried.stdout, tried.stderr) == (1, "", result.stderr)
 
 
+def test_another_spec_takes_over_when_its_migration_is_said(run: Run) -> None:
+    """Each version is a new epoch; the agent says which it has."""
+    first = SPEC.replace("card-fraud", "changing")
+    second = first.replace("0.9", "0.8")
+    third = second.replace("StandardScaler", "MinMaxScaler")
+    assert run("deploy", "-", stdin=first).exit_code == 0
+    kept = run("deploy", "-", "--migration", "keep", stdin=second)
+    assert kept.stdout.startswith("deployed changing (spec version 2, epoch 2)\n")
+    refused = run("deploy", "-", "--migration", "keep", stdin=third)
+    assert (refused.exit_code, "$.model[0]: is" in refused.stderr) == (1, True)
+    reset = run("deploy", "-", "--migration", "reset", "--yes", stdin=third)
+    assert reset.stdout.startswith("deployed changing (spec version 3, epoch 3)\n")
+    assert run.json("agents", "changing")["spec_version"] == 3
+    assert run("delete", "changing", "--yes").exit_code == 0
+
+
 def test_agents_are_listed_and_shown(run: Run) -> None:
     """One line for each; one by name with its partitions and a spec that could be deployed."""
     text = run("agents").stdout

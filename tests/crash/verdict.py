@@ -21,8 +21,9 @@ from tests.crash.logs import Records, read
 from tests.crash.losses import told_again
 from tests.fold import compare
 from tests.fold.control import Life, lives
-from tests.fold.fold import Folded, fold
+from tests.fold.fold import fold
 from tests.fold.oracle import Origin
+from tests.fold.state import Folded
 
 TOLD_MAX = 40
 """Differences that a verdict tells. Those of one kind in a shard end in one "and 90 more"."""
@@ -136,7 +137,7 @@ def _judge_shard(
             again = told_again(loss[agent.name, partition], life, topics.decisions[partition])
             verdict.told_again += len(again)
             verdict.differ(name, [f"decided again after a loss: {again[:9]}"] if again else [])
-    verdict.rollbacks += folded.rollbacks
+    verdict.rollbacks += folded.replaced
     there = _offsets(decided, life, origin)
     verdict.unexpected += len(there - folded.decisions.keys())
     if whole:
@@ -154,13 +155,13 @@ def _judge_snapshots(verdict: Verdict, kept: Kept, agent: Agent, of: tuple[Life,
     life, topics = of
     for shard in kept.newest(agent.name, life.epoch):
         origin, course = life.origin(shard.shard), life.course(shard.shard)
-        before = tuple(r for r in course.rollbacks if r.epoch <= shard.epoch)
+        before = tuple(r for r in course.replacements if r.epoch <= shard.epoch)
         records = topics.source[shard.partition]
         folded = fold(
             agent.oracle,
             origin,
             [record for record in records if record.offset < shard.next_offset],
-            replace(course, rollbacks=before),
+            replace(course, replacements=before),
         )
         with TemporaryDirectory(prefix="headrace-kept-") as directory:
             path = Path(directory) / "shard"
@@ -173,10 +174,10 @@ def _judge_snapshots(verdict: Verdict, kept: Kept, agent: Agent, of: tuple[Life,
 def wrong_undos(life: Life) -> list[str]:
     """Undos that did not go back to what there was when the rollback counted that they undo."""
     found = []
-    for control_id, (told, _) in life.rolled.items():
+    for control_id, (told, *_) in life.replaced.items():
         if not told.get("undoes"):
             continue
-        epoch = life.rolled[told["undoes"]][1]
+        epoch = life.replaced[told["undoes"]][1]
         for base in told["bases"]:
             before = (epoch - 1, life.effects[told["undoes"], (life.topic, base["partition"])])
             if (base["epoch"], base["next_offset"]) != before:

@@ -14,8 +14,8 @@ from typing import Any, Protocol
 import msgspec
 
 from headrace.models import codec
-from tests.fold.fold import Folded, KeyFold
 from tests.fold.oracle import Origin
+from tests.fold.state import Folded, KeyFold
 
 KEYS = b"k/"
 LAYOUT = 1
@@ -90,7 +90,7 @@ def _key(key: str, state: KeyFold, data: bytes) -> list[str]:
 def _counters(folded: Folded, stored: StoredRows) -> list[str]:
     counters, logtime = stored.get(b"s/counters"), stored.get(b"s/logtime")
     if counters is None or logtime is None:
-        empty = not folded.accepted and not folded.refused
+        empty = not folded.counted and not folded.counted_bad
         return [] if empty else ["there are no counters, although events came"]
     must = [
         folded.counted,

@@ -32,25 +32,45 @@ class Rollback:
     failed: bool = False  # it could not be done: nothing but the epoch changes
 
 
+@dataclass(frozen=True)
+class Migration:
+    """From offset `at` on the agent is in `epoch` under another spec, the one of that digest.
+
+    `from`: with what it was at `base_offset` of `base_epoch`; `refold`: with what the log from
+    there on amounts to, without what is `excluded`, as in a rollback; else the base says nothing.
+    """
+
+    at: int
+    epoch: int
+    version: int
+    how: str
+    digest: str
+    base_epoch: int
+    base_offset: int
+    excluded: tuple[tuple[dict[str, Any], int], ...] = ()
+    failed: bool = False  # it could not be done: nothing but the epoch changes
+    keys: tuple[str, ...] = ()  # it is always of all
+
+
 @dataclass(frozen=True, kw_only=True)
 class Course:
     """What happened to one shard: the first offset that is learned, and the commands.
 
     `pauses`: (offset, paused?) in the order of their commands; each holds from the record at its
-    offset on. `rollbacks` likewise; those from behind the last record are done, too.
+    offset on. `replacements` likewise; those from behind the last record are done, too.
     """
 
     start: int = 0
     pauses: tuple[tuple[int, bool], ...] = ()
-    rollbacks: tuple[Rollback, ...] = ()
+    replacements: tuple[Rollback | Migration, ...] = ()
 
 
 @dataclass
 class Life:
     """An agent from a deploy to its delete. `commands`: (control id, kind), the deploy first.
 
-    `epoch` is the first one, `last_epoch` the present one; `rolled`: the record and the new epoch
-    of each rollback.
+    `epoch` is the first one, `last_epoch` the present one; `version` and `last_version` likewise.
+    `replaced`: the record, the new epoch and the version of each rollback and each migration.
     """
 
     agent: str
@@ -65,25 +85,39 @@ class Life:
     deleted: bool = False
     last_epoch: int = 0
     version: int = 1
-    rolled: dict[str, tuple[dict[str, Any], int]] = field(default_factory=dict)
+    last_version: int = 0
+    replaced: dict[str, tuple[dict[str, Any], int, int]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.last_epoch = self.epoch
+        self.last_version = self.version
 
     @property
     def epochs(self) -> range:
         """All of them."""
         return range(self.epoch, self.last_epoch + 1)
 
-    def _rollbacks(self, where: Where) -> list[Rollback]:
-        found: list[Rollback] = []
+    def _replacements(self, where: Where) -> list[Rollback | Migration]:
+        found: list[Rollback | Migration] = []
         holding: dict[str, tuple[dict[str, Any], int]] = {}  # exclusions, by control id
-        for control_id, (told, epoch) in self.rolled.items():
+        for control_id, (told, epoch, version) in self.replaced.items():
             if (control_id, where) not in self.effects:
                 continue
             at = self.effects[control_id, where]
+            failed = (control_id, where) in self.failures
+            if told["type"] == "migrate":
+                bases = [b for b in told["bases"] if b["partition"] == where[1]]
+                base_epoch, offset = (
+                    (bases[0]["epoch"], bases[0]["next_offset"]) if bases else (0, 0)
+                )
+                how, digest = told["how"], told["digest"]
+                rules = tuple(holding.values())
+                found.append(
+                    Migration(at, epoch, version, how, digest, base_epoch, offset, rules, failed)
+                )
+                continue
             holding.pop(told.get("undoes", ""), None)
-            if told.get("exclude") and (control_id, where) not in self.failures:
+            if told.get("exclude") and not failed:
                 holding[control_id] = (told["exclude"], at)
             base = next(b for b in told["bases"] if b["partition"] == where[1])
             found.append(
@@ -95,7 +129,7 @@ class Life:
                     tuple(told.get("keys", ())),
                     told.get("mode") == "rewind",
                     tuple(holding.values()),
-                    (control_id, where) in self.failures,
+                    failed,
                 )
             )
         return found
@@ -118,15 +152,17 @@ class Life:
         control_id, kind = self.commands[-1]
         return self.effects.get((control_id, where)) if kind == "delete" else None
 
-    def course(self, where: Where) -> Course:
-        """What has counted in the partition."""
+    def course(self, where: Where, end: int | None = None) -> Course:
+        """What has counted in the partition, or had when its shard stood at `end`."""
         pauses = (
             (self.effects[control_id, where], kind == "pause")
             for control_id, kind in self.commands
             if kind in ("pause", "resume") and (control_id, where) in self.effects
         )
-        rollbacks = tuple(self._rollbacks(where))
-        return Course(start=self.start(where), pauses=tuple(pauses), rollbacks=rollbacks)
+        replacements = tuple(
+            each for each in self._replacements(where) if end is None or each.at <= end
+        )
+        return Course(start=self.start(where), pauses=tuple(pauses), replacements=replacements)
 
 
 def lives(values: Iterable[bytes]) -> list[Life]:
@@ -168,7 +204,7 @@ def _deploy(found: list[Life], now: Life | None, told: dict[str, Any]) -> None:
         Life(
             agent=told["agent"],
             epoch=1 if now is None else now.last_epoch + 1,
-            version=1 if now is None else now.version + 1,
+            version=1 if now is None else now.last_version + 1,
             digest=told["digest"],
             topic=told["spec"]["source"]["topic"],
             emit_topic=told["emit_topic"],
@@ -182,10 +218,17 @@ def _command(life: Life, told: dict[str, Any]) -> None:
     if kind == "delete":
         life.deleted = True
     elif kind == "rollback":
-        if told["life"] != life.epoch or _rolling_back(life):
+        if told["life"] != life.epoch or _replacing(life):
             return
         life.last_epoch += 1
-        life.rolled[control_id] = (told, life.last_epoch)
+        life.replaced[control_id] = (told, life.last_epoch, life.last_version)
+    elif kind == "migrate":
+        if told["life"] != life.epoch or not _takes(life, told):
+            return
+        life.last_epoch += 1
+        life.last_version += 1
+        life.digest = told["digest"]
+        life.replaced[control_id] = (told, life.last_epoch, life.last_version)
     elif kind == "snapshot":
         if told["life"] != life.epoch:
             return
@@ -196,10 +239,23 @@ def _command(life: Life, told: dict[str, Any]) -> None:
     life.commands.append((control_id, kind))
 
 
-def _rolling_back(life: Life) -> bool:
-    """Whether the last rollback has yet to count in some partition."""
-    if not life.rolled:
+def _replacing(life: Life) -> bool:
+    """Whether the last rollback or migration has yet to count in some partition."""
+    if not life.replaced:
         return False
-    control_id, (told, _) = list(life.rolled.items())[-1]
+    control_id, (told, *_) = list(life.replaced.items())[-1]
     done = [where for known, where in life.effects if known == control_id]
-    return len(done) < len(told["bases"])
+    return bool(len(done) < told.get("partitions", len(told["bases"])))
+
+
+def _takes(life: Life, told: dict[str, Any]) -> bool:
+    """Whether a migration changes something: it is meant for the spec that there is, brings another
+    one (or one that could not be taken everywhere), and nothing else is on its way.
+    """
+    last = next(
+        (known for known, (t, *_) in reversed(life.replaced.items()) if t["type"] == "migrate"), ""
+    )
+    failed = any(control_id == last for control_id, _ in life.failures)
+    if told["digest"] == life.digest and not failed:
+        return False
+    return bool(told["replaces"] == life.digest) and not _replacing(life)

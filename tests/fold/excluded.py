@@ -1,19 +1,18 @@
-"""Which records a rewind leaves out."""
+"""Which records a rewind or a refold leaves out."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from tests.fold.control import Rollback
+from tests.fold.control import Migration, Rollback
 from tests.fold.oracle import Origin
 from tests.fold.reading import Entry
 
 
-def is_excluded(rollback: Rollback, record: Entry, origin: Origin) -> bool:
+def is_excluded(what: Rollback | Migration, record: Entry, origin: Origin) -> bool:
     """Whether this rewind, or an earlier one that holds, leaves the record out."""
     return any(
-        record.offset < below and _is_named(told, record, origin)
-        for told, below in rollback.excluded
+        record.offset < below and _is_named(told, record, origin) for told, below in what.excluded
     )
 
 

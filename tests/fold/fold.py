@@ -3,105 +3,55 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from tests.fold.asking import RIVER_ERRORS, Chosen, Moment, Said, ask, choose, is_extreme
-from tests.fold.control import Course, Rollback
+from tests.fold.control import Course, Migration, Rollback
 from tests.fold.excluded import is_excluded
 from tests.fold.oracle import Oracle, Origin
 from tests.fold.reading import Entry, Event, Refused, read
+from tests.fold.state import Folded, KeyFold, Simple, Waiting
 
 STAMPS = 101  # log time is the median of so many
-CLASSES_MAX = 256
 
 
-@dataclass
-class Simple:
-    """What must be beaten: the mean, the last value, the commonest class of a key's labels."""
+def fold(
+    oracle: Oracle,
+    origin: Origin,
+    records: Iterable[Entry],
+    course: Course,
+    versions: Mapping[str, Oracle] | None = None,
+) -> Folded:
+    """Everything that follows from the records and from the commands that counted among them.
 
-    count: int = 0
-    mean: float = 0.0
-    last: Any = None
-    classes: dict[Any, int] | None = None
-
-    def learn(self, y: Any, *, classes: bool) -> None:
-        """Take in one label."""
-        self.count += 1
-        self.last = y
-        if not classes:
-            self.mean += (y - self.mean) / self.count
-            return
-        self.classes = self.classes or {}
-        if y in self.classes or len(self.classes) < CLASSES_MAX:
-            self.classes[y] = self.classes.get(y, 0) + 1
-
-
-@dataclass
-class Waiting:
-    """An event whose label has not come yet, with what was guessed of it."""
-
-    since: int
-    offset: int
-    x: dict[str, Any]
-    base: float | None
-    guess: tuple[Any, float | None, dict[Any, float] | None, Any, Any]
-
-
-@dataclass
-class KeyFold:
-    """One key."""
-
-    model: Any
-    updates: int = 0
-    last_seen: int = -1
-    last_learned: int = 0
-    simple: Simple = field(default_factory=Simple)
-    waiting: list[Waiting] = field(default_factory=list)
-
-
-@dataclass
-class Folded:
-    """What a log amounts to. `decisions`: those that are emitted, as their JSON must be."""
-
-    decisions: dict[int, dict[str, Any]] = field(default_factory=dict)
-    refused: dict[int, str] = field(default_factory=dict)
-    accepted: set[int] = field(default_factory=set)
-    keys: dict[str, KeyFold] = field(default_factory=dict)
-    learned: int = 0
-    unlabelled: int = 0
-    labels_lost: int = 0
-    now: int = 0  # log time
-    stamps: list[int] = field(default_factory=list)  # the last ones, oldest first
-    expired: int = 0  # keys that came back after they had been forgotten
-    idle: set[str] = field(default_factory=set)  # keys that nobody can see any more
-    rollbacks: int = 0
-    counted: int = 0  # accepted events, and
-    counted_bad: int = 0  # refused ones, as the counters have them: a rewind reckons them anew
-
-
-def fold(oracle: Oracle, origin: Origin, records: Iterable[Entry], course: Course) -> Folded:
-    """Everything that follows from the records and from the commands that counted among them."""
-    run = _Fold(oracle, origin, course)
+    `versions`: what the specs mean that migrations bring, by digest.
+    """
+    run = _Fold(oracle, origin, course, versions or {})
     for record in records:
         if record.offset >= course.start:
             run.come_to(record.offset)
             run.take(record)
+        else:
+            run.pass_by(record)
     run.come_to(None)
     run.out.idle = {key for key, state in run.out.keys.items() if run.is_idle(state)}
     return run.out
 
 
 class _Fold:
-    def __init__(self, oracle: Oracle, origin: Origin, course: Course) -> None:
+    def __init__(
+        self, oracle: Oracle, origin: Origin, course: Course, versions: Mapping[str, Oracle]
+    ) -> None:
         self.oracle = oracle
+        self._versions = versions
         self.origin = origin
         self.out = Folded()
         self.paused = False
         self._pauses = course.pauses
-        self._ahead = list(course.rollbacks)
-        self._bases = {(r.base_epoch, r.base_offset) for r in course.rollbacks}
+        self._ahead = list(course.replacements)
+        self._bases = {(r.base_epoch, r.base_offset) for r in course.replacements}
         self._kept: dict[tuple[int, int], _Fold] = {}
         self._taken: list[Entry] = []
 
@@ -113,7 +63,7 @@ class _Fold:
             self._keep(offset)
             if not self._ahead or (offset is not None and self._ahead[0].at > offset):
                 break
-            self._roll_back(self._ahead.pop(0))
+            self._replace(self._ahead.pop(0))
         for at, paused in self._pauses:
             if offset is None or at <= offset:
                 self.paused = paused
@@ -134,15 +84,14 @@ class _Fold:
         kept._ahead, kept._bases, kept._taken = [], set(), []
         return kept
 
-    def _rewound(self, rollback: Rollback) -> _Fold:
-        """The base, and what came since learned again without what is excluded."""
-        run = self._kept[rollback.base_epoch, rollback.base_offset]._copied()
+    def _again(self, run: _Fold, what: Rollback | Migration) -> Folded:
+        """What came since the base, learned by `run` without what is excluded."""
         for record in self._taken:
-            if rollback.base_offset <= record.offset < rollback.at:
+            if what.base_offset <= record.offset < what.at:
                 run.come_to(record.offset)
-                if not is_excluded(rollback, record, self.origin):
+                if not is_excluded(what, record, self.origin):
                     run.take(record)
-        return run
+        return run.out
 
     def _seen(self) -> dict[str, KeyFold]:
         """All keys that somebody can see, as they are."""
@@ -150,28 +99,58 @@ class _Fold:
             k: copy.copy(state) for k, state in self.out.keys.items() if not self.is_idle(state)
         }
 
-    def _roll_back(self, rollback: Rollback) -> None:
-        if rollback.rewind and not rollback.failed:
-            self._rewind(rollback)
-        elif not rollback.failed:
-            self._revert(rollback)
-        self.origin = replace(self.origin, epoch=rollback.epoch)
-        self.out.rollbacks += 1
+    def _replace(self, what: Rollback | Migration) -> None:
+        self.out.replaced += 1
+        self.origin = replace(self.origin, epoch=what.epoch)
+        if what.failed:
+            return
+        if isinstance(what, Migration):
+            self._migrate(what)
+        elif what.rewind:
+            self._rewind(what)
+        else:
+            self._revert(what)
+
+    def _migrate(self, migration: Migration) -> None:
+        old, new = self.oracle, self._versions[migration.digest]
+        if migration.how == "from":
+            kept = self._kept[migration.base_epoch, migration.base_offset]
+            assert kept.oracle.shape == new.shape
+            self._revert(migration, resumes=old.shape == new.shape)
+        elif migration.how != "keep":
+            course = Course(pauses=self._pauses)
+            run = _Fold(new, self.origin, course, {})
+            begun = migration.how == "refold"
+            self._become(self._again(run, migration) if begun else run.out)
+        if migration.how in ("keep", "from"):
+            assert new.tune is not None
+            for state in self.out.keys.values():
+                state.model = copy.deepcopy(state.model)
+                new.tune(state.model)
+        self.oracle = new
+        self.origin = replace(self.origin, spec_version=migration.version)
+
+    def _become(self, there: Folded) -> None:
+        """All of another state, but what has been decided."""
+        names = ("keys", "learned", "unlabelled", "labels_lost", "now", "stamps", "counted")
+        for name in (*names, "counted_bad", "expired"):
+            setattr(self.out, name, getattr(there, name))
 
     def _rewind(self, rollback: Rollback) -> None:
-        there, out = self._rewound(rollback).out, self.out
+        run = self._kept[rollback.base_epoch, rollback.base_offset]._copied()
+        there, out = self._again(run, rollback), self.out
         if not rollback.keys:
-            names = ("keys", "learned", "unlabelled", "labels_lost", "now", "stamps", "counted")
-            for name in (*names, "counted_bad", "expired"):
-                setattr(out, name, getattr(there, name))
+            self._become(there)
             return
         for key in rollback.keys:
             out.keys.pop(key, None)
             if key in there.keys:
                 out.keys[key] = there.keys[key]
 
-    def _revert(self, rollback: Rollback) -> None:
-        base, now = self._kept[rollback.base_epoch, rollback.base_offset]._seen(), self._seen()
+    def _revert(self, rollback: Rollback | Migration, *, resumes: bool = True) -> None:
+        """Not `resumes`: what waits now is for other models, and is dropped."""
+        base = self._kept[rollback.base_epoch, rollback.base_offset]._seen()
+        now = self._seen() if resumes else {}
         scope = set(rollback.keys) or base.keys() | now.keys() | self.out.keys.keys()
         for key in scope:
             reverted = self._reverted(key, base.get(key), now.get(key), alone=bool(rollback.keys))
@@ -195,6 +174,10 @@ class _Fold:
             if now is not None:
                 reverted.last_seen = max(base.last_seen, now.last_seen)
         return reverted
+
+    def pass_by(self, record: Entry) -> None:
+        """A record from before the agent began: a refold may learn it."""
+        self._taken.append(record)
 
     def take(self, record: Entry) -> None:
         """One record."""

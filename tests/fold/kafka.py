@@ -11,9 +11,10 @@ from headrace.pipelines import reader
 from headrace.views import Partition
 from tests.fold import compare
 from tests.fold.control import Life, Where, lives
-from tests.fold.fold import Folded, fold
+from tests.fold.fold import fold
 from tests.fold.oracle import Oracle
 from tests.fold.reading import Entry
+from tests.fold.state import Folded
 
 Opened = Callable[[Life, Where], compare.StoredRows | None]
 

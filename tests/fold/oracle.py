@@ -85,6 +85,10 @@ class Oracle:
     time: Path | None = None
     idle_ttl_ms: int | None = None
     pending_max: int = 1024
+    # What was learned under one spec can go on under another of the same shape, when `tune` has
+    # given the model the parameters of that.
+    shape: str = ""
+    tune: Callable[[Any], None] | None = None
 
 
 @dataclass(frozen=True)

@@ -21,8 +21,9 @@ from headrace.pipelines.quarantine import encode, quarantined
 from tests.fold import compare, oracles
 from tests.fold.control import Course
 from tests.fold.events import Row, log
-from tests.fold.fold import Folded, fold
+from tests.fold.fold import fold
 from tests.fold.oracle import Oracle, Origin
+from tests.fold.state import Folded
 from tests.tree import ROOT
 
 # What the fold may import of the product: to compare bytes, and to read a broker's topics.

@@ -117,6 +117,12 @@ def monsters() -> Sequence[bytes]:
     ]
 
 
+_RECORD = (
+    b'{"id": "hostile-cards/1/hostile-cards/0/3", "agent": "hostile-cards", "epoch": 1, '
+    b'"decision": "allow", "position": {"topic": "hostile-cards", "partition": 0, "offset": 3}}'
+)
+
+
 def good(method: str) -> list[bytes]:
     """Good messages of a method. Commands are for an agent that is not there."""
     return [message.SerializeToString() for message in _GOOD[method]]
@@ -148,7 +154,11 @@ def _plans(agent: str) -> list[snapshot_pb2.RollbackPlan]:
 
 
 _GOOD: Mapping[str, list[Message]] = {
-    "Predict": [prediction_pb2.PredictRequest(question=q) for q in _questions()],
+    "Predict": [
+        prediction_pb2.PredictRequest(question=q, as_of=state)
+        for q in _questions()
+        for state in (None, prediction_pb2.AsOf(offset=7), prediction_pb2.AsOf(time_ms=5))
+    ],
     "PredictBatch": [prediction_pb2.PredictBatchRequest(questions=_questions())],
     "PredictStream": [prediction_pb2.PredictStreamRequest(tag=7, question=q) for q in _questions()],
     "SubmitFeedback": [
@@ -176,6 +186,10 @@ _GOOD: Mapping[str, list[Message]] = {
     "UndoRollback": [snapshot_pb2.UndoRollbackRequest(agent="nobody-is-here", control_id="c")],
     "GetRollback": [snapshot_pb2.GetRollbackRequest(control_id="c")],
     "ListRollbacks": [snapshot_pb2.ListRollbacksRequest(agent="hostile-cards")],
+    "VerifyDecision": [
+        snapshot_pb2.VerifyDecisionRequest(decision_id="hostile-cards/1/hostile-cards/0/3"),
+        snapshot_pb2.VerifyDecisionRequest(record=_RECORD),
+    ],
     "Check": [health_pb2.HealthCheckRequest(service="headrace.v1.AgentService")],
     "Watch": [health_pb2.HealthCheckRequest()],
     "ServerReflectionInfo": [

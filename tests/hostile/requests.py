@@ -32,7 +32,7 @@ MESSAGES_READ = 50  # of one stream
 # Asked one time in 20.
 SLOW = {
     *("WatchDecisions", "WatchQuarantine", "Watch"),
-    *("DeployAgent", "CreateSnapshot", "PreviewRollback"),
+    *("DeployAgent", "CreateSnapshot", "PreviewRollback", "VerifyDecision"),
 }
 # A message that happens to name an agent would have it deleted, paused or rolled back: these get
 # none of others.

@@ -13,9 +13,10 @@ from headrace.errors import SpecError
 from headrace.models import codec
 from headrace.models.forms import RiverForm, form_of
 from headrace.models.keyed import Counters
-from headrace.models.learner import Learner
+from headrace.models.learner import COUNTERS_ROW, LOGTIME_ROW, Learner
 from headrace.models.memory_rows import MemoryRows
-from headrace.models.migration import keep_problems, migrated
+from headrace.models.metrics import ROW as METRICS_ROW
+from headrace.models.migration import keep_problems, migrated, resumed
 from headrace.models.parameter_changes import changes_between
 from headrace.models.spec import Spec, load_spec
 from headrace.models.stored import read
@@ -322,3 +323,53 @@ def test_every_estimator_differs_in_nothing_from_itself() -> None:
         if changes_between(codec.decode(codec.encode(instance.model)), instance.model) != ({}, [])
     ]
     assert wrong == []
+
+
+def rated(rate: float, more: str = "") -> Spec:
+    """An agent of which events wait for their labels."""
+    return load_spec(f"""
+agent: a
+source: {{topic: t, key: $.k}}
+features: {{v0: number, v1: number}}
+model: {{linear_model.LinearRegression: {{optimizer: {{optim.SGD: {{lr: {rate}}}}}{more}}}}}
+label: {{later: $.v2, after: 1s}}
+""")
+
+
+def resumed_rows(present: Spec) -> tuple[MemoryRows, MemoryRows, MemoryRows]:
+    """A snapshot under a spec that can be kept, what came of it under another one, and a state
+    that goes on from the snapshot.
+    """
+    new, base, now = rated(0.02), MemoryRows(), MemoryRows()
+    step(rated(0.01), base, records(4, 60))
+    step(present, now, records(4, 90))
+    taken = kept(rated(0.01), new, base)
+    return base, now, copied(taken, resumed(present, new, taken, now))
+
+
+def waits(rows: MemoryRows) -> dict[bytes, list[int]]:
+    slots = {row: read(row, data) for row, data in rows.scan(b"k/")}
+    return {row: [parked.offset for parked in slot.waiting] for row, slot in slots.items()}
+
+
+def of_the_log(rows: MemoryRows) -> dict[bytes, bytes]:
+    return {row: data for row, data in rows.rows.items() if row in (COUNTERS_ROW, LOGTIME_ROW)}
+
+
+def test_what_belongs_to_the_log_goes_on_over_a_snapshot() -> None:
+    """The models are the snapshot's; what waits and is measured is what there was."""
+    base, now, after = resumed_rows(rated(0.05))
+    assert waits(after) == waits(now) != waits(base)
+    assert of_the_log(after) == of_the_log(now)
+    assert after.rows[METRICS_ROW] == now.rows[METRICS_ROW]
+    updates = {row: read(row, data).updates for row, data in base.scan(b"k/")}
+    assert {row: read(row, data).updates for row, data in after.scan(b"k/")} == updates
+
+
+def test_what_waits_for_other_models_is_dropped() -> None:
+    """Where the present models could not go on: time and counters do, measuring begins anew."""
+    _, now, after = resumed_rows(rated(0.05, ", intercept_init: 0.5"))
+    assert any(waits(now).values())
+    assert not any(waits(after).values())
+    assert of_the_log(after) == of_the_log(now)
+    assert METRICS_ROW not in after.rows

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import random
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, ClassVar, cast
+
+import msgspec
 
 from headrace.models.spec import load_spec
 from headrace.pipelines import control
 from headrace.pipelines.cataloguelog import CatalogueLog
 from headrace.pipelines.order import Chunk
 from headrace.pipelines.shards import Shards
-from headrace.pipelines.site import Site
+from headrace.pipelines.site import Site, spec_named
 from headrace.pipelines.vault import Vault
-from headrace.state.directory import StateDirectory
+from headrace.state.directory import Identity, StateDirectory
 from headrace.state.store import StoreOptions
 from headrace.views import Partition
 from tests.fold.events import log
@@ -66,35 +69,46 @@ class Place:
         process = Process("w")
         self.owned: list[Partition] = []  # what a delete is told that the worker holds
         self.deleted = asyncio.Event()
-        self.directory = StateDirectory.open(tmp_path / "state", IDENTITY)
         self.controls = Crowded(self.broker, process, self._accept)
         self.catalogue = SimCatalogueLog(self.broker, process)
         self.sink = HeldSink(self.broker, process, random.Random(1))
-        site = Site(
-            descriptors_max=10_000,
-            worker="w",
-            logs=SimLogs(self.broker),
-            cluster_id=CLUSTER,
-            quarantine_topic="sim.quarantine",
-            directory=self.directory,
-            stores=StoreOptions(),
-            sink=self.sink,
-            busy=lambda: False,
-        )
-        self.vault = Vault(
-            self.directory,
-            self.broker.repository,
-            cast(CatalogueLog, self.catalogue),
-            IDENTITY.versions,
-            clock=SimClock(),
-        )
-        self.shards = Shards(site, self.controls, self.vault)
+        self._path = tmp_path / "state"
+        self.directory = self._held(IDENTITY)
         spec = load_spec(visits(agent="a", topic="events").spec)
         self.command(
             control.Deploy(
                 id="d", agent="a", spec=spec.to_dict(), digest=spec.digest, emit_topic="decided"
             )
         )
+
+    def become(self, **build: str) -> None:
+        """Go on as another build, with the shards closed; a command opens none by itself."""
+        self.directory.close()
+        self.directory = self._held(msgspec.structs.replace(IDENTITY, **build))
+
+    def _held(self, identity: Identity) -> StateDirectory:
+        directory = StateDirectory.open(self._path, identity)
+        site = Site(
+            descriptors_max=10_000,
+            worker="w",
+            logs=SimLogs(self.broker),
+            cluster_id=CLUSTER,
+            quarantine_topic="sim.quarantine",
+            directory=directory,
+            stores=StoreOptions(),
+            sink=self.sink,
+            busy=lambda: False,
+        )
+        self.vault = Vault(
+            directory,
+            self.broker.repository,
+            cast(CatalogueLog, self.catalogue),
+            identity.versions,
+            clock=SimClock(),
+        )
+        self.shards = Shards(site, self.controls, self.vault)
+        self.vault.probing.specs = functools.partial(spec_named, self.controls.registry)
+        return directory
 
     def command(self, record: control.ControlRecord) -> None:
         """Somebody else appends to the control log."""

@@ -99,8 +99,10 @@ def open_shard(
     decided_below: int = 0,
 ) -> Shard:
     spec: Spec = load_spec(text)
+    limits = msgspec.structs.replace(spec.state, flush_keys=flush_keys)
+    spec = msgspec.structs.replace(spec, state=limits)
     meta = store.meta
-    at = ShardStart(meta.next_offset if meta else 0, decided_below, "c", spec.digest, flush_keys)
+    at = ShardStart(meta.next_offset if meta else 0, decided_below, "c", spec.digest)
     learner = Learner(spec, Origin("warmth", 1, 1, "readings", 0), store)
     return Shard(learner, store, Outlets(sink, DECISIONS, QUARANTINE), at)
 

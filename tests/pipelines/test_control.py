@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from headrace.errors import ConflictError, NotFoundError, OverloadError
 from headrace.pipelines import control
-from headrace.pipelines.control import Delete, Deploy, Hello, Pause, Registry, Resume, ShardEffect
+from headrace.pipelines.control import (
+    Delete,
+    Deploy,
+    Hello,
+    Migrate,
+    Pause,
+    Registry,
+    Resume,
+    ShardEffect,
+)
 from headrace.pipelines.control import registry as registry_module
 from headrace.views import Partition
 
@@ -14,6 +24,20 @@ from headrace.views import Partition
 def deploy(control_id: str, agent: str = "a", digest: str = "d1", emit: str = "") -> Deploy:
     return Deploy(
         id=control_id, agent=agent, spec={}, digest=digest, emit_topic=emit or f"d.{agent}"
+    )
+
+
+def migrate(control_id: str, digest: str, replaces: str = "d1", life: int = 1) -> Migrate:
+    return Migrate(
+        id=control_id,
+        agent="a",
+        life=life,
+        how="reset",
+        replaces=replaces,
+        spec={},
+        digest=digest,
+        emit_topic="d.a",
+        partitions=2,
     )
 
 
@@ -158,3 +182,57 @@ def test_effects_of_an_older_epoch_are_void() -> None:
         deploy("c1"), Delete(id="c2", agent="a"), deploy("c3"), effect("c3", 0, 17, epoch=1)
     )
     assert registry.get("a").positions("c3") == {}
+
+
+def test_a_deploy_begins_above_the_epochs_that_outlived_a_control_log() -> None:
+    """And never below its own former ones."""
+    first = Deploy(id="c1", agent="a", spec={}, digest="d1", emit_topic="d", epoch_min=7)
+    again = Deploy(id="c3", agent="a", spec={}, digest="d1", emit_topic="d", epoch_min=3)
+    assert fold(first).get("a").epoch == 7
+    assert fold(first, Delete(id="c2", agent="a"), again).get("a").life == 8
+
+
+def done(control_id: str, epoch: int, failed: str = "") -> list[ShardEffect]:
+    """Its effects in both partitions; in the second it may have failed."""
+    first, second = (effect(control_id, partition, 10, epoch) for partition in (0, 1))
+    return [first, msgspec.structs.replace(second, failed=failed)]
+
+
+def test_a_migration_is_a_new_version_and_a_new_epoch() -> None:
+    """Each shard has the spec of the epoch that it is in."""
+    deployment = fold(deploy("c1"), migrate("c2", "d2"), *done("c2", 2)).get("a")
+    where = Partition("t", 0)
+    assert (deployment.epoch, deployment.spec_version, deployment.deploy.digest) == (2, 2, "d2")
+    assert deployment.version_at(1, where).digest == "d1"
+    assert deployment.version_at(2, where) == control.Version(2, deployment.deploy)
+    assert [deployment.epoch_at(where, offset) for offset in (9, 10)] == [1, 2]
+
+
+def test_a_migration_is_for_the_spec_that_it_was_checked_with() -> None:
+    """Of two at a time the second is refused; so is one that was meant for a former life, or that
+    comes while another one is on its way. The same digest again changes nothing.
+    """
+    registry = fold(
+        deploy("c1"),
+        *(migrate("c2", "d2"), migrate("c3", "d3")),
+        *(migrate("c4", "d2"), migrate("c5", "d3", replaces="d2")),
+        *done("c2", 2),
+        *(migrate("c6", "d3", replaces="d2", life=2), migrate("c7", "d3", replaces="d2")),
+    )
+    refused = {name: registry.outcome(name).refused for name in ("c3", "c5", "c6")}
+    assert {name: error.code for name, error in refused.items() if error} == {
+        "c3": "spec_mismatch",
+        "c5": "rollback_running",
+        "c6": "spec_mismatch",
+    }
+    assert registry.outcome("c4") == (None, None)
+    assert registry.get("a").deploy.digest == "d3"
+
+
+def test_where_a_migration_failed_the_former_spec_stays() -> None:
+    """In that partition alone; the same spec may then be deployed again."""
+    registry = fold(deploy("c1"), migrate("c2", "d2"), *done("c2", 2, failed="log was cut"))
+    deployment = registry.get("a")
+    digests = [deployment.version_at(2, Partition("t", n)).digest for n in (0, 1)]
+    assert digests == ["d2", "d1"]
+    assert registry.apply(migrate("c3", "d2", replaces="d2"), 9) is not None

@@ -28,11 +28,11 @@ def store(disk: SmallDisk) -> Iterator[ShardStore]:
 
 
 def opened(store: ShardStore | MemoryStore, sink: Sink) -> Shard:
-    spec = load_spec(SPEC)
+    spec = load_spec(SPEC + "state: {flush_keys: 100000, flush_ms: 50}\n")
     learner = Learner(spec, Origin("warmth", 1, 1, "readings", 0), store)
     outlets = Outlets(sink, DECISIONS, QUARANTINE)
     at = store.meta.next_offset if store.meta else 0
-    return Shard(learner, store, outlets, ShardStart(at, 0, "c", spec.digest, 100_000))
+    return Shard(learner, store, outlets, ShardStart(at, 0, "c", spec.digest))
 
 
 def wave(number: int) -> list[Event]:
@@ -104,7 +104,7 @@ async def test_the_timer_tries_again_by_itself(disk: SmallDisk, store: ShardStor
     await shard.process(chunk(*wave(0)))
     await shard.flush()
     assert shard.waits_for
-    flushing = asyncio.ensure_future(shard.flush_by_timer(0.05))
+    flushing = asyncio.ensure_future(shard.flush_by_timer())
     disk.empty()
     async with asyncio.timeout(10):
         while shard.durable_offset != KEYS:  # noqa: ASYNC110 - a timer tells nobody

@@ -6,7 +6,7 @@ import pytest
 
 from headrace.pipelines import control
 from headrace.pipelines.lineage import Descent, Taken, descent
-from headrace.views import Partition
+from headrace.views import How, Partition
 
 TOPIC = "payments"
 PARTITIONS = 2
@@ -63,6 +63,31 @@ class History:
             )
         )
         self._effect(control_id, at, PARTITIONS if done else 1)
+
+    def migrate(self, how: How, at: int, to: str = "", base: tuple[int, int] = (0, 0)) -> None:
+        """Take another spec, if need be with the state of a snapshot, as in a rollback."""
+        epoch, offset = base
+        control_id = f"m{self.registry.next_offset}"
+        before = self.deployment.deploy
+        self._append(
+            control.Migrate(
+                id=control_id,
+                agent="a",
+                life=1,
+                how=how,
+                replaces=before.digest,
+                spec=before.spec,
+                digest=control_id,
+                emit_topic=before.emit_topic,
+                partitions=PARTITIONS,
+                snapshot_id=f"a.{to}" if to else "",
+                bases=tuple(
+                    control.Base(partition=n, epoch=epoch, next_offset=offset, digest="5f")
+                    for n in range(PARTITIONS)
+                ),
+            )
+        )
+        self._effect(control_id, at)
 
     @property
     def names(self) -> tuple[str | None, str | None]:
@@ -174,3 +199,26 @@ def test_of_two_at_one_place_the_one_that_was_named_is_live(history: History) ->
     history.snapshot("also-two", 20)
     history.rollback("two", (1, 20), at=30)
     assert history.names == ("a.two", "a.also-two")
+
+
+def test_what_was_learned_is_kept_and_with_it_what_is_live(history: History) -> None:
+    """Also for whoever goes back into the epoch that the migration began."""
+    history.migrate("keep", at=30)
+    assert history.names == ("a.two", "a.one")
+    history.rollback("auto-2-x", (2, 35), at=40)
+    assert history.names == ("a.two", "a.one")
+
+
+@pytest.mark.parametrize("how", ["reset", "refold"])
+def test_what_begins_anew_descends_from_nothing(history: History, how: How) -> None:
+    """What was live is the previous one, and a snapshot of the new state is live again."""
+    history.migrate(how, at=30)
+    assert (history.names[0], history.names[1]) == (None, "a.two")
+    history.snapshot("three", 40)
+    assert history.names[0] == "a.three"
+
+
+def test_a_migration_from_a_snapshot_makes_it_live(history: History) -> None:
+    """As a rollback to it does."""
+    history.migrate("from", at=30, to="one", base=(1, 10))
+    assert history.names == ("a.one", "a.two")

@@ -170,7 +170,7 @@ class Two(Place):
         return {row[len(KEY_ROW) :].decode(): key_digest(row, data) for row, data in rows.items()}
 
 
-def lived(history: History, work: Callable[[Two], Awaitable[None]]) -> None:
+def lived(history: History, work: Callable[[Two], Awaitable[None]], made: type[Two] = Two) -> None:
     """Run it at a place of its own."""
     with tempfile.TemporaryDirectory() as directory:
 
@@ -182,7 +182,7 @@ def lived(history: History, work: Callable[[Two], Awaitable[None]]) -> None:
             finally:
                 await place.end()
 
-        live(Path(directory), whole, lambda path: Two(path, history))
+        live(Path(directory), whole, lambda path: made(path, history))
 
 
 def known(digests: dict[str, str], keys: Sequence[str]) -> dict[str, str]:

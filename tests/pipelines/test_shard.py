@@ -12,6 +12,7 @@ from headrace.errors import CorruptStateError, StateError
 from headrace.models.decisions import decode_decision
 from headrace.pipelines import quarantine
 from headrace.pipelines.changes import Change
+from headrace.pipelines.shard import Shard
 from headrace.state.memory import MemoryStore
 from tests.pipelines.small_shard import (
     DECISIONS,
@@ -152,6 +153,20 @@ async def test_a_pause_takes_effect_at_its_offset_also_inside_a_chunk() -> None:
     updates = [decode_decision(value).updates for value in sink.of(DECISIONS)]
     assert updates == [0, 1, 2, 3, 3, 3, 3, 3, 4, 5]
     assert shard.learner.learned == 6
+
+
+async def test_a_pause_that_overtook_a_rewind_counts_before_it_after_a_restart() -> None:
+    """The rewind stands before it in the control log, and counted behind it."""
+    sink, at = Sink(), []
+
+    async def work(shard: Shard) -> bool:
+        at.append(shard.next_offset)
+        return True
+
+    shard = open_shard(sink, MemoryStore())
+    await shard.schedule([Change(7, "rollback", 1, work), Change(3, "pause", 2)])
+    await shard.process(chunk(*(event(n) for n in range(10))))
+    assert (shard.learner.learned, at) == (3, [7])
 
 
 async def test_no_event_is_handled_before_the_effect_is_read_back() -> None:

@@ -138,7 +138,8 @@ def test_a_spec_that_this_build_refuses_concerns_its_agent_alone(tmp_path: Path)
     async def work(place: Place) -> None:
         await place.controls.start()
         taken = place.deployment
-        taken.deploy = structs.replace(taken.deploy, spec={"agent": "a", "features": 7})
+        odd = structs.replace(taken.deploy, spec={"agent": "a", "features": 7})
+        taken.commands[0] = structs.replace(taken.commands[0], command=odd)
         with pytest.raises(StateError, match="this build refuses the spec of agent 'a'"):
             await place.shards.open(taken, WHERE)
 

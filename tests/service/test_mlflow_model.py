@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,13 +13,15 @@ import pandas
 import pytest
 
 from headrace.config import hash_seed
-from headrace.errors import CorruptStateError, ForeignStateError, RequestError, StateError
+from headrace.errors import CorruptStateError, OtherBuildError, RequestError, StateError
 from headrace.mlflow_model import SnapshotModel, _load_pyfunc
+from headrace.models import probes
 from headrace.models.codec import CODEC_VERSION
 from headrace.models.decisions import Origin
 from headrace.models.learner import Learner
 from headrace.models.spec import Spec, load_spec
 from headrace.pipelines.live import partition_of
+from headrace.ports import Rows
 from headrace.state.checkpoints import shard_files
 from headrace.state.directory import Identity
 from headrace.state.manifest import Manifest, Versions
@@ -42,8 +45,13 @@ class Kept(NamedTuple):
     learners: list[Learner]
 
 
-def kept(tmp_path: Path, spec: Spec, versions: Versions = BUILD) -> Kept:
-    """A snapshot of an agent that has learned."""
+def kept(
+    tmp_path: Path,
+    spec: Spec,
+    versions: Versions = BUILD,
+    probed: Callable[[Spec, Rows], bytes] = lambda spec, rows: b"",
+) -> Kept:
+    """A snapshot of an agent that has learned; `probed` makes its probes."""
     url = f"file://{tmp_path / 'repository'}"
     repository = open_repository(url)
     learners, shards = [], []
@@ -80,6 +88,7 @@ def kept(tmp_path: Path, spec: Spec, versions: Versions = BUILD) -> Kept:
             control_offset=3,
             versions=versions,
             created_ms=BEGAN_MS,
+            probes=probed(spec, store),
             files=tuple(repository.add_file(path).entry for path in shard_files(checkpoint)),
         )
         digest = repository.add_manifest(manifest)
@@ -226,7 +235,23 @@ def test_the_state_of_another_build_is_refused(tmp_path: Path) -> None:
     """Another River may answer otherwise: the text says which build wrote it."""
     theirs = msgspec.structs.replace(BUILD, river="0.1.0")
     taken = kept(tmp_path, SPECS["tree"], theirs)
-    with pytest.raises(ForeignStateError, match=r"river 0\.1\.0"):
+    with pytest.raises(OtherBuildError, match=r"river 0\.1\.0"):
+        SnapshotModel(taken.reference)
+
+
+def test_the_state_of_another_build_is_taken_if_its_probes_reproduce(tmp_path: Path) -> None:
+    """It answers as that of this build does."""
+    theirs = msgspec.structs.replace(BUILD, river="0.1.0")
+    taken = kept(tmp_path, SPECS["tree"], theirs, probes.make)
+    rows = pandas.DataFrame({"key": ["ada"], "v0": [0.5], "v1": [0.5]})
+    assert not SnapshotModel(taken.reference).predict(rows)["cold"][0]
+
+
+def test_the_state_of_another_build_is_refused_if_they_do_not(tmp_path: Path) -> None:
+    """One digit of one digest is enough, and which difference it was is told."""
+    theirs = msgspec.structs.replace(BUILD, river="0.1.0")
+    taken = kept(tmp_path, SPECS["tree"], theirs, lambda *of: probes.make(*of)[:-1] + b"x")
+    with pytest.raises(OtherBuildError, match="learns otherwise"):
         SnapshotModel(taken.reference)
 
 

@@ -9,9 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headrace.errors import (
+    ConflictError,
     EventError,
     HeadraceError,
     NotFoundError,
+    OtherBuildError,
     OverloadError,
     RequestError,
     SpecError,
@@ -56,6 +58,13 @@ async def test_every_code_reaches_the_client_as_its_class(
     assert getattr(rebuilt.value, "code", code) == code
     if isinstance(rebuilt.value, RequestError):
         assert rebuilt.value.text == f"text of {code}"
+
+
+def test_state_of_another_build_leaves_under_its_own_code() -> None:
+    """What a worker found at its start looks to a client as what a rollback is refused with."""
+    found = status.rebuild(status.describe(OtherBuildError("written with river 0.25.0")))
+    assert isinstance(found, ConflictError)
+    assert (found.code, str(found)) == ("other_build", "written with river 0.25.0")
 
 
 def test_details_say_reason_field_resource_and_retry() -> None:

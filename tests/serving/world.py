@@ -19,6 +19,8 @@ from headrace.views import (
     Effect,
     KeyView,
     MetricView,
+    Migration,
+    MigrationPlan,
     Position,
     Question,
     Refusals,
@@ -28,6 +30,7 @@ from headrace.views import (
 )
 from tests.serving.erased import Erased
 from tests.serving.history import Done, Kept
+from tests.serving.past import Remembered
 
 SPEC = """
 agent: card-fraud
@@ -100,6 +103,7 @@ class World:
     def __init__(self) -> None:
         self.views = {"card-fraud": view()}
         self.digests = {"card-fraud": "d" * 64}
+        self.migrated: list[Migration] = []
         self.log: list[bytes] = []
         self.records: list[bytes] = [b'{"id":"a"}', b'{"id":"b"}']
         self.endless = False
@@ -113,6 +117,7 @@ class World:
         self.snapshots = Kept(self._check)
         self.forgets = Erased(self._check)
         self.rollbacks = Done(self._check, self.snapshots)
+        self.past = Remembered(self._check, self.predict)
 
     @property
     def backend(self) -> Backend:
@@ -125,6 +130,7 @@ class World:
             snapshots=self.snapshots,
             rollbacks=self.rollbacks,
             forgets=self.forgets,
+            past=self.past,
         )
 
     def _check(self, agent: str | None = None) -> None:
@@ -189,7 +195,7 @@ class World:
 
     # -- Controls
 
-    async def deploy(self, spec: bytes) -> Effect:
+    async def deploy(self, spec: bytes, migration: Migration | None = None) -> Effect:
         self._check()
         loaded = load_spec(spec)
         if self.hold:
@@ -197,21 +203,34 @@ class World:
             await self.hold.wait()
         there = self.digests.get(loaded.agent)
         if there not in (None, loaded.digest):
-            raise ConflictError("agent_exists", "another spec is there", agent=loaded.agent)
+            if migration is None:
+                raise ConflictError("agent_exists", "another spec is there", agent=loaded.agent)
+            self.migrated.append(migration)
         self.views[loaded.agent] = view(loaded.agent)
         self.digests[loaded.agent] = loaded.digest
-        return self._effect(loaded.agent, changed=there is None)
+        return self._effect(loaded.agent, changed=there != loaded.digest)
 
-    async def dry_run(self, spec: bytes) -> DryRun:
+    async def dry_run(self, spec: bytes, migration: Migration | None = None) -> DryRun:
         self._check()
-        load_spec(spec)
+        loaded = load_spec(spec)
+        there = self.digests.get(loaded.agent)
+        plan = MigrationPlan(
+            spec_version=1,
+            new_spec_version=2,
+            changes=(Violation("$.decide", "is other, and was some"),),
+            keep_problems=(Violation("$.model", "is bigger", "deploy it with reset"),),
+            events=12,
+        )
         missing = Refusals(
             code="missing",
             text="`amount` missing",
             count=13,
             examples=(Position("transactions", 0, 5), Position("transactions", 1, 7)),
         )
-        return DryRun(read=200, accepted=187, refused=(missing,), note="")
+        changes = there not in (None, loaded.digest)
+        return DryRun(
+            read=200, accepted=187, refused=(missing,), migration=plan if changes else None
+        )
 
     async def pause(self, agent: str) -> Effect:
         return self._steer(agent, "paused")

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterable
 from typing import Any
 
-from headrace.models.spec import load_spec
+from headrace.models.spec import Spec, load_spec
 from headrace.pipelines import control
 from headrace.pipelines.vault import undo_id
-from headrace.state.catalogue import Catalogue
-from headrace.views import Exclusion, SnapshotView
+from headrace.state.catalogue import Catalogue, Vouched
+from headrace.views import Exclusion, How, Partition, SnapshotView
+from tests.fold.oracle import Oracle
 from tests.simulation.broker import CATALOGUE, SimBroker
 from tests.simulation.controls import CONTROL
 from tests.simulation.plan import Plan, Verb
@@ -24,7 +26,9 @@ class Asked:
         keys = (row.key or b"" for rows in plan.records for _, row in rows)
         self._stamps = [row.timestamp for rows in plan.records for _, row in rows]
         self._keys = sorted({key.decode(errors="ignore") for key in keys})
-        self._specs = {name: load_spec(oracle.spec) for name, oracle in plan.agents.items()}
+        self._specs = {name: load_spec(plan.versions(name)[0].spec) for name in plan.agents}
+        self._versions = {name: _by_digest(plan.versions(name)) for name in plan.agents}
+        self._how = plan.how
         self._partitions = len(plan.records)
 
     def record(self, verb: Verb, agent: str, control_id: str) -> bytes | None:
@@ -60,7 +64,79 @@ class Asked:
                 snapshot_id=f"{agent}.{control_id}",
                 partitions=self._partitions,
             )
+        if verb == "migrate":
+            return self._migration(deployment, control_id)
         return self._rollback(verb, deployment, control_id)
+
+    def _migration(self, deployment: control.Deployment, control_id: str) -> control.Migrate | None:
+        """Another version, by one of the ways that there are to it."""
+        versions, chance = self._versions[deployment.agent], self._chance
+        digest = deployment.deploy.digest
+        kept = self._how in ("keep", "from")  # which need models of one shape
+        others = [
+            name
+            for name, (_, shape) in versions.items()
+            if name != digest and (not kept or shape == versions[digest][1])
+        ]
+        if not others:
+            return None
+        other = chance.choice(others)
+        spec, shape = versions[other]
+        takes = {
+            snapshot: vouched
+            for snapshot, vouched in self._published(deployment)
+            if versions[vouched[0].spec_digest][1] == shape
+        }
+        ways: list[How] = ["reset", "refold"]
+        failed = bool(deployment.failed(deployment.deploy.id))
+        ways += ["keep", "keep"] if versions[digest][1] == shape and not failed else []
+        ways += ["from", "from"] if takes else []
+        if self._how is not None:
+            ways = [way for way in ways if way == self._how]
+        if not ways:
+            return None
+        how = chance.choice(ways)
+        self._broker.counts[f"migrations by {how}"] += 1
+        snapshot_id, bases = "", tuple[control.Base, ...]()
+        if how == "from":
+            snapshot_id = chance.choice(sorted(takes))
+            bases = _bases(takes[snapshot_id])
+        elif how == "refold":
+            bases = self._begins(deployment)
+        return control.Migrate(
+            id=control_id,
+            agent=deployment.agent,
+            life=deployment.life,
+            how=how,
+            replaces=digest,
+            spec=spec.to_dict(),
+            digest=other,
+            emit_topic=spec.emit_topic,
+            partitions=self._partitions,
+            snapshot_id=snapshot_id,
+            bases=bases,
+        )
+
+    def _published(self, deployment: control.Deployment) -> list[tuple[str, list[Vouched]]]:
+        """All complete snapshots of this life, with their shards by partition."""
+        catalogue = self._catalogue()
+        found = [
+            (s.snapshot_id, catalogue.shards(s.snapshot_id))
+            for s in catalogue.snapshots(deployment.agent)
+            if s.complete and s.epoch >= deployment.life
+        ]
+        return [(name, [shard for _, shard in sorted(there.items())]) for name, there in found]
+
+    def _begins(self, deployment: control.Deployment) -> tuple[control.Base, ...]:
+        """Where a refold begins: where the agent did, or where the log does now."""
+        found = []
+        for number in range(self._partitions):
+            where = Partition(deployment.source_topic, number)
+            began = deployment.effect(deployment.commands[0].control_id, where) or 0
+            begin = max(began, self._broker.logs[where].begin)
+            base = control.Base(partition=number, epoch=0, next_offset=begin, digest="")
+            found.append(base)
+        return tuple(found)
 
     def _rollback(
         self, verb: Verb, deployment: control.Deployment, control_id: str
@@ -87,15 +163,7 @@ class Asked:
             agent=deployment.agent,
             life=deployment.life,
             snapshot_id=snapshot.snapshot_id,
-            bases=tuple(
-                control.Base(
-                    partition=where.partition,
-                    epoch=shard.epoch,
-                    next_offset=shard.next_offset,
-                    digest=shard.digest,
-                )
-                for where, shard in sorted(vouched.items())
-            ),
+            bases=_bases([shard for _, shard in sorted(vouched.items())]),
             keys=keys,
             undoes=undoes,
             **self._mode(deployment, undo=verb == "undo"),
@@ -121,7 +189,9 @@ class Asked:
         return {"mode": "rewind", "exclude": Exclusion(**parts) if parts else None}
 
     def _fits(self, snapshot: SnapshotView, deployment: control.Deployment) -> bool:
-        return snapshot.complete and snapshot.epoch >= deployment.life
+        same = snapshot.spec_version == deployment.spec_version
+        ours = snapshot.epoch >= deployment.life and not deployment.failed(deployment.deploy.id)
+        return snapshot.complete and same and ours
 
     def _registry(self) -> control.Registry:
         registry = control.Registry()
@@ -134,3 +204,21 @@ class Asked:
         for row in self._broker.logs[CATALOGUE].rows():
             catalogue.apply(row.key, row.value, row.offset)
         return catalogue
+
+
+def _bases(shards: Iterable[Vouched]) -> tuple[control.Base, ...]:
+    return tuple(
+        control.Base(
+            partition=shard.partition,
+            epoch=shard.epoch,
+            next_offset=shard.next_offset,
+            digest=shard.digest,
+        )
+        for shard in shards
+    )
+
+
+def _by_digest(oracles: Iterable[Oracle]) -> dict[str, tuple[Spec, str]]:
+    """Each spec, and the shape of its models, by its digest."""
+    specs = [(load_spec(oracle.spec), oracle.shape) for oracle in oracles]
+    return {spec.digest: (spec, shape) for spec, shape in specs}

@@ -50,10 +50,12 @@ class Process:
         here they run now, where none of them can reach a log or a disk any more.
         """
         self.alive = False
+        within = copy_context()  # what begins in there is the dead process's, too
+        within.run(PROCESS.set, self)
         for task in self.tasks:  # unwinding one may begin another
             if not task.done():
                 task._log_destroy_pending = False  # type: ignore[attr-defined]
-                _unwind(task.get_coro())
+                within.run(_unwind, task.get_coro())
         self.tasks.clear()
         self.held.close()
         if not self.dead.done():

@@ -7,9 +7,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from headrace.views import How
 from tests.fold import oracles
 from tests.fold.events import Row, log
 from tests.fold.oracle import Oracle
+from tests.fold.versions import versions
 
 TOPIC = "events"
 RECORDS_MAX = 110  # of a partition in most worlds
@@ -19,7 +21,7 @@ LAST_S = 6.0  # virtual seconds until the last record has come
 # How a worker ends, and when: at a step of its life or of its stop, or after so many seconds.
 # "loss": it crashes, and its disk is lost.
 Fault = tuple[Literal["crash", "loss", "stop", "rebalance", "crash in a stop"], float]
-Verb = Literal["deploy", "pause", "resume", "delete", "snapshot", "rollback", "undo"]
+Verb = Literal["deploy", "pause", "resume", "delete", "snapshot", "rollback", "undo", "migrate"]
 Command = tuple[float, Verb, str]
 Make = Callable[..., Oracle]
 
@@ -33,15 +35,27 @@ KINDS: tuple[tuple[Make, int], ...] = (
 )
 
 
+# How quickly each kind learns, as it is deployed.
+RATES = {"fraud": 0.05, "forecast": 0.01, "visits": 0.1, "heating": 0.01}
+
+
 @dataclass(frozen=True)
 class Plan:
-    """One world. `records`: per partition, each with the moment at which it comes."""
+    """One world. `records`: per partition, each with the moment at which it comes; `agents`: as
+    they are deployed; `how`: by which way all migrations go, if it is not left to chance.
+    """
 
     seed: int
     agents: dict[str, Oracle]
     records: tuple[tuple[tuple[float, Row], ...], ...]
     commands: tuple[Command, ...]
     faults: tuple[Fault, ...]
+    how: How | None = None
+
+    def versions(self, agent: str) -> tuple[Oracle, ...]:
+        """The specs that the agent may have, the one that it is deployed with first."""
+        oracle, rate = self.agents[agent], RATES.get(agent.partition("-")[0])
+        return (oracle,) if rate is None else versions(oracle, rate)
 
 
 def draw(seed: int) -> Plan:
@@ -56,6 +70,8 @@ def draw(seed: int) -> Plan:
     faults = tuple(_fault(chance) for _ in range(chance.choice((0, 1, 1, 2, 2, 3, 4))))
     for name in agents:
         commands += _rollbacks(chance, name)
+    for name in agents:
+        commands += _migrations(chance, name)
     return Plan(seed, agents, records, tuple(sorted(commands)), faults)
 
 
@@ -108,6 +124,12 @@ def _rollbacks(chance: random.Random, agent: str) -> list[Command]:
     verbs: list[Verb] = ["snapshot"]
     verbs += [chance.choice(("snapshot", "rollback", "rollback", "undo")) for _ in range(4)]
     return [(chance.random() * (LAST_S + 1), verb, agent) for verb in verbs]
+
+
+def _migrations(chance: random.Random, agent: str) -> list[Command]:
+    """Other specs under the same name, now and then."""
+    count = chance.choice((0, 0, 1, 2, 3))
+    return [(chance.random() * (LAST_S + 1), "migrate", agent) for _ in range(count)]
 
 
 def _fault(chance: random.Random) -> Fault:

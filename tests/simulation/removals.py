@@ -11,11 +11,13 @@ from msgspec import structs
 
 from headrace.models.guard import Event, Guard, Refusal
 from headrace.models.learner import Learner, Outcome
+from headrace.models.spec import Spec
 from headrace.pipelines import control
 from headrace.pipelines.opening import Opening, State
 from headrace.pipelines.order import Chunk, PartitionOrder
 from headrace.pipelines.seams import Chunk as ShardChunk
 from headrace.pipelines.shard import Shard
+from headrace.pipelines.site import spec_of
 from headrace.pipelines.vault import Vault
 from headrace.ports import Record
 from headrace.state.catalogue import encode
@@ -230,6 +232,13 @@ def rollbacks_after_losses(plan: Plan) -> Plan:
     return replace(shaped, faults=tuple(("loss", at) for _, at in shaped.faults))
 
 
+def migrations_among_events(plan: Plan) -> Plan:
+    """The same, with other specs instead of snapshots to go back to."""
+    shaped = rollbacks_among_events(plan)
+    migrations: list[Command] = [(1.5 + 0.5 * n, "migrate", "fraud-0") for n in range(10)]
+    return replace(shaped, commands=((0.0, "deploy", "fraud-0"), *migrations))
+
+
 def deploys_among_events(plan: Plan) -> Plan:
     """Twelve agents that are deployed one after the other while an event comes every 20 ms."""
     names = [f"fraud-{number}" for number in range(12)]
@@ -242,6 +251,11 @@ def deploys_among_events(plan: Plan) -> Plan:
         commands=tuple((1.0 + 0.4 * n, "deploy", name) for n, name in enumerate(names)),
         faults=(),
     )
+
+
+def newest_spec(deployment: control.Deployment, version: control.Version | None = None) -> Spec:
+    """The newest, whatever the version of the state."""
+    return spec_of(deployment)
 
 
 def without_acknowledgements(parts: Parts) -> Parts:

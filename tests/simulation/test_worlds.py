@@ -35,6 +35,8 @@ def test_the_worlds_hold_what_they_are_for() -> None:
     for name in (
         "crashes", "clean stops", "rebalances", "chunks lost", "chunks twice", "fetches gone back",
         "gaps seen", "rewinds", "holes", "batches sent twice", "batches landed after a crash",
+        "migrations by reset", "migrations by keep", "migrations by refold", "migrations by from",
         "pauses", "resumes", "deletes", "bad events", "keys that came back expired", "labels lost",
+        "states of the past",
     ):  # fmt: skip
         assert seen[name] >= 1, name

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
+from headrace.models.spec import load_spec
 from headrace.state.directory import StateDirectory
 from headrace.state.store import ShardStore
 from headrace.views import Partition
 from tests.fold import compare
 from tests.fold.control import Life, Where, lives
-from tests.fold.fold import Folded, fold
+from tests.fold.fold import fold
 from tests.fold.oracle import Oracle
+from tests.fold.state import Folded
 from tests.simulation.broker import QUARANTINE, SimBroker
 from tests.simulation.controls import CONTROL
 from tests.simulation.plan import Plan
@@ -22,13 +25,13 @@ def differences(plan: Plan, broker: SimBroker, state_dir: Path) -> list[str]:
     found: list[str] = []
     with StateDirectory.open(state_dir, IDENTITY) as directory:
         for life in lives(_values(broker, CONTROL)):
-            oracle = plan.agents[life.agent]
+            versions = plan.versions(life.agent)
             if not life.deleted and len(life.partitions()) < len(plan.records):
                 found.append(f"{life.agent}, epoch {life.epoch}, has not begun everywhere")
             # Retention may have cut what a rewind needs; nothing else may fail.
             found += [why for why in life.failures.values() if "does not reach back" not in why]
             for where in life.partitions():
-                folded = _folded(broker, oracle, life, where)
+                folded = folded_upto(broker, versions, life, where, life.end(where))
                 told = _topics(broker, life, where, folded)
                 path = directory.shard_path(life.agent, life.last_epoch, *where)
                 if not life.deleted:
@@ -40,14 +43,17 @@ def differences(plan: Plan, broker: SimBroker, state_dir: Path) -> list[str]:
     return found
 
 
-def _folded(broker: SimBroker, oracle: Oracle, life: Life, where: Where) -> Folded:
-    end = life.end(where)
+def folded_upto(
+    broker: SimBroker, versions: Sequence[Oracle], life: Life, where: Where, end: int | None
+) -> Folded:
+    """What one shard must be when it stands at `end`; None: at the end of its log."""
     rows = broker.logs[Partition(*where)].rows()
     return fold(
-        oracle,
+        versions[0],
         life.origin(where),
         [row for row in rows if end is None or row.offset < end],
-        life.course(where),
+        life.course(where, end),
+        {load_spec(version.spec).digest: version for version in versions},
     )
 
 
@@ -84,6 +90,6 @@ def _count(broker: SimBroker, folded: Folded) -> None:
     counts["events learned"] += folded.learned
     counts["decisions"] += len(folded.decisions)
     counts["bad events"] += len(folded.refused)
-    counts["rollbacks that counted in a shard"] += folded.rollbacks
+    counts["rollbacks and migrations that counted in a shard"] += folded.replaced
     counts["keys that came back expired"] += folded.expired
     counts["labels lost"] += folded.labels_lost

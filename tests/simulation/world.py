@@ -18,6 +18,7 @@ from tests.simulation.broker import SimBroker
 from tests.simulation.controls import CONTROL
 from tests.simulation.loop import Killed, Process, Stuck, VirtualLoop
 from tests.simulation.parts import Parts
+from tests.simulation.past import Past
 from tests.simulation.plan import TOPIC, Fault, Plan, draw
 from tests.simulation.verdict import differences
 from tests.simulation.violation import Violation
@@ -64,6 +65,7 @@ def run(
         loop.run_until_complete(asyncio.wait_for(world.live(), WORLD_S))
         outcome.problems = [
             *differences(world.plan, world.broker, directory / "state"),
+            *world.contradictions,
             *(f"nobody heard of {error!r}" for error in world.unheard),
         ]
     except TimeoutError:
@@ -88,6 +90,7 @@ class _World:
         self.plan = plan
         self.broker = SimBroker()
         self.unheard: list[BaseException] = []  # failures of tasks that nobody awaits
+        self.contradictions: list[str] = []  # of states of the past
         self._state_dir = state_dir
         self._change = change
         self._chance = random.Random(plan.seed + 2)
@@ -181,6 +184,9 @@ class _World:
             await worker.streams.rebalance()  # type: ignore[attr-defined]
             await asyncio.wait({worker.failed}, timeout=fault[1])
         retire.cancel()
+        if fault is None and not worker.holdings.broken:
+            past = Past(self.plan, self.broker, worker)
+            self.contradictions = await past.contradictions()
         if fault is not None and fault[0] == "crash in a stop":
             process.dies_at = process.steps + int(fault[1])
         await worker.stop()

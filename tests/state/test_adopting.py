@@ -11,7 +11,7 @@ import pytest
 from headrace.errors import DiskFullError, StateError
 from headrace.state.directory import Identity, StateDirectory
 from headrace.state.store import ShardMeta, ShardStore
-from tests.state.traced import run_under, traced
+from tests.state.traced import traced
 
 MINE = Identity.of_this_build(app="app", cluster_id="cluster-1", codec="1", hash_seed="0")
 META = ShardMeta(next_offset=7, epoch=2, spec_digest="", control_offset=0, cluster_id="c")
@@ -27,7 +27,6 @@ draft.mkdir()
 for name in ("CURRENT", "000012.sst"):
     (draft / name).write_bytes(b"x")
 directory.adopt(draft, directory.shard_path("agent", 2, "t", 0))
-print("adopted")
 """
 _ORDER = """
 fsync state/drafts/ID/000012.sst
@@ -39,7 +38,6 @@ fsync state/shards/agent
 rename state/drafts/ID state/shards/agent/2/t@0
 fsync state/shards/agent/2
 """
-_SHARD = Path("state/shards/agent/2/t@0")
 
 
 @pytest.fixture
@@ -98,29 +96,6 @@ def test_all_is_durable_before_the_name_and_the_name_when_it_returns(tmp_path: P
     first = next(n for n, call in enumerate(seen) if call.startswith("fsync state/drafts/ID/"))
     files, rest = seen[first : first + 2], seen[first + 2 :]
     assert sorted(files) + rest == _ORDER.split("\n")[1:-1]
-
-
-@pytest.mark.parametrize("call", ["fsync", "mkdir", "rename"])
-def test_a_kill_at_any_call_leaves_all_or_nothing(tmp_path: Path, call: str) -> None:
-    """Killed at each call in turn: the shard is there as a whole or not at all, no draft outlives
-    the next start, and the shard can be adopted then.
-    """
-    StateDirectory.open(tmp_path / "state", MINE).close()
-    shard = tmp_path / _SHARD
-    for kills in range(30):
-        strace = ["strace", "-f", "-o", "/dev/null", "-e"]
-        strace.append(f"inject={call}:signal=KILL:when={kills + 1}")
-        ran = run_under(strace, _ADOPTER, str(tmp_path / "state"))
-        if shard.exists():
-            assert {file.name for file in shard.iterdir()} == {"CURRENT", "000012.sst"}
-        with StateDirectory.open(tmp_path / "state", MINE) as directory:
-            assert list((tmp_path / "state" / "drafts").iterdir()) == []
-            assert directory.epochs("agent", "t", 0) == ([2] if shard.exists() else [])
-            directory.drop_shard(shard)
-        if ran.stdout == "adopted\n":
-            assert kills >= {"fsync": 6, "mkdir": 2, "rename": 1}[call]
-            return
-    pytest.fail("it never came to its end")
 
 
 @pytest.mark.parametrize("step", ["fsync", "mkdir", "rename"])

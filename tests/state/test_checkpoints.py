@@ -17,7 +17,7 @@ from headrace.state.store import ShardStore
 from headrace.state.sums import sum_file
 from tests.small_disk import SmallDisk
 from tests.state.cuts import META, ROWS, contents, cut, rows, stored
-from tests.state.traced import run_under, traced
+from tests.state.traced import traced
 
 
 @pytest.fixture
@@ -203,7 +203,6 @@ from headrace.state.checkpoints import Checkpoints
 from tests.state.cuts import cut, stored
 store = stored(Path(sys.argv[1]) / "shard")
 Checkpoints(Path(sys.argv[1]) / "checkpoints").take(store, cut())
-print("taken", flush=True)
 store.close()
 """
 _ORDER = """
@@ -233,29 +232,6 @@ def test_all_is_durable_before_the_name_and_the_name_when_it_returns(tmp_path: P
     calls = ["FILES" if call in files else call for call in seen[first : last + 1]]
     assert files <= set(seen[first:last])
     assert "\n".join(calls).replace("FILES\n" * len(files), "FILES\n") == _ORDER.strip()
-
-
-@pytest.mark.parametrize("call", ["fsync", "fdatasync", "mkdir", "rename", "link"])
-def test_a_kill_at_any_call_leaves_all_or_nothing(tmp_path: Path, call: str) -> None:
-    """Killed at each call in turn, RocksDB's among them: the next start finds the whole checkpoint
-    or none, and nothing half-made.
-    """
-    for kills in range(60):
-        place = tmp_path / str(kills)
-        place.mkdir()
-        strace = ["strace", "-f", "-o", "/dev/null", "-e"]
-        strace.append(f"inject={call}:signal=KILL:when={kills + 1}")
-        ran = run_under(strace, _TAKER, str(place))
-        again = Checkpoints(place / "checkpoints")
-        found = again.find("card-fraud.s1", "Pay/ments", 3)
-        assert (found is None) or rows(found) == ROWS
-        assert again.owed() == ([cut()] if found else [])
-        assert list((place / "checkpoints" / ".passing").iterdir()) == []
-        if ran.stdout == "taken\n":
-            assert found is not None
-            assert kills >= 1
-            return
-    pytest.fail("it never came to its end")
 
 
 @pytest.mark.parametrize("of", [".cut.json.new", ".sst", "card-fraud.s1"])

@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from headrace.errors import CorruptStateError, DiskFullError, ForeignStateError, StateError
+from headrace.errors import CorruptStateError, DiskFullError, OtherBuildError, StateError
 from headrace.state.checkpoints import Checkpoints
 from headrace.state.directory import Identity, StateDirectory
 from headrace.state.manifest import FileEntry, Manifest, ShardRef, encode
@@ -199,7 +199,7 @@ def test_another_build_is_refused_with_what_differs(local: World, field: str) ->
     """Before any file is put anywhere."""
     other = msgspec.structs.replace(MINE, **{field: "0.0.9"})
     for sources in (Sources(local.checkpoints, local.kept), local.elsewhere()):
-        with pytest.raises(ForeignStateError) as refused:
+        with pytest.raises(OtherBuildError) as refused:
             restore(local.ref, sources, local.draft, other)
         assert f"{field} {getattr(MINE, field)} (this is 0.0.9)" in str(refused.value)
     assert not local.draft.exists()
@@ -245,17 +245,19 @@ def test_another_build_takes_what_reproduces(local: World) -> None:
 def test_another_build_refuses_what_does_not_reproduce(local: World) -> None:
     """Three differences and their number are named, and what to do; no draft is left."""
     accepts = Probing("ada: 0.5, not 0.4", "bob", "eve", "joe")
-    with pytest.raises(ForeignStateError) as refused:
+    with pytest.raises(OtherBuildError) as refused:
         restore(with_probes(local), local.elsewhere(), local.draft, OTHER, accepts)
-    assert "(4: ada: 0.5, not 0.4; bob; eve)" in str(refused.value)
-    assert "migration refold" in str(refused.value)
+    assert "(ada: 0.5, not 0.4; bob; eve; and 1 more)" in str(refused.value)
+    assert "river 0.26.1 (this is 0.0.9)" in str(refused.value)
+    assert "headrace deploy SPEC --migration refold" in str(refused.value)
+    assert len(refused.value.differences) == 4
     assert not local.draft.exists()
 
 
 def test_without_probes_another_build_takes_nothing(local: World) -> None:
     """Where nothing could differ, nothing is shown to be the same: nobody is asked."""
     accepts = Probing()
-    with pytest.raises(ForeignStateError, match=r"river 0.26.1 \(this is 0.0.9\)"):
+    with pytest.raises(OtherBuildError, match=r"river 0.26.1 \(this is 0.0.9\)"):
         restore(local.ref, local.elsewhere(), local.draft, OTHER, accepts)
     assert accepts.asked == []
     assert not local.draft.exists()

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import typer
 
-from headrace.cli import show
+from headrace.cli import migrating, show
 from headrace.cli.client import Address, Agent, Json, connect
 from headrace.cli.consent import Yes, ask, check_somebody
-from headrace.cli.console import as_json, waiting
+from headrace.cli.console import as_json, err, waiting
 
 
 def deploy(
@@ -22,25 +22,56 @@ def deploy(
         "--dry-run",
         help="Deploy nothing; say what a deploy would refuse, and what of the last 200 records.",
     ),
+    migration: str | None = typer.Option(
+        None,
+        metavar="HOW",
+        help="Where another spec has the name, what becomes of its state: `keep` it, `reset` it, "
+        "`refold` the log, or `from=ID`, a snapshot's.",
+        show_default=False,
+    ),
+    yes: bool = Yes,
     address: str | None = Address,
     json: bool = Json,
 ) -> None:
-    """Deploy a model agent while the service runs.
+    """Deploy a model agent while the service runs, or give one another spec.
 
     All that is wrong with the spec is told at once. The same spec deployed twice changes nothing.
+    Another one under a name that is in use is a new version of the agent's spec. `keep` lets
+    models learn on under it, where they can; `reset` begins cold; `refold` learns the log again
+    while the old version answers; `from=ID` goes on from a snapshot. All but `keep` show first
+    what would change, and ask.
 
-    Example: `headrace deploy card-fraud.yaml --dry-run`
+    Example: `headrace deploy card-fraud.yaml --migration keep`
     """
-    spec = sys.stdin.buffer.read() if str(file) == "-" else file
+    how = migrating.asked(migration)
+    asks = how is not None and how.how != "keep" and not (dry_run or yes)
+    if asks:
+        check_somebody(yes=yes)
     with connect(address) as client:
+        spec = _read(file)
+        if how is not None and asks:
+            with waiting("comparing the two specs"):
+                plan = client.dry_run(spec, how).migration
+            if plan is not None:
+                migrating.plan(plan, how, err)
+                ask(f"Deploy spec version {plan.new_spec_version}?")
         if dry_run:
             with waiting("trying it on recent records"):
-                found = client.dry_run(spec)
+                found = client.dry_run(spec, how)
             as_json(found) if json else show.dry_run(found)
+            if how is not None and found.migration is not None and not json:
+                migrating.plan(found.migration, how)
             return
         with waiting("deploying; a topic that nobody reads yet takes a few seconds"):
-            effect = client.deploy(spec)
+            effect = client.deploy(spec, how)
     as_json(effect) if json else show.effect(effect, "deployed")
+
+
+def _read(file: Path) -> bytes:
+    """The spec, once: what was agreed to is what is deployed. Raises RequestError."""
+    from headrace.serving.calls import spec_bytes  # it loads gRPC
+
+    return spec_bytes(sys.stdin.buffer.read() if str(file) == "-" else file)
 
 
 def agents(

@@ -8,7 +8,19 @@ import sys
 import typer
 
 from headrace import __version__
-from headrace.cli import agents, ask, catalog, demo, forgets, offline, rollbacks, snapshots, up
+from headrace.cli import (
+    agents,
+    ask,
+    catalog,
+    demo,
+    forgets,
+    offline,
+    past,
+    rollbacks,
+    snapshots,
+    up,
+    upgrade,
+)
 from headrace.cli.failure import Command, Group, Watch
 
 SERVICE, AGENTS, ANSWERS, OFFLINE = "Service", "Agents", "Answers", "Without a service"
@@ -29,6 +41,7 @@ app = typer.Typer(
 
 app.command("up", cls=Command, rich_help_panel=SERVICE)(up.up)
 app.command("demo", cls=Command, rich_help_panel=SERVICE)(demo.demo)
+app.command("upgrade", cls=Command, rich_help_panel=SERVICE)(upgrade.upgrade)
 app.command("deploy", cls=Command, rich_help_panel=AGENTS)(agents.deploy)
 app.command("agents", cls=Command, rich_help_panel=AGENTS)(agents.agents)
 app.command("pause", cls=Command, rich_help_panel=AGENTS)(agents.pause)
@@ -50,6 +63,7 @@ app.command("undo", cls=Command, rich_help_panel=HISTORY)(rollbacks.undo)
 app.command("rollbacks", cls=Command, rich_help_panel=HISTORY)(rollbacks.rollbacks)
 app.command("forget", cls=Command, rich_help_panel=HISTORY)(forgets.forget)
 app.command("forgotten", cls=Command, rich_help_panel=HISTORY)(forgets.forgotten)
+app.command("verify", cls=Command, rich_help_panel=HISTORY)(past.verify)
 app.command("predict", cls=Command, rich_help_panel=ANSWERS)(ask.predict)
 app.command("key", cls=Command, rich_help_panel=ANSWERS)(ask.key)
 app.command("send", cls=Command, rich_help_panel=ANSWERS)(ask.send)

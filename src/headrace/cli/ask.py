@@ -11,10 +11,11 @@ import msgspec
 import typer
 from rich.markup import escape
 
-from headrace.cli import show
+from headrace.cli import past, show
 from headrace.cli.answerable import check
-from headrace.cli.client import Address, Agent, Json, Key, connect
+from headrace.cli.client import Address, Agent, Json, Key, connect, interrupt_held
 from headrace.cli.console import as_json, err, say, waiting
+from headrace.clock import SystemClock
 from headrace.errors import RequestError, UnavailableError
 
 For = typer.Option(
@@ -42,13 +43,18 @@ def predict(
     setpoint: float | None = typer.Option(
         None, help="The set-point, for `adjust`.", show_default=False
     ),
+    state: str | None = past.As,
     address: str | None = Address,
     json: bool = Json,
 ) -> None:
     """Ask for a prediction. Nothing is learned from it.
 
+    With `--as-of` the models answer as they were: in a snapshot, when all records below an offset
+    of the key's partition were learned, or all before a TIME (`2026-03-01T14:07Z`, or `10m` ago).
+
     Example: `headrace predict card-fraud 4711 amount=12.5 hour=14 merchant=grocer`
     """
+    as_of = past.as_of(state, agent, SystemClock().time())
     asked: dict[str, object] = {"-k": k, "--candidate": candidate, "--exclude": exclude}
     asked |= {"--item": item, "--setpoint": setpoint}
     given = [option for option, value in asked.items() if value not in (None, [])]
@@ -56,16 +62,18 @@ def predict(
         spec = client.agent(agent).spec if features or given else {}
         check(agent, spec, given)
         declared = spec.get("features", {})
-        answer = client.predict(
-            agent,
-            key=key,
-            features=read_features(features or [], declared),
-            k=k,
-            item=item,
-            setpoint=setpoint,
-            candidates=candidate or None,
-            exclude=exclude or (),
-        )
+        with waiting("making that state again" if as_of else "asking"):
+            answer = client.predict(
+                agent,
+                key=key,
+                features=read_features(features or [], declared),
+                k=k,
+                item=item,
+                setpoint=setpoint,
+                candidates=candidate or None,
+                exclude=exclude or (),
+                as_of=as_of,
+            )
     as_json(answer) if json else show.answer(answer)
 
 
@@ -122,7 +130,8 @@ def decisions(
     Example: `headrace watch decisions card-fraud --from-start --no-follow --json`
     """
     with connect(address) as client:
-        watch = client.watch_decisions(agent, from_start=from_start, follow=follow, for_s=for_s)
+        with interrupt_held():
+            watch = client.watch_decisions(agent, from_start=from_start, follow=follow, for_s=for_s)
         records = _until(watch, for_s)
         if follow:
             what = f"decisions of {agent}"
@@ -152,7 +161,8 @@ def quarantine(
     with connect(address) as client:
         if agent is not None:
             client.agent(agent)  # a name that does not exist has no quarantine either
-        watch = client.watch_quarantine(agent, from_start=True, follow=follow, for_s=for_s)
+        with interrupt_held():
+            watch = client.watch_quarantine(agent, from_start=True, follow=follow, for_s=for_s)
         records = _until(watch, for_s)
         if follow:
             what = "refused events" + (f" of {agent}" if agent is not None else "")

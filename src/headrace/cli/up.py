@@ -17,7 +17,7 @@ from headrace.errors import ConfigError, Violation
 TUNING = "Tuning"
 
 
-def _setting(name: str, about: str, default: str | None = None, panel: str | None = None) -> Any:
+def setting(name: str, about: str, default: str | None = None, panel: str | None = None) -> Any:
     """An option that stays None when it is not given, so that file and environment count."""
     usual = getattr(Config, name)
     shown = default or (f"{usual:g}" if isinstance(usual, float) else str(usual))
@@ -25,38 +25,38 @@ def _setting(name: str, about: str, default: str | None = None, panel: str | Non
 
 
 def _tuning(name: str, about: str) -> Any:
-    return _setting(name, about, panel=TUNING)
+    return setting(name, about, panel=TUNING)
 
 
 def up(
-    broker: str | None = _setting(
+    broker: str | None = setting(
         "broker", "memory: (embedded, forgets), local:DIR (embedded Kafka) or kafka://host:port,…"
     ),
-    app: str | None = _setting("app", "Names the consumer group and the internal topics."),
-    state_dir: Path | None = _setting(
+    app: str | None = setting("app", "Names the consumer group and the internal topics."),
+    state_dir: Path | None = setting(
         "state_dir", "Where state lives.", ".headrace/APP; with memory: none"
     ),
-    snapshots: str | None = _setting(
+    snapshots: str | None = setting(
         "snapshots",
         "Where snapshots are kept: file:///DIR or s3://BUCKET/DIR.",
         "in the state directory",
     ),
-    mlflow: str | None = _setting(
+    mlflow: str | None = setting(
         "mlflow",
         "Where MLflow is told of agents and named snapshots: sqlite:///FILE or http://HOST:PORT.",
         "off",
     ),
-    grpc_host: str | None = _setting("grpc_host", "Address to listen on."),
-    grpc_port: int | None = _setting("grpc_port", "Port of gRPC; 0: a free one."),
-    metrics_port: str | None = _setting("metrics_port", "Of /metrics; 0: a free one; off: none."),
+    grpc_host: str | None = setting("grpc_host", "Address to listen on."),
+    grpc_port: int | None = setting("grpc_port", "Port of gRPC; 0: a free one."),
+    metrics_port: str | None = setting("metrics_port", "Of /metrics; 0: a free one; off: none."),
     insecure: bool | None = typer.Option(
         None, "--insecure", help="Allow an address others can reach."
     ),
     config: Path | None = typer.Option(
         None, help="A TOML file of settings.", exists=True, dir_okay=False, show_default=False
     ),
-    log_level: str | None = _setting("log_level", "debug, info, warning or error."),
-    log_format: str | None = _setting("log_format", "plain or json."),
+    log_level: str | None = setting("log_level", "debug, info, warning or error."),
+    log_format: str | None = setting("log_format", "plain or json."),
     broker_wait_s: float | None = _tuning(
         "broker_wait_s", "How long to wait for the broker at start."
     ),

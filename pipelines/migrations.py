@@ -1,0 +1,155 @@
+"""Migrations: another spec for an agent that runs, with a state of that spec.
+
+Each is a replacement, as a rollback is, and goes the same steps. `reset` begins with nothing;
+`keep` goes on with what the shard has learned, and `from` with what a snapshot has, both as
+`models.migration` carries it over; `refold` learns the log again under the new spec, with a twin as
+a rewind does, while the shard goes on answering under the old one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import shutil
+from collections.abc import Iterable
+from itertools import islice
+from pathlib import Path
+
+from msgspec import structs
+
+from headrace.errors import StateError
+from headrace.models import migration
+from headrace.models.decisions import Origin
+from headrace.models.spec import Spec
+from headrace.pipelines import control
+from headrace.pipelines.forgetting import honour
+from headrace.pipelines.replacement import Replacement
+from headrace.pipelines.rewind import Again
+from headrace.pipelines.shard import Shard
+from headrace.pipelines.site import spec_of
+from headrace.state.checkpoints import link_or_copy
+from headrace.state.store import ShardMeta, ShardStore
+from headrace.views import Partition
+
+ROWS_AT_A_TIME = 10_000
+"""Rows of a draft that are written in one batch, which is in memory as a whole."""
+
+
+class Migration(Replacement):
+    """What all of them have in common: the new spec counts with the new epoch."""
+
+    _command: control.Migrate
+
+    def _new_spec(self) -> Spec:
+        number = self._accepted.spec_version
+        return spec_of(self._deployment, control.Version(number, self._command))
+
+    def _going_on(self, shard: Shard) -> tuple[Spec, Origin]:
+        origin = structs.replace(
+            shard.origin, epoch=self._accepted.epoch, spec_version=self._accepted.spec_version
+        )
+        return self._new_spec(), origin
+
+    def _meta(self, shard: Shard) -> ShardMeta:
+        return structs.replace(super()._meta(shard), spec_digest=self._command.digest)
+
+
+class Reset(Migration):
+    """Nothing of what was learned: as if the agent had been deployed here."""
+
+    async def prepare(self, shard: Shard) -> None:
+        """Nothing is needed."""
+
+    async def end(self) -> None:
+        """Nothing was made."""
+
+    async def ready(self, shard: Shard) -> None:
+        """Nothing is needed."""
+
+    async def _draft(self, shard: Shard, undo: Path, meta: ShardMeta) -> Path:
+        draft = self._site.directory.draft()
+        await asyncio.to_thread(self._written, draft, (), meta, create=True)
+        return draft
+
+    def _written(
+        self,
+        draft: Path,
+        rows: Iterable[migration.Write],
+        meta: ShardMeta,
+        *,
+        create: bool = False,
+    ) -> None:
+        """Add rows to the store at a draft, piece by piece: nobody sees it before it is adopted."""
+        store = ShardStore.open(draft, create=create, options=self._site.stores, compact=False)
+        try:
+            rows = iter(rows)
+            while piece := list(islice(rows, ROWS_AT_A_TIME)):
+                store.write(piece, meta)
+            store.write((), meta)
+        finally:
+            store.close()
+
+
+class Keep(Reset):
+    """The models as they are, with the parameters of the new spec."""
+
+    async def _draft(self, shard: Shard, undo: Path, meta: ShardMeta) -> Path:
+        return await asyncio.to_thread(self._carried, shard, undo, meta)
+
+    def _carried(self, shard: Shard, undo: Path, meta: ShardMeta) -> Path:
+        """In a thread: nobody writes to the shard's store meanwhile."""
+        rows = migration.migrated(shard.learner.spec, self._new_spec(), shard.store)
+        draft = self._site.directory.draft()
+        link_or_copy(undo, draft)
+        self._written(draft, rows, meta)
+        return draft
+
+
+class Taken(Migration):
+    """`from`: the models of a snapshot, and learning goes on from here."""
+
+    _base: Path | None = None
+
+    async def prepare(self, shard: Shard) -> None:
+        with contextlib.suppress(StateError):  # `ready` tries again, and says so
+            await self.ready(shard)
+
+    async def end(self) -> None:
+        if self._base is not None:
+            shutil.rmtree(self._base, ignore_errors=True)
+        self._base = None
+
+    async def ready(self, shard: Shard) -> None:
+        if self._base is None:
+            self._base = await self._fetched(shard.partition)
+
+    async def _draft(self, shard: Shard, undo: Path, meta: ShardMeta) -> Path:
+        assert self._base is not None
+        await asyncio.to_thread(self._carried, self._base, shard, meta)
+        draft, self._base = self._base, None
+        return draft
+
+    def _carried(self, draft: Path, shard: Shard, meta: ShardMeta) -> None:
+        """In a thread: nobody writes to the shard's store meanwhile."""
+        epoch = self._command.base(shard.partition.partition).epoch
+        old = spec_of(self._deployment, self._deployment.version_at(epoch, shard.partition))
+        new = self._new_spec()
+        store = ShardStore.open(draft, create=False, options=self._site.stores, compact=False)
+        try:
+            honour(store, shard.forgotten)  # also what counted since it was fetched
+            rows = migration.migrated(old, new, store)
+            while piece := list(islice(rows, ROWS_AT_A_TIME)):
+                store.write(piece, meta)
+            store.write(migration.resumed(shard.learner.spec, new, store, shard.store), meta)
+        finally:
+            store.close()
+
+
+class Refold(Migration, Again):
+    """The log learned again under the new spec, from where the command says; pauses count, and
+    what rewinds have left out stays out.
+    """
+
+    async def _first(self, partition: Partition) -> Path:
+        """Nothing: a new store."""
+        return self._site.directory.draft()

@@ -1,0 +1,168 @@
+"""Answers from states of the past: a snapshot's, or what a shard was at an offset or a time."""
+
+from __future__ import annotations
+
+import functools
+
+from msgspec import structs
+
+from headrace.errors import (
+    ConflictError,
+    CorruptStateError,
+    ForeignStateError,
+    RequestError,
+    StateError,
+)
+from headrace.pipelines import control
+from headrace.pipelines.live import LiveShards
+from headrace.pipelines.past.derivation import Derivation
+from headrace.pipelines.past.making import Maker
+from headrace.pipelines.past.moments import first_at
+from headrace.pipelines.past.opened import Opened, State
+from headrace.pipelines.past.timeline import Course, Start, Timeline
+from headrace.pipelines.past.verifying import Verifier
+from headrace.pipelines.reader import Logs
+from headrace.pipelines.shard import Shard
+from headrace.pipelines.snapshot_commands import SnapshotCommands
+from headrace.pipelines.worker import Worker
+from headrace.state.catalogue import Vouched
+from headrace.views import Answer, AsOf, Question, Verification
+
+
+class Past:
+    """Implements `ports.Past`. Order of calls: `start` when the worker has started, then questions;
+    `stop` before it stops.
+    """
+
+    def __init__(self, worker: Worker, live: LiveShards, snapshots: SnapshotCommands) -> None:
+        self._worker = worker
+        self._live = live
+        self._snapshots = snapshots
+        self._opened = Opened()
+        self._logs: Logs  # these are made by `start`
+        self._maker: Maker
+        self._verifier: Verifier
+
+    def start(self) -> None:
+        worker = self._worker
+        self._logs = worker.shards.site.logs
+        self._maker = Maker(worker.shards.site, worker.vault)
+        registry = worker.controls.registry
+        self._verifier = Verifier(registry, self._logs, worker.shards, self._maker)
+
+    async def stop(self) -> None:
+        await self._maker.end()
+        await self._opened.close()
+
+    async def predict(self, question: Question, as_of: AsOf) -> Answer:
+        """What the key's model said then. Changes nothing, and keeps no live shard waiting.
+
+        Raises what `Predictor.predict` raises; NotFoundError `unknown_snapshot` or
+        `snapshot_expired`, ConflictError `spec_mismatch`, `log_too_short` or `other_build`,
+        RequestError `out_of_range`, `too_large` or `snapshot_damaged`, OverloadError.
+        """
+        shard = self._live.shard(question.agent, question.key)
+        deployment = self._worker.controls.registry.get(question.agent)
+        timeline = self._maker.timeline(deployment, shard.partition)
+        if as_of.snapshot_id is not None:
+            course = self._snapshot(deployment, shard, as_of.snapshot_id)
+            state = self._state(deployment, shard, course.start.epoch, course.offset)
+            make = functools.partial(self._of_snapshot, course)
+        else:
+            offset = await self._offset(timeline, shard, as_of)
+            state = self._state(deployment, shard, timeline.epoch_at(offset), offset)
+            make = functools.partial(self._maker.nearest, timeline, offset)
+        done = functools.partial(self._maker.done, make)
+        past = (await self._opened.at(state, done)).shard
+        found = past.learner.predict(question, past.next_offset)
+        return structs.replace(found, standing=self._live.standing(found.standing, shard))
+
+    async def verify(self, decision_id: str | None, record: bytes | None) -> Verification:
+        """See `Verifier.verify`."""
+        self._worker.check_ready()
+        return await self._verifier.verify(decision_id, record)
+
+    # -- which state -------------------------------------------------------------------------
+
+    def _snapshot(self, deployment: control.Deployment, shard: Shard, snapshot_id: str) -> Course:
+        """The state of a snapshot, with nothing learned since."""
+        view = self._snapshots.get(snapshot_id)
+        if view.agent != deployment.agent:
+            raise ConflictError("spec_mismatch", f"{snapshot_id!r} is a snapshot of {view.agent!r}")
+        version = deployment.version_at(view.epoch, shard.partition)
+        if view.epoch < deployment.life or view.spec_digest != version.digest:
+            raise ConflictError(
+                "spec_mismatch",
+                f"{snapshot_id!r} was taken before agent {view.agent!r} was deleted and deployed "
+                "again",
+                snapshot=snapshot_id,
+            )
+        vouched = self._worker.vault.catalogue.shards(snapshot_id).get(shard.partition)
+        if vouched is None:
+            raise ConflictError(
+                "snapshot_incomplete",
+                f"{snapshot_id!r} has no partition {shard.partition.partition}, which has that "
+                "key: it is not published yet, or a worker was lost",
+                snapshot=snapshot_id,
+            )
+        start = Start(vouched.epoch, vouched.next_offset, vouched)
+        return Course(deployment, shard.partition, start, vouched.next_offset)
+
+    def _state(
+        self, deployment: control.Deployment, shard: Shard, epoch: int, offset: int
+    ) -> State:
+        agent, life, partition = deployment.agent, deployment.life, shard.partition
+        forgotten = self._worker.vault.forgotten(agent, partition, life).newest
+        return State(agent, life, partition, epoch, offset, forgotten)
+
+    async def _of_snapshot(self, course: Course) -> Derivation:
+        vouched = course.start.vouched
+        assert vouched is not None
+        try:
+            return await self._maker.made(course)
+        except (ForeignStateError, CorruptStateError) as error:
+            raise _unusable(vouched, error) from error
+
+    async def _offset(self, timeline: Timeline, shard: Shard, as_of: AsOf) -> int:
+        """The next offset of the state. Raises RequestError, ConflictError."""
+        if as_of.offset is not None:
+            offset = as_of.offset
+        elif as_of.time_ms is not None:
+            offset = await self._at_time(timeline, shard, as_of.time_ms)
+        else:
+            raise RequestError("invalid_request", "as_of names no state")
+        began, here = timeline.began, shard.next_offset
+        assert began is not None
+        if not began <= offset <= here:
+            topic, partition = shard.partition
+            raise RequestError(
+                "out_of_range",
+                f"there is no state at offset {offset} of {topic}[{partition}]: agent "
+                f"{shard.origin.agent!r} began at {began} there, and has learned up to {here}",
+            )
+        return offset
+
+    async def _at_time(self, timeline: Timeline, shard: Shard, time_ms: int) -> int:
+        """The first offset of that time or later: all records below it came before."""
+        indexed = self._worker.broker.can_start_at_timestamp
+        found = await first_at(self._logs, shard.partition, time_ms, indexed=indexed)
+        if found is None:
+            return shard.next_offset
+        begin = (await self._logs.span(shard.partition)).begin
+        retired = begin > (timeline.began or 0)  # and how late that was, nobody knows
+        if retired and found <= begin:
+            raise ConflictError(
+                "log_too_short",
+                f"the log holds no record from before that time any more: it begins at offset "
+                f"{begin}. Ask for a snapshot by its id: `headrace snapshot ls "
+                f"{shard.origin.agent}`",
+                agent=shard.origin.agent,
+            )
+        return found
+
+
+def _unusable(vouched: Vouched, error: StateError) -> RequestError:
+    foreign = isinstance(error, ForeignStateError)
+    kind = ConflictError if foreign else RequestError
+    code = "other_build" if foreign else "snapshot_damaged"
+    return kind(code, str(error), snapshot=vouched.snapshot_id)

@@ -1,0 +1,169 @@
+"""One state of a shard made again: a snapshot's files, and what the log has had since.
+
+A *twin* of the shard begins at the snapshot, in a draft of its own, and learns through a reader of
+its own what the shard learned then: pauses, resumes and rollbacks count where they did, and a
+rewind leaves out what it left out. It is the same step, so it comes to the same state. What it
+decides goes into a sink that keeps it from everybody.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from pathlib import Path
+
+from headrace.errors import UnavailableError
+from headrace.models.learner import Learner
+from headrace.models.spec import Spec
+from headrace.pipelines import control
+from headrace.pipelines.changes import Change, Work
+from headrace.pipelines.forgotten import NOTHING
+from headrace.pipelines.logidentity import check_log
+from headrace.pipelines.past.timeline import Counted, Course
+from headrace.pipelines.replacement import Replacement
+from headrace.pipelines.rewind import IDLE_S, Muted
+from headrace.pipelines.seams import Sink
+from headrace.pipelines.shard import Outlets, Shard, ShardStart
+from headrace.pipelines.shards import REPLACEMENTS
+from headrace.pipelines.site import Site, origin_of, spec_of
+from headrace.pipelines.unchanged import Unchanged
+from headrace.pipelines.vault import Vault
+from headrace.state.store import ShardStore, Store
+from headrace.views import Partition
+
+MODELS_BYTES_MAX = 16 << 20
+"""Live models of a state that is being made; beyond it they are written into its draft."""
+COOLED_AT_ONCE = 200
+"""Keys that are let go of between two turns of the event loop."""
+TIME_MAX_S = 60.0
+"""How long the log may take to bring what is learned again."""
+NOWHERE = Partition("", 0)
+
+
+class Derivation:
+    """Order of calls: `begin`, `learn` with offsets that do not fall, `end` in any case.
+
+    Between `begin` and `end`, `shard` stands where it has been learned up to and may be asked.
+    """
+
+    def __init__(self, site: Site, vault: Vault, course: Course, sink: Sink | None = None) -> None:
+        self.shard: Shard
+        self.course = course
+        self._site = site
+        self._vault = vault
+        self._sink = sink or Muted()
+        version = course.deployment.version_at(course.start.epoch, course.partition)
+        self._digest = version.digest
+        self._spec: Spec = spec_of(course.deployment, version)
+        self._path: Path | None = None
+        self._begun = False
+        self.forgotten = NOTHING
+
+    async def begin(self) -> None:
+        """Open the start's state. Raises CorruptStateError, ForeignStateError, StateError: then it
+        may be begun from another start.
+        """
+        course, site = self.course, self._site
+        life = course.deployment.life
+        self.forgotten = self._vault.forgotten(course.deployment.agent, course.partition, life)
+        self._path = await self._files()
+        store = await asyncio.to_thread(self._opened, self._path)
+        try:
+            if store.meta is not None and course.start.next_offset < course.offset:
+                await check_log(site.logs, site.cluster_id, course.partition, store.meta)
+            origin = origin_of(course.deployment, course.start.epoch, course.partition)
+            learner = await asyncio.to_thread(Learner, self._spec, origin, store)
+        except BaseException:
+            store.close()
+            raise
+        at = ShardStart(
+            next_offset=course.start.next_offset,
+            decided_below=0,
+            cluster_id=site.cluster_id,
+            spec_digest=self._digest,
+            life=course.deployment.life,
+            told_below=course.offset,  # what was decided on the way is nobody's business
+        )
+        outlets = Outlets(self._sink, course.partition, NOWHERE)
+        self.shard = Shard(learner, store, outlets, at, busy=site.busy)
+        self.shard.forgotten = self.forgotten
+        self._begun = True
+        await self.shard.schedule([self._change(counted) for counted in course.counted])
+
+    async def learn(self, offset: int) -> None:
+        """Up to there, which the log has. Raises StateError, UnavailableError."""
+        shard = self.shard
+        clock = asyncio.get_running_loop().time
+        deadline = clock() + TIME_MAX_S
+        if shard.next_offset >= offset:
+            return
+        begin = shard.next_offset
+        async with self._site.logs.replay(self.course.partition, begin) as replay:
+            while shard.next_offset < offset:
+                if shard.leaving:
+                    raise UnavailableError("stopping", "the worker is going down")
+                if clock() > deadline:
+                    raise UnavailableError(
+                        "broker_away", f"the log was not read again within {TIME_MAX_S:g} s"
+                    )
+                chunk = await replay.upto(offset)
+                if chunk is None:
+                    await asyncio.sleep(IDLE_S)
+                    continue
+                await shard.process(chunk)
+                await self._cool()
+
+    async def stop(self) -> None:
+        """Tell who begins or learns that the worker is going down."""
+        if self._begun:
+            await self.shard.close(flush=False)
+
+    async def end(self) -> None:
+        """Give everything back. Nobody begins, learns or asks any more."""
+        await self.stop()
+        path, self._path = self._path, None
+        if path is not None:
+            await asyncio.to_thread(shutil.rmtree, path, ignore_errors=True)
+
+    async def _files(self) -> Path:
+        start = self.course.start
+        if start.vouched is None:
+            return self._site.directory.draft()
+        vouched = start.vouched
+        return await self._vault.fetch(self.course.partition, vouched.snapshot_id, vouched.digest)
+
+    def _opened(self, path: Path) -> Store:
+        new = self.course.start.vouched is None
+        return ShardStore.open(path, create=new, options=self._site.stores, compact=False)
+
+    async def _cool(self) -> None:
+        learner = self.shard.learner
+        if learner.hot_bytes > MODELS_BYTES_MAX:
+            await self.shard.flush()
+            while learner.cool(COOLED_AT_ONCE):  # noqa: ASYNC110 - to free them all takes long
+                await asyncio.sleep(0)
+
+    def _change(self, counted: Counted) -> Change:
+        accepted, offset = counted
+        work = self._work(accepted) if accepted.kind in ("rollback", "migrate") else None
+        return Change(offset, accepted.kind, accepted.offset, work)
+
+    def _work(self, accepted: control.Accepted) -> Work:
+        """What the rollback or the migration did, done to the twin."""
+
+        async def work(shard: Shard) -> bool:
+            former, self._path = self._path, await self._replacement(accepted).on_copy(shard)
+            if former is not None:
+                await asyncio.to_thread(shutil.rmtree, former, ignore_errors=True)
+            return True
+
+        return work
+
+    def _replacement(self, accepted: control.Accepted) -> Replacement:
+        course, command = self.course, accepted.command
+        assert isinstance(command, control.Rollback | control.Migrate)
+        how = command.mode if isinstance(command, control.Rollback) else command.how
+        kind: type[Replacement] = REPLACEMENTS[how]
+        if course.partition in course.deployment.failed(command.id):
+            kind = Unchanged
+        return kind(self._site, self._vault, course.deployment, accepted)

@@ -1,0 +1,41 @@
+"""Where in a log a time begins."""
+
+from __future__ import annotations
+
+import asyncio
+
+from headrace.errors import RequestError
+from headrace.pipelines.reader import Logs
+from headrace.pipelines.rewind import IDLE_S
+from headrace.views import Partition
+
+READ_MAX = 200_000
+"""Records that are read to find a time, where the broker cannot find it."""
+
+
+async def first_at(logs: Logs, partition: Partition, time_ms: int, *, indexed: bool) -> int | None:
+    """The first offset whose record's timestamp is at or after the time; None: there is none yet.
+
+    Not `indexed`: the broker does not know, and the log is read. Raises RequestError `too_large`,
+    UnavailableError.
+    """
+    if indexed:
+        return await logs.offset_at_time(partition, time_ms)
+    begin, end = await logs.span(partition)
+    if end - begin > READ_MAX:
+        raise RequestError(
+            "too_large",
+            f"this broker finds no times, and {end - begin:,} records are too many to look through "
+            f"(at most {READ_MAX:,}): ask for an offset",
+        )
+    async with logs.replay(partition, begin) as replay:
+        while begin < end:
+            chunk = await replay.upto(end)
+            if chunk is None:
+                await asyncio.sleep(IDLE_S)
+                continue
+            for record in chunk.records:
+                if record.timestamp >= time_ms:
+                    return record.offset
+            begin = chunk.next_offset
+    return None

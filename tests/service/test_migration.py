@@ -1,0 +1,204 @@
+"""Another spec for an agent that runs, over gRPC, on a real broker."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from headrace.errors import ConflictError, NotFoundError
+from headrace.models.spec import load_spec
+from headrace.pipelines.feeds import Outgoing
+from headrace.pipelines.vault import undo_id
+from headrace.serving.client import AsyncClient
+from headrace.views import Effect, Migration, RollbackRequest
+from tests.service.conftest import Running, Start
+from tests.service.test_rollback import digests, learner_over, taught
+from tests.service.test_service import KEYS, decisions, events, spec
+
+SCALED = "preprocessing.StandardScaler"
+
+
+def changed(text: bytes, before: str, after: str) -> bytes:
+    assert before in text.decode()
+    return text.decode().replace(before, after).encode()
+
+
+def model(rate: float) -> str:
+    return f'{{"linear_model.LinearRegression":{{"optimizer":{{"optim.SGD":{{"lr":{rate}}}}}}}}}'
+
+
+def rated(agent: str, rate: float) -> bytes:
+    """A spec with a rate of learning, which may change on live models."""
+    return changed(spec(agent, f"t-{agent}"), '"linear_model.LinearRegression"', model(rate))
+
+
+async def versions(client: AsyncClient, agent: str) -> list[tuple[int, int, int]]:
+    """Offset, spec version and epoch of each decision."""
+    return [
+        (d["position"]["offset"], d["spec_version"], d["epoch"])
+        for d in await decisions(client, agent)
+    ]
+
+
+async def more(running: Running, agent: str, sent: list[Outgoing], upto: int) -> None:
+    """Send on until there are `upto` events, and wait until the shard stands behind them."""
+    new = events(sent[0].topic, range(len(sent), upto))
+    sent.extend(new)
+    await running.service.events.send_all(new)
+    async with asyncio.timeout(20):
+        while True:
+            if (await running.client.agent(agent)).shards[0].next_offset >= upto:
+                return
+            await asyncio.sleep(0.02)
+
+
+async def epoch(client: AsyncClient, agent: str, wanted: int) -> None:
+    """Wait until the agent answers from that epoch."""
+    async with asyncio.timeout(20):
+        while True:
+            if (await client.key(agent, KEYS[0])).standing.epoch >= wanted:
+                return
+            await asyncio.sleep(0.02)
+
+
+def told(done: Effect) -> tuple[int, int, list[int]]:
+    return done.spec_version, done.epoch, [place.offset for place in done.positions]
+
+
+async def test_a_reset_begins_cold_under_the_new_spec(start: Start) -> None:
+    """Answers and decisions name the version on each side; the state is that of the events since,
+    a restart finds it, and the same deploy again changes nothing.
+    """
+    text = spec("colder", "t-colder")
+    new = changed(text, SCALED, "preprocessing.MinMaxScaler")
+    async with start() as running:
+        client = running.client
+        sent = await taught(running, "colder", text, 30)
+        done = await client.deploy(new, Migration(how="reset"))
+        assert told(done) == (2, 2, [30])
+        answer = await client.predict("colder", key=KEYS[0], features={"power": 1.0})
+        standing = answer.standing
+        assert (standing.spec_version, standing.epoch, standing.cold) == (2, 2, True)
+        assert not (await client.deploy(new, Migration(how="reset"))).changed
+        await more(running, "colder", sent, 50)
+        made = await versions(client, "colder")
+        assert made == [(n, 1 if n < 30 else 2, 1 if n < 30 else 2) for n in range(50)]
+    async with start() as running:
+        only = learner_over("colder", new, [*enumerate(sent)][30:])
+        for key in KEYS:
+            assert (await running.client.key("colder", key)).model == only.describe(key, 50).model
+
+
+async def test_keep_lets_models_learn_on_with_the_new_parameters(start: Start) -> None:
+    """Each key's model goes on, at the new rate, and so it is after a restart."""
+    old, new = rated("keeper", 0.01), rated("keeper", 0.02)
+    async with start() as running:
+        client = running.client
+        sent = await taught(running, "keeper", old, 30)
+        done = await client.deploy(new, Migration(how="keep"))
+        assert told(done) == (2, 2, [30])
+        view = await client.key("keeper", KEYS[0])
+        assert (view.standing.spec_version, view.standing.updates) == (2, 10)
+        assert "0.02" in str(view.model)
+        await more(running, "keeper", sent, 60)
+        learned_on = await digests(client, "keeper")
+    async with start() as running:
+        assert await digests(running.client, "keeper") == learned_on
+        assert (await running.client.agent("keeper")).digest == load_spec(new).digest
+
+
+async def test_without_a_migration_every_choice_is_told(start: Start) -> None:
+    """Nothing changes; the refusal says what each would do, and all that speaks against keep."""
+    text = spec("chooser", "t-chooser")
+    new = changed(changed(text, SCALED, "preprocessing.MinMaxScaler"), "$.temp", "$.power")
+    async with start() as running:
+        client = running.client
+        await taught(running, "chooser", text, 9)
+        with pytest.raises(ConflictError) as refused:
+            await client.deploy(new)
+        assert refused.value.code == "agent_exists"
+        for choice in ("keep: cannot be", "reset: begins cold", "refold: ", "from=SNAPSHOT: "):
+            assert choice in str(refused.value)
+        assert [v.path for v in refused.value.violations] == ["$.label.path", "$.model[0]"]
+        with pytest.raises(ConflictError) as unkept:
+            await client.deploy(new, Migration(how="keep"))
+        assert unkept.value.code == "spec_mismatch"
+        assert unkept.value.violations == refused.value.violations
+        assert (await client.agent("chooser")).spec_version == 1
+
+
+async def test_what_an_agent_reads_and_writes_stays(start: Start) -> None:
+    """Another source or another topic of decisions is refused, whatever the migration."""
+    text = spec("fixed", "t-fixed")
+    elsewhere = spec("fixed", "t-fixed-2", emit={"topic": "d-fixed-2"})
+    async with start() as running:
+        await taught(running, "fixed", text, 9)
+        await running.client.deploy(spec("other", "t-fixed-2"))  # so that the topic is there
+        for how in (None, Migration(how="reset"), Migration(how="refold")):
+            with pytest.raises(ConflictError, match="no migration changes") as refused:
+                await running.client.deploy(elsewhere, how)
+            paths = [violation.path for violation in refused.value.violations]
+            assert paths == ["$.source.topic", "$.emit.topic"]
+
+
+async def test_from_goes_on_with_the_models_of_a_snapshot(start: Start) -> None:
+    """Of an older version, too: so a migration is taken back with what it replaced."""
+    old = rated("taker", 0.01)
+    new = changed(old, SCALED, "preprocessing.MinMaxScaler")
+    async with start() as running:
+        client = running.client
+        sent = await taught(running, "taker", old, 30)
+        before = await digests(client, "taker")
+        reset = await client.deploy(new, Migration(how="reset"))
+        await more(running, "taker", sent, 45)
+        undo = undo_id("taker", reset.control_id)
+        with pytest.raises(ConflictError, match="cannot go on under this spec"):
+            await client.deploy(rated("taker", 0.5).replace(b"temp", b"power"),
+                                Migration(how="from", snapshot_id=undo))  # fmt: skip
+        with pytest.raises(NotFoundError, match="no snapshot is called"):
+            await client.deploy(old, Migration(how="from", snapshot_id="taker.none"))
+        with pytest.raises(NotFoundError, match="no agent is called"):
+            await client.deploy(rated("stranger", 0.01), Migration(how="from", snapshot_id=undo))
+        with pytest.raises(ConflictError, match="spec version 1"):
+            await client.rollback(RollbackRequest(agent="taker", snapshot_id=undo))
+        done = await client.deploy(old, Migration(how="from", snapshot_id=undo))
+        assert told(done) == (3, 3, [45])
+        assert await digests(client, "taker") == before
+
+
+async def test_a_refold_learns_the_log_again_and_swaps_in(start: Start) -> None:
+    """Nothing is decided again; afterwards the models are those of the whole log."""
+    text = spec("refolded", "t-refolded")
+    new = changed(text, SCALED, "preprocessing.MinMaxScaler")
+    async with start() as running:
+        client = running.client
+        sent = await taught(running, "refolded", text, 60)
+        done = await client.deploy(new, Migration(how="refold"))
+        assert told(done)[:2] == (2, 2)
+        await epoch(client, "refolded", 2)
+        await more(running, "refolded", sent, 75)
+        whole = learner_over("refolded", new, enumerate(sent))
+        for key in KEYS:
+            assert (await client.key("refolded", key)).model == whole.describe(key, 75).model
+        made = await versions(client, "refolded")
+        assert made == [(n, 1 if n < 60 else 2, 1 if n < 60 else 2) for n in range(75)]
+
+
+async def test_a_dry_run_says_what_would_change(start: Start) -> None:
+    """Both versions, all that differs, whether it could be kept, and how many events it concerns;
+    nothing is deployed.
+    """
+    old, new = rated("planned", 0.01), rated("planned", 0.02)
+    async with start() as running:
+        client = running.client
+        await taught(running, "planned", old, 30)
+        assert (await client.dry_run(old)).migration is None
+        found = (await client.dry_run(new, Migration(how="refold"))).migration
+        assert found is not None
+        assert (found.spec_version, found.new_spec_version, found.events) == (1, 2, 30)
+        assert [(c.text, c.path.endswith("lr")) for c in found.changes] == [
+            ("is 0.02, and was 0.01", True)
+        ]
+        assert found.keep_problems == ()
+        assert (await client.agent("planned")).spec_version == 1

@@ -1,0 +1,273 @@
+"""Answers from states of the past, and decisions made again, over gRPC on a real broker."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from typing import Any
+
+import pytest
+
+from headrace.errors import OverloadError
+from headrace.pipelines.feeds import Outgoing
+from headrace.pipelines.past import making, opened
+from headrace.serving.client import AsyncClient, Client
+from headrace.views import Answer, AsOf, Exclusion, Question, RollbackRequest
+from tests.service.conftest import Start
+from tests.service.test_rollback import learner_over, more, taught
+from tests.service.test_rollback_answers import SELDOM, cut_at_30_of_60, to_half
+from tests.service.test_service import KEYS, decisions, events, learned, spec
+from tests.serving.world import code_of
+
+POWER = {"power": 3.0}
+
+
+async def then(client: AsyncClient, agent: str, key: str = "ada", **state: Any) -> Answer:
+    return await client.predict(agent, key=key, features=POWER, as_of=AsOf(**state))
+
+
+def scores(agent: str, text: bytes, sent: Iterable[tuple[int, Outgoing]]) -> dict[str, float]:
+    """What a learner says that has seen these events, by offset, and nothing else."""
+    learner = learner_over(agent, text, sent)
+    found = {}
+    for key in KEYS:
+        question = Question(agent=agent, key=key, features=POWER)
+        found[key] = learner.predict(question, 0).score or 0.0
+    return found
+
+
+async def test_an_offset_answers_as_the_log_below_it(start: Start) -> None:
+    """Bit for bit, whether a snapshot is near or not; the standing says which state it was."""
+    text = spec("offsets", "t-offsets", state=SELDOM)
+    async with start() as running:
+        await cut_at_30_of_60(running, "offsets")
+        sent = [*enumerate(events("t-offsets", range(60)))]
+        for offset in (3, 29, 30, 31, 60):
+            said = {key: await then(running.client, "offsets", key, offset=offset) for key in KEYS}
+            assert {k: a.score for k, a in said.items()} == scores("offsets", text, sent[:offset])
+            at = said["ada"].standing
+            assert (at.agent, at.spec_version, at.epoch, at.offset) == ("offsets", 1, 1, offset)
+            assert (at.topic, at.partition, at.behind) == ("t-offsets", 0, 60 - offset)
+        assert (await then(running.client, "offsets", offset=0)).standing.cold
+
+
+async def test_a_snapshot_answers_as_it_did(start: Start) -> None:
+    """The snapshot before the rollback, the undo snapshot behind it: each in its own epoch."""
+    async with start() as running:
+        client = running.client
+        await cut_at_30_of_60(running, "shots")
+        before = await client.predict("shots", key="ada", features=POWER)
+        done = await client.rollback(to_half("shots"))
+        after = await client.predict("shots", key="ada", features=POWER)
+        half = await then(client, "shots", snapshot_id="shots.half")
+        undo = await then(client, "shots", snapshot_id=done.undo_snapshot_id)
+        assert (half.score, undo.score) == (after.score, before.score)
+        assert [(a.standing.epoch, a.standing.offset) for a in (half, undo)] == [(1, 30), (1, 60)]
+        both = await then(client, "shots", offset=60)
+        assert (both.score, both.standing.epoch) == (after.score, 2)
+
+
+async def test_a_time_answers_as_of_all_before_it(start: Start) -> None:
+    """By the timestamps of the records; a time after all of them is now."""
+    async with start() as running:
+        client = running.client
+        await cut_at_30_of_60(running, "times")
+        stamp = events("t-times", [40])[0].timestamp_ms
+        exact = await then(client, "times", time_ms=stamp)
+        assert exact.standing.offset == 40
+        assert (await then(client, "times", time_ms=stamp + 1)).standing.offset == 41
+        assert (await then(client, "times", time_ms=stamp + 10**9)).standing.offset == 60
+        assert exact.score == (await then(client, "times", offset=40)).score
+
+
+async def test_across_a_rewind_and_a_pause(start: Start) -> None:
+    """Behind the rewind the excluded events are unlearned, before it they are learned; what came
+    in a pause is in neither.
+    """
+    text = spec("rewound", "t-rewound", state=SELDOM)
+    async with start() as running:
+        client = running.client
+        sent = await taught(running, "rewound", text, 20)
+        await client.create_snapshot("rewound", "good")
+        await client.pause("rewound")
+        await more(running, "rewound", sent, 30)
+        await client.resume("rewound")
+        await more(running, "rewound", sent, 50)
+        ids = tuple(f"rewound/1/t-rewound/0/{offset}" for offset in (31, 33, 40))
+        await client.rollback(
+            RollbackRequest(
+                agent="rewound",
+                snapshot_id="rewound.good",
+                mode="rewind",
+                exclude=Exclusion(decisions=ids),
+            )
+        )
+        async with asyncio.timeout(20):
+            while not (await client.rollbacks("rewound"))[0].done:  # noqa: ASYNC110 - it is asked
+                await asyncio.sleep(0.02)
+        sent += events("t-rewound", range(50, 55))
+        await running.service.events.send_all(sent[50:])
+        await learned(client, "rewound", 52)
+        taken = [pair for pair in enumerate(sent) if not 20 <= pair[0] < 30]
+        kept = [pair for pair in taken if pair[0] not in (31, 33, 40)]
+        before = await then(client, "rewound", "bob", offset=45)
+        after = await then(client, "rewound", "bob", offset=53)
+        assert before.score == scores("rewound", text, taken[:35])["bob"]
+        assert after.score == scores("rewound", text, kept[:40])["bob"]
+        assert (before.standing.epoch, after.standing.epoch) == (1, 2)
+
+
+async def test_the_second_answer_learns_nothing_again(start: Start) -> None:
+    """It is the same also when the log is there no more, as the state is still open."""
+    async with start() as running:
+        await cut_at_30_of_60(running, "again")
+        first = await then(running.client, "again", offset=45)
+        past = running.service.past
+        (kept,) = past._opened._kept.values()
+        assert (await then(running.client, "again", offset=45)).score == first.score
+        assert list(past._opened._kept.values()) == [kept]
+
+
+async def test_a_few_states_stay_open_and_all_go_with_the_service(start: Start) -> None:
+    """The one that was asked the longest ago goes first, and its files with it."""
+    async with start() as running:
+        await cut_at_30_of_60(running, "few")
+        for offset in range(31, 31 + opened.KEPT_MAX + 1):
+            await then(running.client, "few", offset=offset)
+        kept = running.service.past._opened._kept
+        assert [state.offset for state in kept] == [*range(32, 31 + opened.KEPT_MAX + 1)]
+        drafts = running.service.worker.shards.site.directory.path / "drafts"
+        async with asyncio.timeout(10):
+            while len(list(drafts.iterdir())) > opened.KEPT_MAX:  # noqa: ASYNC110 - on a disk
+                await asyncio.sleep(0.02)
+    assert list(drafts.iterdir()) == []
+
+
+async def test_more_than_a_few_at_a_time_are_shed(start: Start) -> None:
+    """With when to try again; those that ask for the same state wait for it together."""
+    async with start() as running:
+        client = running.client
+        await cut_at_30_of_60(running, "crowd")
+        asked = [then(client, "crowd", key, offset=33) for key in KEYS * 4]
+        assert len({a.standing.offset for a in await asyncio.gather(*asked)}) == 1
+        offsets = range(34, 34 + 3 * making.MAKING_MAX)
+        tried = await asyncio.gather(
+            *(then(client, "crowd", offset=offset) for offset in offsets), return_exceptions=True
+        )
+        shed = [each for each in tried if isinstance(each, OverloadError)]
+        assert len(shed) == len(offsets) - making.MAKING_MAX
+        assert {each.retry_s for each in shed} == {making.RETRY_S}
+
+
+async def test_what_there_never_was_is_refused(start: Start) -> None:
+    """Each with its code."""
+    async with start() as running:
+        client = running.client
+        await cut_at_30_of_60(running, "strict")
+        await client.deploy(spec("other", "t-other", state=SELDOM))
+        await client.create_snapshot("other", "its")
+        await client.create_snapshot("strict", "gone")
+        await client.delete_snapshot("strict.gone")
+        asked: dict[str, dict[str, Any]] = {
+            "out_of_range": {"offset": 61},
+            "unknown_snapshot": {"snapshot_id": "strict.never"},
+            "snapshot_expired": {"snapshot_id": "strict.gone"},
+            "spec_mismatch": {"snapshot_id": "other.its"},
+        }
+        for code, state in asked.items():
+            assert await code_of(then(client, "strict", **state)) == code
+        unknown = client.predict("strict", key="ada", features={"x": 1}, as_of=AsOf(offset=30))
+        assert await code_of(unknown) == "unknown_feature"
+        both = AsOf(offset=1, time_ms=1)
+        asked_both = client.predict("strict", key="ada", features=POWER, as_of=both)
+        assert await code_of(asked_both) == "invalid_request"
+
+
+async def test_a_state_too_many_events_away_is_refused(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It says how many, and from where; the snapshot itself still answers."""
+    monkeypatch.setattr(making, "EVENTS_MAX", 20)
+    async with start() as running:
+        await cut_at_30_of_60(running, "far")
+        assert (await then(running.client, "far", offset=50)).standing.offset == 50
+        assert await code_of(then(running.client, "far", offset=51)) == "too_large"
+        assert (await then(running.client, "far", snapshot_id="far.half")).standing.offset == 30
+
+
+async def test_the_live_shard_goes_on_meanwhile(start: Start) -> None:
+    """Its state after questions about the past is what it would be without them."""
+    text = spec("calm", "t-calm", state=SELDOM)
+    async with start() as running:
+        await cut_at_30_of_60(running, "calm")
+        sent = events("t-calm", range(60))
+        asking = [asyncio.create_task(then(running.client, "calm", offset=o)) for o in (35, 55)]
+        await more(running, "calm", sent, 90)
+        await asyncio.gather(*asking)
+        views = {key: await running.client.key("calm", key) for key in KEYS}
+        learner = learner_over("calm", text, [*enumerate(sent)])
+        for key in KEYS:
+            assert views[key].digest == learner.describe(key, 0).digest
+
+
+async def test_decisions_are_verified_by_their_ids(start: Start) -> None:
+    """Of both epochs around a rollback; the replaced ones say who has withdrawn them."""
+    async with start() as running:
+        client = running.client
+        await cut_at_30_of_60(running, "proof")
+        sent = events("t-proof", range(60))
+        done = await client.rollback(to_half("proof"))
+        await more(running, "proof", sent, 70)
+        made = {d["position"]["offset"]: d for d in await decisions(client, "proof")}
+        for offset in (0, 29, 30, 59, 60, 69):
+            found = await client.verify_decision(made[offset]["id"])
+            assert (found.verdict, found.differences) == ("confirmed", ()), found
+            assert found.snapshot_id != "" or offset < 30
+            assert (done.control_id in found.note) == (30 <= offset < 60)
+
+
+async def test_a_record_that_is_handed_in_is_held_against_the_log(start: Start) -> None:
+    """One altered field is named with what it must be, for both clients."""
+    async with start() as running:
+        client = running.client
+        await cut_at_30_of_60(running, "held")
+        (record,) = [d for d in await decisions(client, "held") if d["position"]["offset"] == 44]
+        found = await client.verify_decision(record=record)
+        assert (found.verdict, found.snapshot_id, found.events) == ("confirmed", "held.half", 14)
+        record["score"] += 0.5
+
+        def blocking() -> Any:
+            with Client(running.service.grpc_address) as other:
+                return other.verify_decision(record=record)
+
+        found = await asyncio.to_thread(blocking)
+        assert found.verdict == "contradicted"
+        (difference,) = found.differences
+        assert difference.field == "score"
+        assert float(difference.found) == float(difference.expected) + 0.5
+
+
+async def test_it_needs_no_local_state(start: Start) -> None:
+    """The worker's own checkpoint may have been altered: the repository's files are taken."""
+    async with start() as running:
+        await cut_at_30_of_60(running, "bare")
+        directory = running.service.worker.shards.site.directory
+        for table in (directory.checkpoints / "bare.half").rglob("*.sst"):
+            altered = table.with_suffix(".new")
+            altered.write_bytes(bytes(table.stat().st_size))
+            altered.rename(table)  # the shard has the same file under another name
+        found = await running.client.verify_decision("bare/1/t-bare/0/40")
+        assert (found.verdict, found.snapshot_id) == ("confirmed", "bare.half")
+
+
+async def test_a_damaged_repository_is_not_believed(start: Start) -> None:
+    """Bytes that nobody vouches for confirm nothing; an older start does."""
+    async with start() as running:
+        await cut_at_30_of_60(running, "broken")
+        (manifest,) = (running.service.worker.shards.site.directory.path / "snapshots").rglob(
+            "*broken.half*/*.json"
+        )
+        manifest.write_bytes(manifest.read_bytes().replace(b"30", b"31"))
+        found = await running.client.verify_decision("broken/1/t-broken/0/40")
+        assert (found.verdict, found.snapshot_id) == ("confirmed", "")
+        assert running.service.worker.vault.refusals == 1
