@@ -24,8 +24,8 @@ from benchmarks.workload import SEED, spec_for
 from headrace.models.slots import KEY_ROW
 from headrace.models.spec import load_spec
 from headrace.state.checkpoints import shard_files
+from headrace.state.disk import TABLE
 from headrace.state.store import ShardStore
-from headrace.state.sums import TABLE
 
 KEYS = 100_000
 CHANGED = KEYS // 100

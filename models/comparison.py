@@ -84,7 +84,7 @@ def compare(spec: Spec, now: Rows, then: Rows, records: Iterable[Record]) -> Com
         decisions_compared=compared,
         decisions_flipped=flipped,
         metrics=_changes(*sides),
-        note=_note(spec, compared),
+        note=_note(spec, compared, outlived=_outlived(spec, time, _log_time(then))),
     )
 
 
@@ -216,10 +216,22 @@ def _changes(now: _Side, then: _Side) -> tuple[MetricChange, ...]:
     )
 
 
-def _note(spec: Spec, compared: int) -> str:
-    if not compared:
-        return "there is no recent event that both states could be asked about"
+def _outlived(spec: Spec, now: LogTime, then: LogTime) -> bool:
+    """Whether the other state is so old that its keys are idle by the log time of now."""
+    ttl_ms = spec.state.idle_ttl_ms
+    return ttl_ms is not None and now.settled and then.settled and now.now - then.now > ttl_ms
+
+
+def _note(spec: Spec, compared: int, *, outlived: bool) -> str:
     notes = []
+    if outlived:
+        notes.append(
+            "the snapshot is older than state.idle_ttl, so its keys are idle, and new at their next"
+            " event; single keys that were seen since can go back to it"
+        )
+    if not compared:
+        notes.append("there is no recent event that both states could be asked about")
+        return "; ".join(notes)
     if spec.label is not None and spec.label.later:
         notes.append("labels come later, so there are no metrics of what would have been decided")
     if _publishes_scores(spec):

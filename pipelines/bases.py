@@ -15,6 +15,13 @@ def check_life(deployment: control.Deployment, snapshot: SnapshotView) -> None:
         raise ConflictError(
             "spec_mismatch", f"{snapshot.snapshot_id!r} is a snapshot of {snapshot.agent!r}"
         )
+    if snapshot.imported:
+        raise ConflictError(
+            "spec_mismatch",
+            f"{snapshot.snapshot_id!r} was imported: agent {agent!r} can be rolled back to it in "
+            "mode `revert`, and nothing else",
+            snapshot=snapshot.snapshot_id,
+        )
     if snapshot.epoch < deployment.life:
         raise ConflictError(
             "spec_mismatch",
@@ -44,7 +51,7 @@ async def bases(vault: Vault, snapshot: SnapshotView) -> tuple[control.Base, ...
     return tuple(
         control.Base(
             partition=partition.partition,
-            epoch=shard.epoch,
+            epoch=0 if shard.imported else shard.epoch,
             next_offset=shard.next_offset,
             digest=shard.digest,
         )

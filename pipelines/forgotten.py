@@ -46,6 +46,7 @@ class Forgotten:
         for mark in self._marks:
             self._below[mark.tombstone] = max(mark.below, self._below.get(mark.tombstone, 0))
         self._secrets = tuple({mark.secret.id: mark.secret for mark in self._marks}.values())
+        # No record from there on is passed over.
         self.end = max((mark.below for mark in self._marks), default=0)
         # Forgets count in their order, so with the newest all are done.
         self.newest = max((mark.control_offset for mark in self._marks), default=-1)
@@ -64,7 +65,7 @@ class Forgotten:
         return record.key is not None and self.has_key(record.key, record.offset)
 
     def has_key(self, key: bytes, offset: int) -> bool:
-        """Whether no record of that key at that offset is to be learned."""
+        """Whether a record of that key at that offset is not to be learned."""
         return offset < self.end and offset < self._below_of(key, -1)
 
     def has_row(self, name: bytes) -> bool:

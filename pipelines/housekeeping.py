@@ -81,7 +81,11 @@ def in_use_by(registry: control.Registry, vault: Vault) -> AbstractSet[str]:
     found = set()
     for deployment in registry.live():
         covered = max(
-            (s.epoch for s in vault.catalogue.snapshots(deployment.agent) if s.complete),
+            (
+                s.epoch
+                for s in vault.catalogue.snapshots(deployment.agent)
+                if s.complete and not s.imported
+            ),
             default=0,
         )
         for accepted in deployment.replacements():

@@ -18,9 +18,12 @@ from headrace.views import (
     Answer,
     Heard,
     KeyView,
+    NewestSnapshot,
     Partition,
     Question,
     ShardView,
+    SnapshotsStanding,
+    SnapshotView,
     Standing,
 )
 
@@ -60,6 +63,28 @@ class LiveShards:
     def agent(self, name: str) -> AgentView:
         self._worker.check_ready()
         return self._view(self._worker.controls.registry.get(name))
+
+    def snapshots_standing(self) -> SnapshotsStanding:
+        self._worker.check_ready()
+        vault = self._worker.vault
+        owed, owed_s = vault.owed()
+        agents = [deployment.agent for deployment in self._worker.controls.registry.live()]
+        newest = [vault.catalogue.last_complete(agent) for agent in agents]
+        return SnapshotsStanding(
+            refused=vault.refusals,
+            owed=owed,
+            owed_s=owed_s,
+            newest=tuple(self._newest(view) for view in newest if view is not None),
+        )
+
+    def _newest(self, view: SnapshotView) -> NewestSnapshot:
+        there = {Partition(one.topic, one.partition): one.next_offset for one in view.shards}
+        shards = self._worker.shards.of_agent(view.agent)
+        return NewestSnapshot(
+            agent=view.agent,
+            age_s=max(0, int(self._time() * 1000) - view.created_ms) / 1000,
+            behind=sum(max(0, s.next_offset - there.get(s.partition, 0)) for s in shards),
+        )
 
     def standing(self, standing: Standing, shard: Shard) -> Standing:
         """The standing with how stale it may be: what the broker said of the log, and when."""

@@ -101,6 +101,11 @@ class Keep(Reset):
         rows = migration.migrated(shard.learner.spec, self._new_spec(), shard.store)
         draft = self._site.directory.draft()
         link_or_copy(undo, draft)
+        store = ShardStore.open(draft, create=False, options=self._site.stores, compact=False)
+        try:
+            honour(store, shard.forgotten)  # the checkpoint may be of a former try
+        finally:
+            store.close()
         self._written(draft, rows, meta)
         return draft
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -55,6 +55,8 @@ class Preview:
         self._check_length(shards)
         found = await asyncio.gather(*(self._of(shard) for shard in shards))
         notes = {one.comparison.note for one in found if one.comparison.note}
+        if command.mode == "rewind" and command.exclude is not None:
+            notes.add("decisions and metrics are of events that are not left out")
         if len(shards) < len(command.bases):
             notes.add(f"of {len(shards)} of {len(command.bases)} partitions: others hold the rest")
         if not all(one.keys.complete for one in found):
@@ -92,7 +94,9 @@ class Preview:
         share = max(RECORDS // len(command.bases), 1)
         recent = await reader.recent(worker.broker.bootstrap, [shard.partition], share)
         records = [record for _, record in recent if record.offset < shard.next_offset]
-        then, excluded = await self._other(shard)
+        then, excluded, is_left_out = await self._other(shard)
+        # What a rewind takes for no event is none to be judged by either, on neither side.
+        records = [r for r in records if r.offset < base.next_offset or not is_left_out(r)]
         now = await worker.vault.copy(shard)
         try:
             keys, comparison = await asyncio.to_thread(self._compared, now, then, records)
@@ -101,16 +105,19 @@ class Preview:
                 shutil.rmtree(path, ignore_errors=True)
         return _Found(events_back, excluded, keys, comparison)
 
-    async def _other(self, shard: Shard) -> tuple[Path, int]:
-        """The snapshot's state, or what a rewind would make of it; and how many it leaves out."""
+    async def _other(self, shard: Shard) -> tuple[Path, int, Callable[[Record], bool]]:
+        """The snapshot's state, or what a rewind would make of it; how many records it leaves out,
+        and which.
+        """
         command = self._command
         if command.mode == "revert":
             base = command.base(shard.partition.partition)
             vault = self._worker.vault
-            return await vault.fetch(shard.partition, command.snapshot_id, base.digest), 0
+            path = await vault.base(shard.partition, command.snapshot_id, base)
+            return path, 0, lambda _: False
         rewind = self._worker.shards.rewind(command)
         try:
-            return await rewind.state(shard), rewind.excluded
+            return await rewind.state(shard), rewind.excluded, rewind.leaves_out
         finally:
             await rewind.end()
 

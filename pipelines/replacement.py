@@ -113,10 +113,9 @@ class Replacement(abc.ABC):
         learner, store = await asyncio.to_thread(self._adopted, draft, *self._going_on(shard))
         former_learner, former = shard.learner, shard.renew(learner, store)
         interpreter.keep()
-        former.close()
-        self._site.directory.drop_shard(
-            self._site.shard_path(self._command.agent, former_epoch, shard.partition)
-        )
+        former_path = self._site.shard_path(self._command.agent, former_epoch, shard.partition)
+        # In a thread: answers of the new state must not wait until the old one has been put away.
+        await asyncio.to_thread(self._put_away, former, former_path)
         while former_learner.cool(COOL_KEYS):  # noqa: ASYNC110 - to free them all takes long
             await asyncio.sleep(0)
         return True
@@ -141,10 +140,15 @@ class Replacement(abc.ABC):
         shard.renew(learner, store).close()
         return draft
 
+    def _put_away(self, former: Store, path: Path) -> None:
+        """Step 6, in a thread."""
+        former.close()
+        self._site.directory.drop_shard(path)
+
     async def _fetched(self, partition: Partition) -> Path:
         """The files of the snapshot, verified, at a draft. Raises StateError."""
         base = self._command.base(partition.partition)
-        return await self._vault.fetch(partition, self._command.snapshot_id, base.digest)
+        return await self._vault.base(partition, self._command.snapshot_id, base)
 
     def _adopted(self, draft: Path, spec: Spec, origin: Origin) -> tuple[Learner, Store]:
         """Step 5, and the state opened, in a thread."""

@@ -21,7 +21,7 @@ class Revert(Replacement):
     """All keys as the snapshot has them, or some of them; see `models.reverting`."""
 
     _command: control.Rollback
-    _base: Path | None = None
+    _base: ShardStore | None = None  # the snapshot's state, at a draft of its own
 
     async def prepare(self, shard: Shard) -> None:
         with contextlib.suppress(StateError):  # `ready` tries again, and says so
@@ -29,35 +29,37 @@ class Revert(Replacement):
 
     async def end(self) -> None:
         if self._base is not None:
-            shutil.rmtree(self._base, ignore_errors=True)
+            await asyncio.to_thread(self._base.close)
+            shutil.rmtree(self._base.path, ignore_errors=True)
         self._base = None
 
     async def ready(self, shard: Shard) -> None:
         if self._base is None:
-            self._base = await self._fetched(shard.partition)
+            path = await self._fetched(shard.partition)
+            self._base = await asyncio.to_thread(self._store_at, path)
 
     async def _draft(self, shard: Shard, undo: Path, meta: ShardMeta) -> Path:
         return await asyncio.to_thread(self._written, shard, undo, meta)
 
     def _written(self, shard: Shard, undo: Path, meta: ShardMeta) -> Path:
         """In a thread: nobody writes to the shard's store meanwhile."""
-        assert self._base is not None
-        keys, options = self._command.keys, self._site.stores
-        spec = shard.learner.spec
-        base = ShardStore.open(self._base, create=False, options=options, compact=False)
-        try:
-            honour(base, shard.forgotten)  # also what counted since it was fetched
-            if not keys:
-                base.write(reverting.whole(spec, base, shard.store), meta)
-                draft, self._base = self._base, None
-                return draft
-            draft = self._site.directory.draft()
-            link_or_copy(undo, draft)
-            state = ShardStore.open(draft, create=False, options=options, compact=False)
-            try:
-                state.write(reverting.of_keys(spec, keys, base, shard.store), meta)
-            finally:
-                state.close()
-        finally:
+        base, keys, spec = self._base, self._command.keys, shard.learner.spec
+        assert base is not None
+        honour(base, shard.forgotten)  # also what counted since it was fetched
+        if not keys:
+            base.write(reverting.whole(spec, base, shard.store), meta)
             base.close()
+            self._base = None
+            return base.path
+        draft = self._site.directory.draft()
+        link_or_copy(undo, draft)
+        state = self._store_at(draft)
+        try:
+            honour(state, shard.forgotten)  # the checkpoint may be of a former try
+            state.write(reverting.of_keys(spec, keys, base, shard.store), meta)
+        finally:
+            state.close()
         return draft
+
+    def _store_at(self, draft: Path) -> ShardStore:
+        return ShardStore.open(draft, create=False, options=self._site.stores, compact=False)

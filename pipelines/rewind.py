@@ -12,6 +12,7 @@ from __future__ import annotations
 import abc
 import asyncio
 import contextlib
+import functools
 import shutil
 from collections.abc import Callable, Iterable
 from contextlib import AsyncExitStack
@@ -84,6 +85,10 @@ class Again(Replacement):
             shutil.rmtree(self._path, ignore_errors=True)
         self._twin = self._path = None
 
+    def leaves_out(self, record: Record) -> bool:
+        """Whether the record is excluded; known once the twin has begun."""
+        return self._is_left_out(record)
+
     async def ready(self, shard: Shard) -> None:
         offset = shard.next_offset
         while self._stands() < offset:
@@ -119,9 +124,8 @@ class Again(Replacement):
         base = self._command.base(partition.partition)
         self._path = await self._first(partition)
         store: Store = ShardStore.open(self._path, create=True, options=self._site.stores)
-        forgotten = self._vault.forgotten(
-            self._command.agent, partition, base.epoch or self._deployment.life
-        )
+        epoch = max(base.epoch, self._deployment.life)  # a refold has no base
+        forgotten = self._vault.forgotten(self._command.agent, partition, epoch)
         await asyncio.to_thread(honour, store, forgotten)
         start = ShardStart(
             next_offset=base.next_offset,
@@ -240,9 +244,12 @@ class Rewind(Again):
         path = await self._closed(meta)
         if not self._command.keys:
             return path
-        return await asyncio.to_thread(self._merged, path, undo, meta)
+        honoured = functools.partial(honour, forgotten=shard.forgotten)
+        return await asyncio.to_thread(self._merged, path, undo, meta, honoured)
 
-    def _merged(self, learned: Path, undo: Path, meta: ShardMeta) -> Path:
+    def _merged(
+        self, learned: Path, undo: Path, meta: ShardMeta, honoured: Callable[[Store], None]
+    ) -> Path:
         """The old state with the rows of some keys as the twin has them, in a thread."""
         draft = self._site.directory.draft()
         link_or_copy(undo, draft)
@@ -250,8 +257,11 @@ class Rewind(Again):
         state = ShardStore.open(draft, create=False, options=options, compact=False)
         twin = ShardStore.open(learned, create=False, options=options, compact=False)
         try:
-            names = (KEY_ROW + key.encode() for key in self._command.keys)
-            state.write([(name, twin.get(name)) for name in names], meta)
+            honoured(state)  # the checkpoint may be of a former try
+            names = [KEY_ROW + key.encode() for key in self._command.keys]
+            # To delete what is not there would write its name.
+            changed = [name for name in names if twin.get(name) != state.get(name)]
+            state.write([(name, twin.get(name)) for name in changed], meta)
         finally:
             state.close()
             twin.close()

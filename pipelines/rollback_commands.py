@@ -80,8 +80,11 @@ class RollbackCommands:
                 "unknown_rollback", f"agent {agent!r} has {which}", rollback=control_id or ""
             )
         undone_now = found[-1]
-        snapshot = await self._snapshots.published(undo_id(agent, undone_now.id))
-        command = await self._to(deployment, snapshot, undone_now.keys)
+        snapshot_id = undo_id(agent, undone_now.id)
+        command = self._not_published(deployment, snapshot_id, undone_now.keys)
+        if command is None:
+            snapshot = self._snapshots.get(snapshot_id)
+            command = await self._to(deployment, snapshot, undone_now.keys)
         return await self._roll_back(msgspec.structs.replace(command, undoes=undone_now.id))
 
     def get(self, control_id: str) -> RollbackView:
@@ -104,9 +107,20 @@ class RollbackCommands:
         self._worker.check_ready()
         deployment = self._worker.controls.registry.get(request.agent)
         _check_mode(request)
-        command = await self._to(deployment, self._chosen(request), request.keys)
+        early = self._not_published(deployment, request.snapshot_id or "", request.keys)
+        if early is not None and request.mode == "revert":
+            return early
+        snapshot = self._chosen(request)
+        command = await self._to(deployment, snapshot, request.keys)
         if request.mode != "rewind":
             return command
+        if snapshot.imported:
+            raise ConflictError(
+                "log_too_short",
+                f"{snapshot.snapshot_id!r} was imported: where it ends in this log nobody knows, "
+                "so what came since cannot be learned again. Take mode `revert`",
+                snapshot=snapshot.snapshot_id,
+            )
         command = msgspec.structs.replace(command, mode="rewind", exclude=request.exclude)
         await self._check_reach(deployment, command)
         return command
@@ -131,7 +145,7 @@ class RollbackCommands:
         if request.before_ms is None:
             raise RequestError("invalid_request", "name a snapshot, or a time before which")
         for view in self._snapshots.list(request.agent):  # newest first
-            taken = view.complete and view.kind != "undo"
+            taken = view.complete and view.kind != "undo" and not view.imported
             if taken and view.created_ms < request.before_ms:
                 return view
         before = datetime.fromtimestamp(request.before_ms / 1000, UTC)
@@ -141,13 +155,61 @@ class RollbackCommands:
             f"`headrace snapshot ls {request.agent}` lists them",
         )
 
+    def _not_published(
+        self, deployment: control.Deployment, snapshot_id: str, keys: tuple[str, ...]
+    ) -> control.Rollback | None:
+        """The command that goes back to the undo snapshot of a rollback which has been done in all
+        partitions, as long as it is not published as a whole; else None. Raises ConflictError.
+        """
+        view = self._worker.vault.catalogue.get(snapshot_id)
+        if (view is not None and view.complete) or self._worker.vault.catalogue.was_removed(
+            snapshot_id
+        ):
+            return None
+        for accepted in deployment.rollbacks():
+            agent, control_id = deployment.agent, accepted.control_id
+            of_spec = accepted.spec_version == deployment.spec_version
+            if undo_id(agent, control_id) != snapshot_id or not of_spec:
+                continue
+            self._check_keys(deployment, keys)
+            self._worker.controls.registry.check_replacing(deployment)
+            return control.Rollback(
+                id=new_id(),
+                agent=agent,
+                life=deployment.life,
+                snapshot_id=snapshot_id,
+                bases=tuple(
+                    control.Base(
+                        partition=partition.partition,
+                        epoch=accepted.epoch - 1,
+                        next_offset=offset,
+                        digest="",
+                    )
+                    for partition, offset in sorted(deployment.positions(control_id).items())
+                ),
+                keys=keys,
+            )
+        return None
+
+    def _check_keys(self, deployment: control.Deployment, keys: tuple[str, ...]) -> None:
+        """Raises ConflictError `not_per_key` if single keys of the agent cannot go back."""
+        if keys and not can_revert_keys(spec_of(deployment)):
+            raise ConflictError(
+                "not_per_key",
+                f"the keys of agent {deployment.agent!r} share a model: only the whole agent can "
+                "go back",
+            )
+
     async def _to(
         self, deployment: control.Deployment, snapshot: SnapshotView, keys: tuple[str, ...]
     ) -> control.Rollback:
         """The command that goes back to that snapshot, after everything that speaks against it."""
         agent = deployment.agent
-        check_life(deployment, snapshot)
-        same = snapshot.spec_version == deployment.spec_version
+        if snapshot.agent == agent and snapshot.imported:
+            await self._check_partitions(deployment, snapshot)
+        else:
+            check_life(deployment, snapshot)
+        same = snapshot.imported or snapshot.spec_version == deployment.spec_version
         if not same or snapshot.spec_digest != deployment.deploy.digest:
             raise ConflictError(
                 "spec_mismatch",
@@ -158,11 +220,7 @@ class RollbackCommands:
                 snapshot=snapshot.snapshot_id,
             )
         check_complete(snapshot)
-        if keys and not can_revert_keys(spec_of(deployment)):
-            raise ConflictError(
-                "not_per_key",
-                f"the keys of agent {agent!r} share a model: only the whole agent can go back",
-            )
+        self._check_keys(deployment, keys)
         self._worker.controls.registry.check_replacing(deployment)
         return control.Rollback(
             id=new_id(),
@@ -172,6 +230,20 @@ class RollbackCommands:
             bases=await bases(self._worker.vault, snapshot),
             keys=keys,
         )
+
+    async def _check_partitions(
+        self, deployment: control.Deployment, snapshot: SnapshotView
+    ) -> None:
+        """Raises ConflictError unless an imported snapshot has a shard for each partition."""
+        topic = deployment.source_topic
+        partitions = await self._worker.topics.partition_count(topic)
+        if snapshot.partitions != partitions:
+            raise ConflictError(
+                "spec_mismatch",
+                f"{snapshot.snapshot_id!r} has {snapshot.partitions} partitions, and {topic!r} has "
+                f"{partitions}: their keys lie elsewhere",
+                snapshot=snapshot.snapshot_id,
+            )
 
     # -- on its way --------------------------------------------------------------------------
 

@@ -117,9 +117,9 @@ class Shards:
         opening = Opening(self._site, self._controls, self._vault, deployment, partition)
         state = await opening.state()
         try:
+            spec = spec_of(deployment, deployment.version_at(state.epoch, partition))
             forgotten = self._forgotten(deployment.agent, partition, deployment.epoch)
             await asyncio.to_thread(honour, state.store, forgotten)
-            spec = spec_of(deployment, deployment.version_at(state.epoch, partition))
             shard = Shard(
                 Learner(spec, origin_of(deployment, state.epoch, partition), state.store),
                 state.store,

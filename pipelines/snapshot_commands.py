@@ -10,8 +10,10 @@ from headrace.errors import ConflictError, NotFoundError, OverloadError, Request
 from headrace.pipelines import control
 from headrace.pipelines.housekeeping import in_use_by
 from headrace.pipelines.submission import Submission
+from headrace.pipelines.vault import undo_id
 from headrace.pipelines.worker import Worker
-from headrace.state.catalogue import NAMED_MAX
+from headrace.state.catalogue import NAMED_MAX, Catalogue
+from headrace.state.cut import agent_of
 from headrace.state.manifest import is_snapshot_id
 from headrace.views import SnapshotView
 
@@ -49,13 +51,7 @@ class SnapshotCommands:
                 f"there is a snapshot {snapshot_id!r} already",
                 snapshot=snapshot_id,
             )
-        there = self._worker.vault.catalogue.snapshots(agent)
-        if sum(view.kind == "named" for view in there) >= NAMED_MAX:
-            raise OverloadError(
-                "no_room",
-                f"agent {agent!r} has {NAMED_MAX:,} named snapshots: delete one first",
-                retry_s=control.ROOM_RETRY_S,
-            )
+        check_room(self._worker.vault.catalogue, agent)
         partitions = await self._worker.topics.partition_count(deployment.source_topic)
         await self._submission.submit(
             control.Snapshot(
@@ -86,7 +82,9 @@ class SnapshotCommands:
         return self._worker.vault.catalogue.snapshots(agent)
 
     def get(self, snapshot_id: str) -> SnapshotView:
-        """Raises NotFoundError: `unknown_snapshot`, or `snapshot_expired` if it was there."""
+        """Raises NotFoundError: `unknown_snapshot`, or `snapshot_expired` if it was there; and
+        ConflictError `snapshot_incomplete` if nothing of it is published yet.
+        """
         self._worker.check_ready()
         catalogue = self._worker.vault.catalogue
         view = catalogue.get(snapshot_id)
@@ -98,11 +96,33 @@ class SnapshotCommands:
                 f"snapshot {snapshot_id!r} has been removed",
                 snapshot=snapshot_id,
             )
+        partitions = self._partitions_of(snapshot_id)
+        if partitions is not None:
+            raise ConflictError(
+                "snapshot_incomplete",
+                f"snapshot {snapshot_id!r} is being published: 0 of {partitions} partitions are "
+                "in the repository. Ask again in a moment",
+                snapshot=snapshot_id,
+            )
         raise NotFoundError(
             "unknown_snapshot",
             f"no snapshot is called {snapshot_id!r}; `headrace snapshot ls` lists them",
             snapshot=snapshot_id,
         )
+
+    def _partitions_of(self, snapshot_id: str) -> int | None:
+        """Of a snapshot that the control log asks for; None if it does not."""
+        deployment = self._worker.controls.registry.last(agent_of(snapshot_id))
+        for accepted in reversed(deployment.commands if deployment else []):
+            command = accepted.command
+            if isinstance(command, control.Snapshot) and command.snapshot_id == snapshot_id:
+                return command.partitions
+            if (
+                isinstance(command, control.Rollback)
+                and undo_id(command.agent, command.id) == snapshot_id
+            ):
+                return len(command.bases)
+        return None
 
     async def pin(self, snapshot_id: str, *, pinned: bool) -> SnapshotView:
         self.get(snapshot_id)
@@ -119,3 +139,13 @@ class SnapshotCommands:
                 "snapshot of what came of that is there yet: try again in a minute",
             )
         await self._worker.vault.remove(snapshot_id)
+
+
+def check_room(catalogue: Catalogue, agent: str) -> None:
+    """Raises OverloadError `no_room` if the agent has as many named snapshots as it may have."""
+    if sum(view.kind == "named" for view in catalogue.snapshots(agent)) >= NAMED_MAX:
+        raise OverloadError(
+            "no_room",
+            f"agent {agent!r} has {NAMED_MAX:,} named snapshots: delete one first",
+            retry_s=control.ROOM_RETRY_S,
+        )

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+from headrace.pipelines.forgetting import honour
+from headrace.pipelines.forgotten import Forgotten
 from headrace.pipelines.replacement import Replacement
 from headrace.pipelines.shard import Shard
 from headrace.state.checkpoints import link_or_copy
@@ -24,13 +26,14 @@ class Unchanged(Replacement):
         """Nothing is needed."""
 
     async def _draft(self, shard: Shard, undo: Path, meta: ShardMeta) -> Path:
-        return await asyncio.to_thread(self._copied, undo, meta)
+        return await asyncio.to_thread(self._copied, undo, meta, shard.forgotten)
 
-    def _copied(self, undo: Path, meta: ShardMeta) -> Path:
+    def _copied(self, undo: Path, meta: ShardMeta, forgotten: Forgotten) -> Path:
         draft = self._site.directory.draft()
         link_or_copy(undo, draft)
         state = ShardStore.open(draft, create=False, options=self._site.stores, compact=False)
         try:
+            honour(state, forgotten)  # the checkpoint may be of a former try
             state.write((), meta)
         finally:
             state.close()

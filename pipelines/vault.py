@@ -8,39 +8,30 @@ cuts short goes on after the next start, because a checkpoint knows what it is.
 from __future__ import annotations
 
 import asyncio
-import copy
 import hashlib
 import logging
 import shutil
-from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Protocol
 
-from headrace.clock import Clock, SystemClock
+from msgspec import structs
+
 from headrace.errors import (
-    ConflictError,
     CorruptStateError,
-    OtherBuildError,
-    RequestError,
     StateError,
 )
 from headrace.logs import fields
-from headrace.pipelines.forgotten import Forgotten
-from headrace.pipelines.probing import Probing
+from headrace.pipelines.fetcher import Fetcher
 from headrace.pipelines.shard import Shard
-from headrace.state.catalogue import Catalogue, Pin, Vouched, encode
-from headrace.state.checkpoints import Checkpoints
+from headrace.state.archive import Exported, Import, export
+from headrace.state.catalogue import Pin, Vouched, encode
 from headrace.state.collecting import collect
 from headrace.state.cut import Cut, Kind
-from headrace.state.directory import StateDirectory
-from headrace.state.erasing import erase
-from headrace.state.manifest import Manifest, ShardRef, Versions
+from headrace.state.manifest import Manifest, ShardRef
 from headrace.state.publishing import publish
-from headrace.state.repository import Repository
-from headrace.state.restoring import Sources, manifest_of, restore
-from headrace.state.store import ShardStore, StoreOptions
-from headrace.state.sums import Sums
+from headrace.state.restoring import manifest_of
+from headrace.state.store import ShardStore
+from headrace.state.tar import Readable
 from headrace.state.tombstones import Secret
 from headrace.views import Partition
 
@@ -48,53 +39,17 @@ log = logging.getLogger(__name__)
 
 CHECKPOINTS_KEPT = 3
 """Snapshots of an agent of which the files stay on this disk, besides its newest undo snapshot."""
-ERASING_BYTES = 8 << 20
-"""Memory for the blocks of drafts from which keys are erased."""
 PUBLISH_AGAIN_S = 5.0
 """After this a snapshot that could not be published is tried again."""
 
 
-class CatalogueTopic(Protocol):
-    """What the vault asks of the catalogue; see `pipelines.cataloguelog.CatalogueLog`."""
-
-    @property
-    def catalogue(self) -> Catalogue: ...
-
-    async def append(self, key: bytes, value: bytes | None) -> None: ...
-
-
-class Vault:
+class Vault(Fetcher):
     """Order of calls: `take` and `fetch` at any time; `publish` is a task that runs for ever."""
 
-    def __init__(
-        self,
-        directory: StateDirectory,
-        repository: Repository,
-        topic: CatalogueTopic,
-        versions: Versions,
-        clock: Clock | None = None,
-    ) -> None:
-        self.refusals = 0  # snapshots that were not as the catalogue says
-        self.forgotten: Callable[[str, Partition, int], Forgotten]  # set by `Shards`
-        self._directory = directory
-        self._repository = repository
-        self._topic = topic
-        self._stores = StoreOptions(cache_bytes=ERASING_BYTES, buffer_bytes=ERASING_BYTES)
-        self.probing = Probing(versions)
-        self._clock = clock or SystemClock()
-        self._checkpoints = Checkpoints(directory.checkpoints)
-        self._sources = Sources(self._checkpoints, repository)
-        self._sums = Sums()
-        self._owed: deque[Cut] = deque(self._checkpoints.owed())
-        self._woken = asyncio.Event()
-
-    @property
-    def catalogue(self) -> Catalogue:
-        """What there is, as far as it has been read."""
-        return self._topic.catalogue
-
-    def now_ms(self) -> int:
-        return int(self._clock.time() * 1000)
+    def owed(self) -> tuple[int, float]:
+        """How many shards are taken and not published yet, and for how many seconds the oldest."""
+        taken_ms = [cut.created_ms for cut in self._owed]
+        return len(taken_ms), max(0, self.now_ms() - min(taken_ms)) / 1000 if taken_ms else 0.0
 
     def has(self, snapshot_id: str, partition: Partition) -> bool:
         """Whether that shard has been taken into that snapshot."""
@@ -135,89 +90,28 @@ class Vault:
         self._woken.set()
         return path
 
-    async def fetch(self, partition: Partition, snapshot_id: str, digest: str) -> Path:
-        """The files of a shard in a snapshot, verified, in a draft of their own, without the keys
-        that were forgotten since.
+    async def exported(self, refs: Sequence[ShardRef], spec: str) -> Exported:
+        """The snapshot whose shards those are, as an archive; its bytes are drawn in threads.
 
-        Raises OtherBuildError (another build wrote it, and its probes do not reproduce),
-        CorruptStateError, ForeignStateError, StateError.
+        Raises StateError.
         """
-        draft = self._directory.draft()
-        ref = self._ref(snapshot_id, partition, digest)
-        probing = self.probing
-        found = await asyncio.to_thread(
-            restore, ref, self._sources, draft, probing.versions, probing.accepts
-        )
-        await self._cleanse(draft, found.manifest)
-        return draft
+        draft = self._directory.draft
+        return await asyncio.to_thread(export, refs, spec, self._repository, draft)
 
-    async def _cleanse(self, draft: Path, manifest: Manifest) -> None:
-        """Raises StateError; then nothing is left at the draft."""
-        where = Partition(manifest.topic, manifest.partition)
-        try:
-            forgotten = self.forgotten(manifest.agent, where, manifest.epoch)
-            if forgotten.newest > manifest.forgotten:
-                gone = forgotten.since(manifest.forgotten).has_row
-                await asyncio.to_thread(erase, draft, gone, forgotten.newest, self._stores)
-        except BaseException:
-            shutil.rmtree(draft, ignore_errors=True)
-            raise
+    def coming(self, file: Readable, called: str, expected: str) -> Import:
+        """An archive on its way in; `bring` goes on with it when its index has been read."""
+        return Import(file, called, expected, self._directory.draft)
 
-    def _ref(self, snapshot_id: str, partition: Partition, digest: str) -> ShardRef:
-        """The manifest of that digest, or the one that was written in its place without a key."""
-        there = self.catalogue.shards(snapshot_id).get(partition)
-        if there is not None and there.forgotten >= 0:
-            digest = there.digest
-        return ShardRef(snapshot_id, *partition, digest)
-
-    def afar(self) -> Vault:
-        """One that fetches from the repository alone, whatever this disk has. It takes nothing."""
-        vault = copy.copy(self)
-        vault._sources = Sources(None, self._repository)
-        return vault
-
-    async def copy(self, shard: Shard) -> Path:
-        """A shard as it stands, in a draft of its own; not a snapshot. Raises StateError."""
-        draft = self._directory.draft()
-
-        async def work(shard: Shard) -> bool:
-            settled = await shard.settle()
-            if settled:
-                await asyncio.to_thread(shard.store.checkpoint, draft)
-            return settled
-
-        if not await shard.between_events(work):
-            raise StateError(f"the shard of {shard.origin.agent!r} is being closed: ask again")
-        return draft
-
-    async def check(self, partition: Partition, snapshot_id: str, digest: str) -> None:
-        """Raises RequestError `snapshot_damaged` if the manifest is not the one vouched for, and
-        ConflictError `other_build` if another build wrote the state, which does not go on here as
-        there.
+    async def bring(self, coming: Import) -> None:
+        """Bring an archive into the repository, then vouch for what it holds. What is there already
+        as a whole is not vouched for anew. Raises StateError, and what reading the archive raises.
         """
-        ref = self._ref(snapshot_id, partition, digest)
-        try:
-            manifest = await asyncio.to_thread(manifest_of, ref, self._sources)
-            if manifest.versions != self.probing.versions:
-                draft = await self.fetch(partition, snapshot_id, digest)
-                await asyncio.to_thread(shutil.rmtree, draft, ignore_errors=True)
-        except OtherBuildError as error:
-            raise ConflictError("other_build", str(error), snapshot=snapshot_id) from error
-        except CorruptStateError as error:
-            raise RequestError("snapshot_damaged", str(error), snapshot=snapshot_id) from error
-
-    def refused(self, snapshot_id: str, partition: Partition, error: StateError) -> None:
-        """Tell of a snapshot that cannot be used; an older one is going to be."""
-        self.refusals += 1
-        log.error(
-            "snapshot.refused",
-            extra=fields(
-                snapshot=snapshot_id,
-                topic=partition.topic,
-                partition=partition.partition,
-                error=str(error),
-            ),
-        )
+        await self._claim()
+        found = await asyncio.to_thread(coming.files, self._repository)
+        there = self.catalogue.shards(found.index.snapshot_id)
+        if len(there) < len(found.manifests):
+            for vouched in found.vouched():
+                await self._topic.append(vouched.key, encode(vouched))
 
     async def note(self, secret: Secret) -> None:
         """Have the catalogue keep a secret that keys are to be forgotten by."""
@@ -232,6 +126,7 @@ class Vault:
         """Take a snapshot away: first what vouches for it, then its manifests. Its files go by and
         by. Raises StateError.
         """
+        await self._claim()
         for vouched in list(self.catalogue.shards(snapshot_id).values()):
             await self._topic.append(vouched.key, None)
         if self.catalogue.pinned(snapshot_id):
@@ -242,6 +137,7 @@ class Vault:
 
     async def collect(self) -> None:
         """Remove files that no manifest needs any more. Raises StateError."""
+        await self._claim()
         refs = self.catalogue.refs()
         done = await asyncio.to_thread(collect, refs, self._repository)
         log.info("snapshots.collected", extra=fields(deleted_bytes=done.deleted_bytes))
@@ -250,15 +146,17 @@ class Vault:
         """Put one without the keys that were forgotten since in the place of a shard's state in a
         snapshot, under the same id. What vouched for the former one is gone, and so is that.
 
-        It has no probes, because those name keys: another build refuses it. Raises StateError.
+        Its probes are new, because those name keys. Raises StateError.
         """
         draft = await self.fetch(vouched.shard, vouched.snapshot_id, vouched.digest)
         try:
             manifest = await asyncio.to_thread(manifest_of, vouched.ref, self._sources)
-            newest = self.forgotten(vouched.agent, vouched.shard, vouched.epoch).newest
+            epoch = 0 if vouched.imported else vouched.epoch
+            newest = self.forgotten(vouched.agent, vouched.shard, epoch).newest
             done = await asyncio.to_thread(self._republished, vouched.kind, manifest, draft, newest)
         finally:
             shutil.rmtree(draft, ignore_errors=True)
+        done = structs.replace(done, imported=vouched.imported)
         await self._topic.append(done.key, encode(done))
         await asyncio.to_thread(self._repository.withdraw, done.ref)
         log.info("snapshot.rewritten", extra=fields(snapshot=vouched.snapshot_id))
@@ -274,6 +172,9 @@ class Vault:
                 store.checkpoint(copy)
             finally:
                 store.close()
+            if self.probing.lacks(cut):
+                probes = self.probing.made(cut, copy, self._directory.draft())
+                cut = structs.replace(cut, probes=probes)
             return publish(cut, copy, self._repository, self._sums).vouched(cut)
         finally:
             shutil.rmtree(copy, ignore_errors=True)
@@ -293,7 +194,8 @@ class Vault:
 
     def is_held(self, shard: Vouched | Cut) -> bool:
         """Whether a shard in a snapshot holds keys that were forgotten since. Raises StateError."""
-        forgotten = self.forgotten(shard.agent, shard.shard, shard.epoch)
+        imported = isinstance(shard, Vouched) and shard.imported
+        forgotten = self.forgotten(shard.agent, shard.shard, 0 if imported else shard.epoch)
         return forgotten.newest > shard.forgotten
 
     async def thin_checkpoints(self) -> None:
@@ -312,16 +214,19 @@ class Vault:
         """Publish what was taken, for ever, one after the other."""
         while True:
             while self._owed:
-                cut = self._owed[0]
+                cut = next(filter(self._may_be_next, self._owed))
+                place = self._owed.index(cut)
                 try:
-                    cut = self._owed[0] = await self._probed(cut)
+                    cut = self._owed[place] = await self._probed(cut)
                     await self._publish(cut)
                 except StateError as error:
                     log.warning(
                         "snapshot.not_published",
                         extra=fields(snapshot=cut.snapshot_id, error=str(error)),
                     )
-                    self._owed.rotate(-1)
+                    self._owed.remove(cut)
+                    if not isinstance(error, CorruptStateError):  # else it never will be
+                        self._owed.append(cut)
                     await asyncio.sleep(PUBLISH_AGAIN_S)
                 else:
                     self._owed.remove(cut)
@@ -337,10 +242,20 @@ class Vault:
         probes = await asyncio.to_thread(self.probing.made, cut, path, self._directory.draft())
         return await asyncio.to_thread(self._checkpoints.probed, cut, probes)
 
+    def _may_be_next(self, cut: Cut) -> bool:
+        """Whether no undo snapshot of the shard's former epochs has to come first; see `base`."""
+        return not any(
+            undo.kind == "undo"
+            and (undo.agent, undo.shard) == (cut.agent, cut.shard)
+            and undo.epoch < cut.epoch
+            for undo in self._owed
+        )
+
     async def _publish(self, cut: Cut) -> None:
         path = self._checkpoints.find(cut.snapshot_id, cut.topic, cut.partition)
         if path is None:
             return  # dropped meanwhile
+        await self._claim()
         done = await asyncio.to_thread(publish, cut, path, self._repository, self._sums)
         vouched = done.vouched(cut)
         await self._topic.append(vouched.key, encode(vouched))

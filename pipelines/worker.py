@@ -40,6 +40,7 @@ from headrace.pipelines.topics import NEWEST_OF_EACH, Topics
 from headrace.pipelines.transport import Chunk
 from headrace.pipelines.vault import Vault
 from headrace.state.directory import Identity, StateDirectory
+from headrace.state.owner import Owner
 from headrace.state.repository import open_repository
 from headrace.state.store import StoreOptions
 from headrace.views import Partition
@@ -206,6 +207,7 @@ class Worker:
         catalogue.failed.add_done_callback(self._part_failed)
         repository = await asyncio.to_thread(open_repository, self.snapshots_url)
         self.vault = Vault(directory, repository, catalogue, identity.versions)
+        await self.vault.claim(Owner(app=identity.app, cluster_id=identity.cluster_id))
 
     async def _resume(self) -> None:
         """Finish the deletes that a crash cut short, and go on with the agents that live."""

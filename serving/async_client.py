@@ -16,6 +16,7 @@ from grpc_health.v1 import health_pb2
 
 from headrace.errors import SpecError, UnavailableError, Violation
 from headrace.serving import agent_pb2, calls, decision_pb2, decode, migrations, prediction_pb2
+from headrace.serving.archive_calls import AsyncArchiveCalls
 from headrace.serving.calls import Asked, Event, Outcome
 from headrace.serving.forgets import AsyncForgetCalls
 from headrace.serving.snapshot_calls import AsyncSnapshotCalls
@@ -31,7 +32,7 @@ from headrace.views import (
 )
 
 
-class AsyncClient(AsyncSnapshotCalls, AsyncForgetCalls):
+class AsyncClient(AsyncSnapshotCalls, AsyncArchiveCalls, AsyncForgetCalls):
     """Belongs to one event loop. Every call has a deadline, watches have none.
 
     At most IN_FLIGHT predictions are under way at a time, the others wait here: so a gather over

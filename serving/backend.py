@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from headrace.ports import (
+    Archives,
     Controls,
     DecisionFeed,
     Directory,
@@ -28,5 +29,6 @@ class Backend:
     feed: DecisionFeed
     snapshots: Snapshots
     rollbacks: Rollbacks
-    forgets: Forgets
     past: Past
+    forgets: Forgets
+    archives: Archives

@@ -75,6 +75,13 @@ class Caller:
         except grpc.RpcError as error:
             raise self._failure(error) from None
 
+    def _sent(self, method: Callable[..., Any], requests: Iterator[object]) -> Any:
+        """The answer to a stream, which takes as long as it takes."""
+        try:
+            return method(requests)
+        except grpc.RpcError as error:
+            raise self._failure(error) from None
+
     def _watch(
         self, method: Callable[..., Any], request: object, for_s: float | None = None
     ) -> Iterator[Any]:
@@ -146,6 +153,13 @@ class AsyncCaller:
     ) -> Any:
         try:
             return await method(request, timeout=timeout_s or self.timeout_s)
+        except grpc.RpcError as error:
+            raise self._failure(error) from None
+
+    async def _sent(self, method: Callable[..., Any], requests: AsyncIterator[object]) -> Any:
+        """The answer to a stream, which takes as long as it takes."""
+        try:
+            return await method(requests)
         except grpc.RpcError as error:
             raise self._failure(error) from None
 

@@ -17,6 +17,7 @@ from grpc_health.v1 import health_pb2
 
 from headrace.errors import SpecError, UnavailableError, Violation
 from headrace.serving import agent_pb2, calls, decision_pb2, decode, migrations, prediction_pb2
+from headrace.serving.archive_calls import ArchiveCalls
 from headrace.serving.async_client import AsyncClient
 from headrace.serving.calls import Asked, Event, Outcome
 from headrace.serving.forgets import ForgetCalls
@@ -35,7 +36,7 @@ from headrace.views import (
 __all__ = ["AsyncClient", "Client"]
 
 
-class Client(SnapshotCalls, ForgetCalls):
+class Client(SnapshotCalls, ArchiveCalls, ForgetCalls):
     """A blocking client; may be shared by threads. Every call has a deadline, watches have none."""
 
     # -- predictions -------------------------------------------------------------------------

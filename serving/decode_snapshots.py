@@ -19,6 +19,9 @@ from headrace.views import (
     RollbackPreview,
     RollbackRequest,
     RollbackView,
+    RowChange,
+    RowCount,
+    SnapshotDiff,
     SnapshotShard,
     SnapshotView,
 )
@@ -30,6 +33,7 @@ _KIND_NAMES = {number: text for text, number in KINDS.items()}
 _MODE_NAMES = {number: text for text, number in MODES.items()}
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")  # with the longest agent's name: an id of 128
 _RESERVED = ("auto-", "undo-")  # the service gives such names itself
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 _DECISION = re.compile(r"([^/]+)/\d{1,19}/[^/]+/\d{1,10}/\d{1,19}")
 
 
@@ -98,11 +102,18 @@ def _decision(path: str, text: str, agent: str) -> None:
         raise invalid(path, f"is of another agent than {agent}")
 
 
-def snapshot_id(text: str, limits: Limits) -> str:
+def snapshot_id(text: str, limits: Limits, field: str = "snapshot_id") -> str:
     """An id of a snapshot: not empty, and bounded. Raises RequestError."""
     if not text:
-        raise invalid("snapshot_id", "is empty; give a snapshot's id")
-    return bounded("snapshot_id", text, limits.key_chars)
+        raise invalid(field, "is empty; give a snapshot's id")
+    return bounded(field, text, limits.key_chars)
+
+
+def sha256(field: str, text: str) -> str:
+    """A SHA-256. Raises RequestError."""
+    if _SHA256.fullmatch(text) is None:
+        raise invalid(field, "is no SHA-256: give the 64 hexadecimal digits that the export said")
+    return text
 
 
 def snapshot_name(text: str) -> str:
@@ -144,6 +155,7 @@ def snapshot(view: snapshot_pb2.Snapshot) -> SnapshotView:
         partitions=view.partitions,
         shards=tuple(_shard(shard) for shard in view.shards),
         pinned=view.pinned,
+        imported=view.imported,
     )
 
 
@@ -154,6 +166,27 @@ def _shard(view: snapshot_pb2.SnapshotShard) -> SnapshotShard:
         next_offset=view.next_offset,
         size_bytes=view.size_bytes,
         new_bytes=view.new_bytes,
+    )
+
+
+def diff(found: snapshot_pb2.SnapshotDiff) -> SnapshotDiff:
+    """What differs between two states."""
+    return SnapshotDiff(
+        agent=found.agent,
+        earlier=found.earlier,
+        later=found.later,
+        partitions=found.partitions,
+        counts=tuple(
+            RowCount(
+                kind=count.kind, added=count.added, removed=count.removed, changed=count.changed
+            )
+            for count in found.counts
+        ),
+        first=tuple(
+            RowChange(kind=row.kind, name=row.name, partition=row.partition, how=row.how)
+            for row in found.first
+        ),
+        note=found.note,
     )
 
 

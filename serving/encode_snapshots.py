@@ -11,6 +11,7 @@ from headrace.views import (
     RollbackPreview,
     RollbackRequest,
     RollbackView,
+    SnapshotDiff,
     SnapshotShard,
     SnapshotView,
 )
@@ -39,6 +40,7 @@ def snapshot(view: SnapshotView) -> snapshot_pb2.Snapshot:
         partitions=view.partitions,
         shards=[_shard(shard) for shard in view.shards],
         pinned=view.pinned,
+        imported=view.imported,
     )
 
 
@@ -49,6 +51,29 @@ def _shard(view: SnapshotShard) -> snapshot_pb2.SnapshotShard:
         next_offset=view.next_offset,
         size_bytes=view.size_bytes,
         new_bytes=view.new_bytes,
+    )
+
+
+def diff(found: SnapshotDiff) -> snapshot_pb2.SnapshotDiff:
+    """What differs between two states."""
+    return snapshot_pb2.SnapshotDiff(
+        agent=found.agent,
+        earlier=found.earlier,
+        later=found.later,
+        partitions=found.partitions,
+        counts=[
+            snapshot_pb2.RowCount(
+                kind=count.kind, added=count.added, removed=count.removed, changed=count.changed
+            )
+            for count in found.counts
+        ],
+        first=[
+            snapshot_pb2.RowChange(
+                kind=row.kind, name=row.name, partition=row.partition, how=row.how
+            )
+            for row in found.first
+        ],
+        note=found.note,
     )
 
 

@@ -45,6 +45,9 @@ CONTROL = frozenset(
         "SnapshotService/CreateSnapshot",
         "SnapshotService/PinSnapshot",
         "SnapshotService/DeleteSnapshot",
+        "SnapshotService/DiffSnapshots",
+        "SnapshotService/ExportSnapshot",
+        "SnapshotService/ImportSnapshot",
         "SnapshotService/PreviewRollback",
         "SnapshotService/Rollback",
         "SnapshotService/UndoRollback",
@@ -96,12 +99,11 @@ class Interceptor(grpc.aio.ServerInterceptor):
         # with a bound, and refused before it has come.
         if handler.response_streaming:
             return grpc.stream_stream_rpc_method_handler(self._stream(method, handler, shed))
-        assert not handler.request_streaming, "no method takes a stream and gives one answer"
         return grpc.stream_unary_rpc_method_handler(self._once(method, handler, shed))
 
     def _admit(self, method: str, handler: Handler) -> OverloadError | None:
         """Take places until the call's task ends, or say why there is none."""
-        streaming, limits = handler.response_streaming, self._limits
+        streaming, limits = handler.response_streaming or handler.request_streaming, self._limits
         bounds = [(self._streams, limits.streams, "streams")]
         if not streaming:
             bounds = [(self._unary, limits.in_flight, "calls")]
@@ -127,8 +129,11 @@ class Interceptor(grpc.aio.ServerInterceptor):
             async with self._guard(method, context):
                 if shed:
                     raise shed
-                request = await self._one(handler, raws)
-                return self._written(await handler.unary_unary(request, context))
+                if handler.request_streaming:
+                    answer = await handler.stream_unary(self._all(handler, raws), context)
+                else:
+                    answer = await handler.unary_unary(await self._one(handler, raws), context)
+                return self._written(answer)
             raise AssertionError("a guard that swallows an error aborts the call")
 
         return call

@@ -31,6 +31,7 @@ class Limits:
     rollback_items: int = 10_000  # keys, excluded keys, or excluded decisions, of one rollback
     rollback_bytes: int = 512 << 10  # of what one rollback asks: it becomes a record in Kafka
     page_bytes: int = 256 << 10  # of snapshots, or of rollbacks, in one answer; one at least
+    piece_bytes: int = 256 << 10  # of an archive, in one message of an export
     retry_s: float = 0.1  # when a call that was shed may come again
     stall_s: float = 10.0  # how long a stream waits for a client that does not read
     slice_s: float = 0.001  # longest stretch of a batch between two yields to the event loop

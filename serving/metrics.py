@@ -19,7 +19,7 @@ from prometheus_client.registry import Collector
 
 from headrace.errors import StateError
 from headrace.ports import Directory
-from headrace.views import AgentView, ShardView
+from headrace.views import AgentView, ShardView, SnapshotsStanding
 
 SECONDS = (0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 2.0, 10.0)
 
@@ -59,9 +59,9 @@ class AgentsCollector(Collector):
         return ()  # else the registry would scrape once at registration, on the loop itself
 
     def collect(self) -> Iterator[Metric]:
-        ready, away_s, agents = asyncio.run_coroutine_threadsafe(self._read(), self._loop).result(
-            self._scrape_s
-        )
+        ready, away_s, agents, kept = asyncio.run_coroutine_threadsafe(
+            self._read(), self._loop
+        ).result(self._scrape_s)
         gauge = GaugeMetricFamily("headrace_ready", "1 when all shards answer.")
         gauge.add_metric([], float(ready))
         yield gauge
@@ -73,10 +73,12 @@ class AgentsCollector(Collector):
         yield from _agents(agents)
         yield from _shards(agents)
         yield from _scores(agents)
+        yield from _snapshots(kept)
 
-    async def _read(self) -> tuple[bool, float, Sequence[AgentView]]:
+    async def _read(self) -> tuple[bool, float, Sequence[AgentView], SnapshotsStanding]:
         directory = self._directory
-        return directory.ready(), directory.broker_away_s(), directory.agents()
+        ready, away_s = directory.ready(), directory.broker_away_s()
+        return ready, away_s, directory.agents(), directory.snapshots_standing()
 
 
 def _agents(agents: Sequence[AgentView]) -> Iterator[Metric]:
@@ -152,6 +154,32 @@ def _scores(agents: Sequence[AgentView]) -> Iterator[Metric]:
                     [agent.name, metric.name, metric.baseline_name or ""], metric.baseline
                 )
     yield from (value, baseline)
+
+
+def _snapshots(kept: SnapshotsStanding) -> Iterator[Metric]:
+    yield CounterMetricFamily(
+        "headrace_snapshots_refused",
+        "Snapshots that were not as the logs say; an older one was used.",
+        kept.refused,
+    )
+    yield GaugeMetricFamily(
+        "headrace_snapshots_owed", "Shards taken and not published yet.", kept.owed
+    )
+    yield GaugeMetricFamily(
+        "headrace_snapshots_owed_age_seconds", "Since the oldest of these was taken.", kept.owed_s
+    )
+    age = GaugeMetricFamily(
+        "headrace_snapshot_age_seconds", "Of the newest complete snapshot.", labels=["agent"]
+    )
+    behind = GaugeMetricFamily(
+        "headrace_snapshot_behind",
+        "Records learned here since the newest complete snapshot.",
+        labels=["agent"],
+    )
+    for one in kept.newest:
+        age.add_metric([one.agent], one.age_s)
+        behind.add_metric([one.agent], one.behind)
+    yield from (age, behind)
 
 
 class MetricsServer:

@@ -57,7 +57,7 @@ class SnapshotShard(_message.Message):
     def __init__(self, topic: _Optional[str] = ..., partition: _Optional[int] = ..., next_offset: _Optional[int] = ..., size_bytes: _Optional[int] = ..., new_bytes: _Optional[int] = ...) -> None: ...
 
 class Snapshot(_message.Message):
-    __slots__ = ("snapshot_id", "agent", "kind", "epoch", "spec_version", "spec_digest", "created_ms", "partitions", "shards", "pinned")
+    __slots__ = ("snapshot_id", "agent", "kind", "epoch", "spec_version", "spec_digest", "created_ms", "partitions", "shards", "pinned", "imported")
     SNAPSHOT_ID_FIELD_NUMBER: _ClassVar[int]
     AGENT_FIELD_NUMBER: _ClassVar[int]
     KIND_FIELD_NUMBER: _ClassVar[int]
@@ -68,6 +68,7 @@ class Snapshot(_message.Message):
     PARTITIONS_FIELD_NUMBER: _ClassVar[int]
     SHARDS_FIELD_NUMBER: _ClassVar[int]
     PINNED_FIELD_NUMBER: _ClassVar[int]
+    IMPORTED_FIELD_NUMBER: _ClassVar[int]
     snapshot_id: str
     agent: str
     kind: SnapshotKind
@@ -78,7 +79,58 @@ class Snapshot(_message.Message):
     partitions: int
     shards: _containers.RepeatedCompositeFieldContainer[SnapshotShard]
     pinned: bool
-    def __init__(self, snapshot_id: _Optional[str] = ..., agent: _Optional[str] = ..., kind: _Optional[_Union[SnapshotKind, str]] = ..., epoch: _Optional[int] = ..., spec_version: _Optional[int] = ..., spec_digest: _Optional[str] = ..., created_ms: _Optional[int] = ..., partitions: _Optional[int] = ..., shards: _Optional[_Iterable[_Union[SnapshotShard, _Mapping]]] = ..., pinned: _Optional[bool] = ...) -> None: ...
+    imported: bool
+    def __init__(self, snapshot_id: _Optional[str] = ..., agent: _Optional[str] = ..., kind: _Optional[_Union[SnapshotKind, str]] = ..., epoch: _Optional[int] = ..., spec_version: _Optional[int] = ..., spec_digest: _Optional[str] = ..., created_ms: _Optional[int] = ..., partitions: _Optional[int] = ..., shards: _Optional[_Iterable[_Union[SnapshotShard, _Mapping]]] = ..., pinned: _Optional[bool] = ..., imported: _Optional[bool] = ...) -> None: ...
+
+class RowCount(_message.Message):
+    __slots__ = ("kind", "added", "removed", "changed")
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    ADDED_FIELD_NUMBER: _ClassVar[int]
+    REMOVED_FIELD_NUMBER: _ClassVar[int]
+    CHANGED_FIELD_NUMBER: _ClassVar[int]
+    kind: str
+    added: int
+    removed: int
+    changed: int
+    def __init__(self, kind: _Optional[str] = ..., added: _Optional[int] = ..., removed: _Optional[int] = ..., changed: _Optional[int] = ...) -> None: ...
+
+class RowChange(_message.Message):
+    __slots__ = ("kind", "name", "partition", "how")
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    PARTITION_FIELD_NUMBER: _ClassVar[int]
+    HOW_FIELD_NUMBER: _ClassVar[int]
+    kind: str
+    name: str
+    partition: int
+    how: str
+    def __init__(self, kind: _Optional[str] = ..., name: _Optional[str] = ..., partition: _Optional[int] = ..., how: _Optional[str] = ...) -> None: ...
+
+class SnapshotDiff(_message.Message):
+    __slots__ = ("agent", "earlier", "later", "partitions", "counts", "first", "note")
+    AGENT_FIELD_NUMBER: _ClassVar[int]
+    EARLIER_FIELD_NUMBER: _ClassVar[int]
+    LATER_FIELD_NUMBER: _ClassVar[int]
+    PARTITIONS_FIELD_NUMBER: _ClassVar[int]
+    COUNTS_FIELD_NUMBER: _ClassVar[int]
+    FIRST_FIELD_NUMBER: _ClassVar[int]
+    NOTE_FIELD_NUMBER: _ClassVar[int]
+    agent: str
+    earlier: str
+    later: str
+    partitions: int
+    counts: _containers.RepeatedCompositeFieldContainer[RowCount]
+    first: _containers.RepeatedCompositeFieldContainer[RowChange]
+    note: str
+    def __init__(self, agent: _Optional[str] = ..., earlier: _Optional[str] = ..., later: _Optional[str] = ..., partitions: _Optional[int] = ..., counts: _Optional[_Iterable[_Union[RowCount, _Mapping]]] = ..., first: _Optional[_Iterable[_Union[RowChange, _Mapping]]] = ..., note: _Optional[str] = ...) -> None: ...
+
+class ArchiveHead(_message.Message):
+    __slots__ = ("digest", "size_bytes")
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
+    SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    digest: str
+    size_bytes: int
+    def __init__(self, digest: _Optional[str] = ..., size_bytes: _Optional[int] = ...) -> None: ...
 
 class RecordHeader(_message.Message):
     __slots__ = ("name", "value")
@@ -249,6 +301,48 @@ class DeleteSnapshotRequest(_message.Message):
 class DeleteSnapshotResponse(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
+
+class DiffSnapshotsRequest(_message.Message):
+    __slots__ = ("earlier", "later")
+    EARLIER_FIELD_NUMBER: _ClassVar[int]
+    LATER_FIELD_NUMBER: _ClassVar[int]
+    earlier: str
+    later: str
+    def __init__(self, earlier: _Optional[str] = ..., later: _Optional[str] = ...) -> None: ...
+
+class DiffSnapshotsResponse(_message.Message):
+    __slots__ = ("diff",)
+    DIFF_FIELD_NUMBER: _ClassVar[int]
+    diff: SnapshotDiff
+    def __init__(self, diff: _Optional[_Union[SnapshotDiff, _Mapping]] = ...) -> None: ...
+
+class ExportSnapshotRequest(_message.Message):
+    __slots__ = ("snapshot_id",)
+    SNAPSHOT_ID_FIELD_NUMBER: _ClassVar[int]
+    snapshot_id: str
+    def __init__(self, snapshot_id: _Optional[str] = ...) -> None: ...
+
+class ExportSnapshotResponse(_message.Message):
+    __slots__ = ("head", "piece")
+    HEAD_FIELD_NUMBER: _ClassVar[int]
+    PIECE_FIELD_NUMBER: _ClassVar[int]
+    head: ArchiveHead
+    piece: bytes
+    def __init__(self, head: _Optional[_Union[ArchiveHead, _Mapping]] = ..., piece: _Optional[bytes] = ...) -> None: ...
+
+class ImportSnapshotRequest(_message.Message):
+    __slots__ = ("digest", "piece")
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
+    PIECE_FIELD_NUMBER: _ClassVar[int]
+    digest: str
+    piece: bytes
+    def __init__(self, digest: _Optional[str] = ..., piece: _Optional[bytes] = ...) -> None: ...
+
+class ImportSnapshotResponse(_message.Message):
+    __slots__ = ("snapshot",)
+    SNAPSHOT_FIELD_NUMBER: _ClassVar[int]
+    snapshot: Snapshot
+    def __init__(self, snapshot: _Optional[_Union[Snapshot, _Mapping]] = ...) -> None: ...
 
 class PreviewRollbackRequest(_message.Message):
     __slots__ = ("plan",)

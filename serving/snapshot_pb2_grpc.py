@@ -64,6 +64,21 @@ class SnapshotServiceStub:
                 request_serializer=headrace_dot_v1_dot_snapshot__pb2.DeleteSnapshotRequest.SerializeToString,
                 response_deserializer=headrace_dot_v1_dot_snapshot__pb2.DeleteSnapshotResponse.FromString,
                 _registered_method=True)
+        self.DiffSnapshots = channel.unary_unary(
+                '/headrace.v1.SnapshotService/DiffSnapshots',
+                request_serializer=headrace_dot_v1_dot_snapshot__pb2.DiffSnapshotsRequest.SerializeToString,
+                response_deserializer=headrace_dot_v1_dot_snapshot__pb2.DiffSnapshotsResponse.FromString,
+                _registered_method=True)
+        self.ExportSnapshot = channel.unary_stream(
+                '/headrace.v1.SnapshotService/ExportSnapshot',
+                request_serializer=headrace_dot_v1_dot_snapshot__pb2.ExportSnapshotRequest.SerializeToString,
+                response_deserializer=headrace_dot_v1_dot_snapshot__pb2.ExportSnapshotResponse.FromString,
+                _registered_method=True)
+        self.ImportSnapshot = channel.stream_unary(
+                '/headrace.v1.SnapshotService/ImportSnapshot',
+                request_serializer=headrace_dot_v1_dot_snapshot__pb2.ImportSnapshotRequest.SerializeToString,
+                response_deserializer=headrace_dot_v1_dot_snapshot__pb2.ImportSnapshotResponse.FromString,
+                _registered_method=True)
         self.PreviewRollback = channel.unary_unary(
                 '/headrace.v1.SnapshotService/PreviewRollback',
                 request_serializer=headrace_dot_v1_dot_snapshot__pb2.PreviewRollbackRequest.SerializeToString,
@@ -129,6 +144,27 @@ class SnapshotServiceServicer:
 
     def DeleteSnapshot(self, request, context):
         """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DiffSnapshots(self, request, context):
+        """Says what differs from one snapshot to another, or to the state as it is now.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ExportSnapshot(self, request, context):
+        """Gives a snapshot as one file, an archive, to be imported elsewhere.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ImportSnapshot(self, request_iterator, context):
+        """Takes an archive, if it is the one that the digest is of.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -200,6 +236,21 @@ def add_SnapshotServiceServicer_to_server(servicer, server):
                     servicer.DeleteSnapshot,
                     request_deserializer=headrace_dot_v1_dot_snapshot__pb2.DeleteSnapshotRequest.FromString,
                     response_serializer=headrace_dot_v1_dot_snapshot__pb2.DeleteSnapshotResponse.SerializeToString,
+            ),
+            'DiffSnapshots': grpc.unary_unary_rpc_method_handler(
+                    servicer.DiffSnapshots,
+                    request_deserializer=headrace_dot_v1_dot_snapshot__pb2.DiffSnapshotsRequest.FromString,
+                    response_serializer=headrace_dot_v1_dot_snapshot__pb2.DiffSnapshotsResponse.SerializeToString,
+            ),
+            'ExportSnapshot': grpc.unary_stream_rpc_method_handler(
+                    servicer.ExportSnapshot,
+                    request_deserializer=headrace_dot_v1_dot_snapshot__pb2.ExportSnapshotRequest.FromString,
+                    response_serializer=headrace_dot_v1_dot_snapshot__pb2.ExportSnapshotResponse.SerializeToString,
+            ),
+            'ImportSnapshot': grpc.stream_unary_rpc_method_handler(
+                    servicer.ImportSnapshot,
+                    request_deserializer=headrace_dot_v1_dot_snapshot__pb2.ImportSnapshotRequest.FromString,
+                    response_serializer=headrace_dot_v1_dot_snapshot__pb2.ImportSnapshotResponse.SerializeToString,
             ),
             'PreviewRollback': grpc.unary_unary_rpc_method_handler(
                     servicer.PreviewRollback,
@@ -369,6 +420,87 @@ class SnapshotService:
             '/headrace.v1.SnapshotService/DeleteSnapshot',
             headrace_dot_v1_dot_snapshot__pb2.DeleteSnapshotRequest.SerializeToString,
             headrace_dot_v1_dot_snapshot__pb2.DeleteSnapshotResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DiffSnapshots(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/headrace.v1.SnapshotService/DiffSnapshots',
+            headrace_dot_v1_dot_snapshot__pb2.DiffSnapshotsRequest.SerializeToString,
+            headrace_dot_v1_dot_snapshot__pb2.DiffSnapshotsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExportSnapshot(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/headrace.v1.SnapshotService/ExportSnapshot',
+            headrace_dot_v1_dot_snapshot__pb2.ExportSnapshotRequest.SerializeToString,
+            headrace_dot_v1_dot_snapshot__pb2.ExportSnapshotResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ImportSnapshot(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_unary(
+            request_iterator,
+            target,
+            '/headrace.v1.SnapshotService/ImportSnapshot',
+            headrace_dot_v1_dot_snapshot__pb2.ImportSnapshotRequest.SerializeToString,
+            headrace_dot_v1_dot_snapshot__pb2.ImportSnapshotResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -17,6 +17,7 @@ from headrace.serving import (
     snapshot_pb2_grpc,
 )
 from headrace.serving import encode_snapshots as encode
+from headrace.serving.archives import ArchiveServicer
 from headrace.serving.backend import Backend
 from headrace.serving.limits import Limits
 from headrace.serving.turns import Turns
@@ -26,15 +27,15 @@ _ViewT = TypeVar("_ViewT")
 _MessageT = TypeVar("_MessageT", bound=Message)
 
 
-class SnapshotServicer(snapshot_pb2_grpc.SnapshotServiceServicer):
+class SnapshotServicer(ArchiveServicer, snapshot_pb2_grpc.SnapshotServiceServicer):
     """Changes nothing itself: each change is a record that somebody else applies."""
 
     def __init__(self, backend: Backend, limits: Limits, clock: Clock) -> None:
+        super().__init__(backend, limits)
         self._directory = backend.directory
         self._snapshots = backend.snapshots
         self._rollbacks = backend.rollbacks
         self._past = backend.past
-        self._limits = limits
         self._clock = clock
 
     async def CreateSnapshot(

@@ -13,34 +13,29 @@ byte, the one that this module writes, so there are no links, no paths and no su
 
 from __future__ import annotations
 
-import errno
-import os
 import shutil
-import tarfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from io import BytesIO
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import msgspec
 
-from headrace.clock import new_id
-from headrace.errors import CorruptStateError, DiskFullError, ForeignStateError, StateError
+from headrace.errors import CorruptStateError, ForeignStateError, StateError
 from headrace.state import manifest as manifests
-from headrace.state.disk import MAKE_ROOM, sync_directory
+from headrace.state.catalogue import Vouched
+from headrace.state.cut import agent_of
+from headrace.state.disk import explained, make_directory
 from headrace.state.fetching import verified
 from headrace.state.manifest import FileEntry, Manifest, ShardRef, is_sha256
 from headrace.state.repository import Repository, Snapshots
-from headrace.state.tar import FILE_BYTES_MAX, TarReader, header
+from headrace.state.sums import pieces
+from headrace.state.tar import FILE_BYTES_MAX, Readable, TarReader, block, end_of, padding, size_of
 
 INDEX_BYTES_MAX = 4 << 20
 """An index of 50,000 partitions takes less."""
 MANIFESTS_BYTES_MAX = 64 << 20
 """Of one archive: all are held in memory, because they are published last."""
 _INDEX = "index.json"
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 _REMEDY = "Export the snapshot again, or ask whoever exported it for the digest"
 
 
@@ -67,6 +62,8 @@ class Index(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     def __post_init__(self) -> None:
         if not manifests.is_snapshot_id(self.snapshot_id):
             raise ValueError(f"{self.snapshot_id[:80]!r} is no id of a snapshot")
+        if agent_of(self.snapshot_id) != self.agent:
+            raise ValueError(f"{self.snapshot_id!r} is no snapshot of {self.agent[:80]!r}")
         if not self.manifests or not all(map(is_sha256, self.manifests)):
             raise ValueError("each partition has the SHA-256 of its manifest")
 
@@ -84,13 +81,27 @@ def digest_of(index: Index) -> str:
     return manifests.digest(_encoded(index))
 
 
-def export(shards: Sequence[ShardRef], spec: str, repository: Snapshots, path: Path) -> str:
-    """Write the snapshot whose shards those are to `path`, which must not exist; its digest.
+class Exported(NamedTuple):
+    """An archive on its way out: its digest, its size in bytes, and its bytes, a MiB at most at a
+    time. Drawing them raises CorruptStateError, DiskFullError and StateError; what was drawn until
+    then is no archive.
+    """
 
-    `shards`: all partitions of one snapshot, as the catalogue vouches for them. Every byte is
-    compared with its manifest on the way. `path` appears, durable, when all is written. Raises
-    StateError (also for an incomplete snapshot), CorruptStateError, ForeignStateError,
-    DiskFullError; then nothing is left.
+    digest: str
+    size_bytes: int
+    pieces: Iterator[bytes]
+
+
+def export(
+    shards: Sequence[ShardRef], spec: str, repository: Snapshots, draft: Callable[[], Path]
+) -> Exported:
+    """The snapshot whose shards those are as an archive.
+
+    `shards`: all partitions of one snapshot, as the catalogue vouches for them; `draft` gives a
+    path at which nothing is. Each file passes through such a one, and is compared with its manifest
+    there, before a byte of it is given; so one file at a time lies on the disk, and a MiB in
+    memory. Raises StateError (also for an incomplete snapshot), CorruptStateError,
+    ForeignStateError.
     """
     refs = sorted(shards, key=lambda ref: ref.partition)
     found = [repository.manifest(*ref) for ref in refs]
@@ -104,75 +115,137 @@ def export(shards: Sequence[ShardRef], spec: str, repository: Snapshots, path: P
         spec=spec,
     )
     _check_complete(index, found)
-    draft = path.with_name(f".exporting-{new_id()}")
-    with _explained(path):
-        if path.exists():
-            raise StateError(f"cannot export to {path}: it exists")
-        draft.mkdir(mode=0o700)
-        try:
-            _write(draft, index, found, repository)
-            (draft / "tar").rename(path)
-            sync_directory(path.parent)
-        finally:
-            shutil.rmtree(draft, ignore_errors=True)
-    return digest_of(index)
+    head = [(_INDEX, _encoded(index))]
+    for digest, manifest in zip(index.manifests, found, strict=True):
+        head.append((f"manifests/{digest}.json", manifests.encode(manifest)))
+    files = _files(found)
+    sizes = [len(content) for _, content in head] + [entry.size for entry in files]
+    return Exported(digest_of(index), size_of(sizes), _written(head, files, repository, draft))
 
 
-def import_(path: Path, expected: str, repository: Repository) -> Index:
-    """Bring the archive at `path`, whose digest must be `expected`, into the repository.
-
-    Steps: the index, compared with the digest before it is decoded; the manifests, compared with
-    the index; each file, compared with its manifest and then added; the archive's end; and only
-    then the manifests. Nothing vouches for them yet: whoever calls puts them into the catalogue.
-    The same archive again changes nothing.
-
-    Raises CorruptStateError (an archive that was altered, or another one), ForeignStateError,
-    DiskFullError, StateError; then there is no manifest, and the files that were added before go
-    with a later `collect`.
+class Imported(msgspec.Struct, frozen=True):
+    """What an import brought: the manifests, by partition, and for each the bytes of its files that
+    were not in the repository before.
     """
-    with _explained(path), path.open("rb") as file, TemporaryDirectory() as scratch:
-        tar = TarReader(file, path)
-        content = tar.member(_INDEX, INDEX_BYTES_MAX)
-        if manifests.digest(content) != expected:
-            raise CorruptStateError(
-                f"{path} has digest {manifests.digest(content)}, not {expected[:80]}:"
-                f" it is another archive, or it was altered. {_REMEDY}"
+
+    index: Index
+    manifests: tuple[Manifest, ...]
+    new_bytes: tuple[int, ...]
+
+    def vouched(self) -> list[Vouched]:
+        """What the catalogue is to say of it: a user's snapshot, of another log for all we know."""
+        both = set(Vouched.__struct_fields__) & set(Manifest.__struct_fields__) - {"schema"}
+        return [
+            Vouched(
+                kind="named",
+                imported=True,
+                digest=ref.digest,
+                size_bytes=sum(entry.size for entry in manifest.files),
+                new_bytes=new_bytes,
+                **{name: getattr(manifest, name) for name in both},
             )
-        index = _decoded(content, path)
-        found = list(_manifests(index, tar))
+            for ref, manifest, new_bytes in zip(
+                self.index.refs, self.manifests, self.new_bytes, strict=True
+            )
+        ]
+
+
+class Import:
+    """Brings an archive, whose digest must be `expected`, into a repository.
+
+    Order of calls: `index`, once, then `files`, once. `called`: what the archive is called in
+    errors; `draft` gives a path at which nothing is: files pass through such ones, one at a time.
+    All raise CorruptStateError (an archive that was altered, or another one), ForeignStateError,
+    DiskFullError, StateError, and what reading it raises.
+    """
+
+    def __init__(
+        self, file: Readable, called: str, expected: str, draft: Callable[[], Path]
+    ) -> None:
+        self._tar = TarReader(file, called)
+        self._called = called
+        self._expected = expected
+        self._draft = draft
+        self._index: Index
+
+    def index(self) -> Index:
+        """What it holds. It is compared with the digest before it is decoded."""
+        content = self._tar.member(_INDEX, INDEX_BYTES_MAX)
+        if manifests.digest(content) != self._expected:
+            # Its own is not told: who copies it from here has compared nothing.
+            raise CorruptStateError(
+                f"{self._called} does not have the digest {self._expected[:80]}: it is another"
+                f" archive, or it was altered. {_REMEDY}"
+            )
+        self._index = _decoded(content, self._called)
+        return self._index
+
+    def files(self, repository: Repository) -> Imported:
+        """Bring all that the index names.
+
+        Steps: the manifests, compared with the index; each file, compared with its manifest and
+        then added; the archive's end; and only then the manifests. Nothing vouches for them yet:
+        whoever calls puts them into the catalogue. The same archive again changes nothing. If it
+        raises there is no manifest, and the files that were added before go with a later `collect`.
+        """
+        index, tar = self._index, self._tar
+        found = tuple(_manifests(index, tar))
         _check_complete(index, found)
+        new = set()
         for entry in _files(found):
             tar.expect(f"blobs/{entry.sha256}", entry.size)
-            _add(entry, tar, Path(scratch), repository)
+            if self._added(entry, repository):
+                new.add(entry.sha256)
         tar.end()
+        for manifest in found:
+            repository.add_manifest(manifest)
+        return Imported(index, found, tuple(_shares(found, new)))
+
+    def _added(self, entry: FileEntry, repository: Repository) -> bool:
+        """One file, whose bytes come next: compared first, then added. Whether it was new."""
+        place = self._draft()
+        with explained(place):
+            make_directory(place)
+            try:
+                with (place / entry.name).open("wb") as file:
+                    for piece in verified(entry, lambda _: self._tar.content(entry.size)):
+                        file.write(piece)
+                return repository.add_file(place / entry.name, entry).new
+            finally:
+                shutil.rmtree(place, ignore_errors=True)
+
+
+def _written(
+    head: Sequence[tuple[str, bytes]],
+    files: Sequence[FileEntry],
+    repository: Snapshots,
+    draft: Callable[[], Path],
+) -> Iterator[bytes]:
+    """The archive's bytes."""
+    for name, content in head:
+        yield block(name, len(content))
+        yield content
+        yield padding(len(content))
+    for entry in files:
+        place = draft()
+        repository.fetch([entry], place)
+        try:
+            yield block(f"blobs/{entry.sha256}", entry.size)
+            yield from pieces(place / entry.name)
+        finally:
+            shutil.rmtree(place, ignore_errors=True)
+        yield padding(entry.size)
+    sizes = [len(content) for _, content in head] + [entry.size for entry in files]
+    yield end_of(sizes)
+
+
+def _shares(found: Sequence[Manifest], new: set[str]) -> Iterator[int]:
+    """For each manifest the bytes of new files that no manifest before it names."""
+    left = set(new)
     for manifest in found:
-        repository.add_manifest(manifest)
-    return index
-
-
-def _write(draft: Path, index: Index, found: Sequence[Manifest], repository: Snapshots) -> None:
-    """The archive at `draft`/tar, synced; files pass through `draft` one by one."""
-    with (
-        (draft / "tar").open("xb") as file,
-        tarfile.open(fileobj=file, mode="w", format=tarfile.USTAR_FORMAT) as tar,
-    ):
-        _put(tar, _INDEX, _encoded(index))
-        for digest, manifest in zip(index.manifests, found, strict=True):
-            _put(tar, f"manifests/{digest}.json", manifests.encode(manifest))
-        for entry in _files(found):
-            repository.fetch([entry], draft / "file")
-            with (draft / "file" / entry.name).open("rb") as content:
-                tar.addfile(header(f"blobs/{entry.sha256}", entry.size), content)
-            shutil.rmtree(draft / "file")
-    descriptor = os.open(draft / "tar", os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _put(tar: tarfile.TarFile, name: str, content: bytes) -> None:
-    tar.addfile(header(name, len(content)), BytesIO(content))
+        share = {e.sha256: e.size for e in manifest.files if e.sha256 in left}
+        left -= share.keys()
+        yield sum(share.values())
 
 
 def _manifests(index: Index, tar: TarReader) -> Iterator[Manifest]:
@@ -186,16 +259,6 @@ def _manifests(index: Index, tar: TarReader) -> Iterator[Manifest]:
 def _files(found: Sequence[Manifest]) -> list[FileEntry]:
     """Each file once, in the order in which manifests name them."""
     return list({entry.sha256: entry for each in found for entry in each.files}.values())
-
-
-def _add(entry: FileEntry, tar: TarReader, scratch: Path, repository: Repository) -> None:
-    """One file, whose bytes come next: compared first, then added."""
-    path = scratch / entry.name
-    with path.open("wb") as file:
-        for piece in verified(entry, lambda _: tar.content(entry.size)):
-            file.write(piece)
-    repository.add_file(path, entry)
-    path.unlink()
 
 
 def _check_complete(index: Index, found: Sequence[Manifest]) -> None:
@@ -238,23 +301,11 @@ def _encoded(index: Index) -> bytes:
     return content
 
 
-def _decoded(content: bytes, path: Path) -> Index:
+def _decoded(content: bytes, called: str) -> Index:
     try:
         return msgspec.json.decode(content, type=Index)
     except (msgspec.MsgspecError, RecursionError) as error:
         raise ForeignStateError(
-            f"the index of {path} is none that this Headrace reads ({error}): use the Headrace that"
-            f" wrote it"
+            f"the index of {called} is none that this Headrace reads ({error}): use the Headrace"
+            f" that wrote it"
         ) from None
-
-
-@contextmanager
-def _explained(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        where = f" ({error.filename})" if error.filename not in (None, str(path)) else ""
-        what = f"archive {path}: {error.strerror}{where}"
-        if error.errno in _NO_ROOM:
-            raise DiskFullError(f"{what}. {MAKE_ROOM}") from error
-        raise StateError(f"{what}. Mend that, or name another path") from error

@@ -53,6 +53,7 @@ class Vouched(msgspec.Struct, frozen=True, kw_only=True):
     new_bytes: _Count
     versions: Versions
     forgotten: int = -1
+    imported: bool = False  # its epoch and position are of another log, for all that is known
     schema: Literal[1] = 1
 
     def __post_init__(self) -> None:
@@ -78,7 +79,7 @@ class Vouched(msgspec.Struct, frozen=True, kw_only=True):
 
     def is_beside(self, other: Vouched) -> bool:
         """Whether both can be shards of one cut: they have in common what a cut has once."""
-        names = ("kind", "epoch", "spec_version", "spec_digest", "topic", "partitions")
+        names = ("kind", "epoch", "spec_version", "spec_digest", "topic", "partitions", "imported")
         return all(getattr(self, name) == getattr(other, name) for name in names)
 
 
@@ -192,13 +193,23 @@ class Catalogue:
     def newest(self, agent: str, topic: str, partition: int) -> list[Vouched]:
         """What is vouched for of one shard, newest first: by epoch, then by position.
 
-        Of incomplete snapshots, too: a shard by itself needs no others.
+        Of incomplete snapshots, too: a shard by itself needs no others. Imported ones are left out:
+        a log does not go on from where they stand.
         """
         shard = Partition(topic, partition)
         found = [s[shard][1] for s in self._agents.get(agent, {}).values() if shard in s]
+        found = [vouched for vouched in found if not vouched.imported]
         return sorted(
             found, key=lambda v: (v.epoch, v.next_offset, v.created_ms, v.snapshot_id), reverse=True
         )
+
+    def last_complete(self, agent: str) -> SnapshotView | None:
+        """The complete snapshot of an agent that was the last to be begun; no imported one."""
+        for snapshot_id in reversed(self._agents.get(agent, {})):
+            view = self._view(snapshot_id)
+            if view.complete and not view.imported:
+                return view
+        return None
 
     def pinned(self, snapshot_id: str) -> bool:
         """Whether retention keeps it."""
@@ -257,6 +268,7 @@ class Catalogue:
                 for vouched in shards.values()
             ),
             pinned=self.pinned(snapshot_id),
+            imported=one.imported,
         )
 
     def _remove(self, snapshot_id: str, shard: Partition, *, told: bool) -> None:

@@ -25,12 +25,12 @@ from headrace.logs import fields
 from headrace.state import manifest as manifests
 from headrace.state.cut import Cut
 from headrace.state.directory import escaped
-from headrace.state.disk import explained, make_directory, sync_directory, sync_tree
+from headrace.state.disk import TABLE, explained, make_directory, sync_directory, sync_tree
 from headrace.state.localshelf import write_synced
 from headrace.state.manifest import FileEntry, Manifest
 from headrace.state.sealed import read_sealed, write_sealed
 from headrace.state.store import Store
-from headrace.state.sums import TABLE, pieces
+from headrace.state.sums import pieces
 from headrace.views import Partition
 
 log = logging.getLogger(__name__)
@@ -122,6 +122,11 @@ class Checkpoints:
         """Where the checkpoint of that shard in that snapshot is; None if it is not here."""
         kept = self._kept.get((snapshot_id, Partition(topic, partition)))
         return kept.path if kept else None
+
+    def cut(self, snapshot_id: str, topic: str, partition: int) -> Cut | None:
+        """What the checkpoint of that shard is of; None if it is not here."""
+        kept = self._kept.get((snapshot_id, Partition(topic, partition)))
+        return kept.cut if kept else None
 
     def cuts(self) -> list[Cut]:
         """All that are here, oldest first."""

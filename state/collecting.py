@@ -18,7 +18,7 @@ def collect(
     `refs`: all that somebody may want to restore: what the catalogue vouches for, and what a
     rollback under way goes back to. Each of these manifests is read, one after the other, so it
     takes its time: do it in a thread, seldom, and once at a time for one repository. The repository
-    must be of this app alone: what another one's manifests name is in nobody's `refs`.
+    must be claimed: what another app's manifests name is in nobody's `refs`.
 
     Raises StateError; CorruptStateError or ForeignStateError if one of them cannot be read, for
     nobody knows what it needs: then nothing is removed.

@@ -1,6 +1,7 @@
 """Where snapshots are kept: files by their sum, and manifests that name them.
 
 <repository>/
+  owner.json               the one app whose snapshots these are
   manifests/<snapshot-id>/<topic>@<partition>.<0123456789abcdef>.json
                            what belongs together, and who it is; named by its own digest, too
   blobs/<ab>/<abcd…>       files, named by the SHA-256 of their bytes, each once
@@ -20,12 +21,13 @@ from typing import NamedTuple, Protocol
 
 import msgspec
 
-from headrace.errors import CorruptStateError, StateError
+from headrace.errors import CorruptStateError, ForeignStateError, StateError
 from headrace.state import manifest as manifests
 from headrace.state.directory import escaped
 from headrace.state.fetching import fetch_files
 from headrace.state.localshelf import DRAFTS, LocalShelf
 from headrace.state.manifest import FileEntry, Manifest, ShardRef
+from headrace.state.owner import OWNER, Owner, told
 from headrace.state.shelf import Shelf
 from headrace.state.sums import pieces, sum_file
 
@@ -119,6 +121,13 @@ class Repository(Snapshots, Protocol):
         """Remove all manifests of one shard in a snapshot but the one that `ref` vouches for."""
         ...
 
+    def claim(self, owner: Owner) -> None:
+        """Make it the owner's if it is nobody's yet.
+
+        Raises ForeignStateError if it is another's, or says so in a form that is not ours.
+        """
+        ...
+
     def collect(self, keep: AbstractSet[str], older_than_ms: int) -> Collected:
         """Remove files whose SHA-256 is not in `keep` and that are older than a grace time.
 
@@ -199,6 +208,19 @@ class ShelfRepository:
         for other in list(self._shelf.list(f"{_MANIFESTS}/{_checked(ref.snapshot_id)}")):
             if other.name.startswith(others) and other.name != kept:
                 self._shelf.delete(other.name)
+
+    def claim(self, owner: Owner) -> None:
+        content = msgspec.json.encode(owner, order="sorted")
+        if self._shelf.put(OWNER, [content], size=len(content), create=True):
+            return
+        there = self._read(OWNER)
+        if there == content:
+            return
+        raise ForeignStateError(
+            f"the snapshots there are {told(there)}, and this is app {owner.app!r} in cluster"
+            f" {owner.cluster_id}; each would delete the other's files: name another place with"
+            f" --snapshots. What is to be had from there can be exported by its owner"
+        )
 
     def collect(self, keep: AbstractSet[str], older_than_ms: int) -> Collected:
         assert older_than_ms >= 0

@@ -18,10 +18,10 @@ import msgspec
 from headrace.errors import CorruptStateError, DiskFullError, OtherBuildError, StateError
 from headrace.logs import fields
 from headrace.state.checkpoints import Checkpoints, link_or_copy, shard_files
-from headrace.state.disk import explained
+from headrace.state.disk import TABLE, explained
 from headrace.state.manifest import Manifest, ShardRef, Versions
 from headrace.state.repository import Snapshots
-from headrace.state.sums import TABLE, sum_file
+from headrace.state.sums import sum_file
 
 log = logging.getLogger(__name__)
 

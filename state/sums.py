@@ -15,11 +15,10 @@ from threading import Lock
 from typing import NamedTuple
 
 from headrace.errors import StateError
+from headrace.state.disk import TABLE
 from headrace.state.localshelf import PIECE_BYTES
 from headrace.state.manifest import FileEntry
 
-TABLE = ".sst"
-"""How the name of a table ends; all other files of a RocksDB may be altered by it."""
 SUMS_KEPT = 100_000
 """Tables whose sums are remembered; beyond that the oldest is forgotten, and hashed again."""
 

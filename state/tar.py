@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import tarfile
-from collections.abc import Iterator
-from pathlib import Path
-from typing import IO
+from collections.abc import Iterator, Sequence
+from typing import Protocol
 
 from headrace.errors import CorruptStateError
 from headrace.state.localshelf import PIECE_BYTES
@@ -31,6 +30,37 @@ def header(name: str, size: int) -> tarfile.TarInfo:
     return info
 
 
+def block(name: str, size: int) -> bytes:
+    """The header as it stands in the file."""
+    return header(name, size).tobuf(tarfile.USTAR_FORMAT)
+
+
+def padding(size: int) -> bytes:
+    """What fills up a file of so many bytes."""
+    return bytes(-size % _BLOCK)
+
+
+def end_of(sizes: Sequence[int]) -> bytes:
+    """What comes behind files of these sizes: two blocks of zeros, filled up to a record."""
+    return bytes(size_of(sizes) - sum(_BLOCK + size + -size % _BLOCK for size in sizes))
+
+
+def size_of(sizes: Sequence[int]) -> int:
+    """How many bytes a tar of files of these sizes has.
+
+    >>> size_of([5]), len(end_of([5])), size_of([])
+    (10240, 9216, 10240)
+    """
+    blocks = 2 * _BLOCK + sum(_BLOCK + size + -size % _BLOCK for size in sizes)
+    return blocks + -blocks % tarfile.RECORDSIZE
+
+
+class Readable(Protocol):
+    """What a tar is read from: fewer bytes than `count` only at the end."""
+
+    def read(self, count: int, /) -> bytes: ...
+
+
 class TarReader:
     """Reads a tar from its start to its end; anything else than what is asked for is refused.
 
@@ -41,33 +71,33 @@ class TarReader:
     >>> content = BytesIO()
     >>> with tarfile.open(fileobj=content, mode="w", format=tarfile.USTAR_FORMAT) as tar:
     ...     tar.addfile(header("one", 5), BytesIO(b"river"))
-    >>> reader = TarReader(BytesIO(content.getvalue()), Path("one.tar"))
+    >>> reader = TarReader(BytesIO(content.getvalue()), "one.tar")
     >>> reader.member("one", 5)
     b'river'
     >>> reader.end()
-    >>> TarReader(BytesIO(content.getvalue()), Path("one.tar")).member("two", 5)
+    >>> TarReader(BytesIO(content.getvalue()), "one.tar").member("two", 5)
     Traceback (most recent call last):
     headrace.errors.CorruptStateError: one.tar at byte 0: there is not two as it should be. \
 Export the snapshot again
     """
 
-    def __init__(self, file: IO[bytes], path: Path) -> None:
+    def __init__(self, file: Readable, called: str) -> None:
         self._file = file
-        self._path = path
+        self._called = called
         self._read = 0
 
     def member(self, name: str, most: int) -> bytes:
         """The bytes of the next file, which must have that name and at most so many bytes."""
-        block = self._take(_BLOCK, name)
-        digits = block[_SIZE]
+        found = self._take(_BLOCK, name)
+        digits = found[_SIZE]
         size = int(digits, 8) if digits.isdigit() and not set(digits) & set(b"89") else -1
-        if not 0 <= size <= most or block != _block(name, size):
+        if not 0 <= size <= most or found != block(name, size):
             raise self._refused(f"there is not {name} as it should be", _BLOCK)
         return b"".join(self.content(size))
 
     def expect(self, name: str, size: int) -> None:
         """Read the header of the next file, which must have that name and size."""
-        if self._take(_BLOCK, name) != _block(name, size):
+        if self._take(_BLOCK, name) != block(name, size):
             raise self._refused(f"there is not {name} as it should be", _BLOCK)
 
     def content(self, size: int) -> Iterator[bytes]:
@@ -98,9 +128,5 @@ Export the snapshot again
         return found
 
     def _refused(self, what: str, back: int) -> CorruptStateError:
-        where = f"{self._path} at byte {self._read - back}"
+        where = f"{self._called} at byte {self._read - back}"
         return CorruptStateError(f"{where}: {what}. Export the snapshot again")
-
-
-def _block(name: str, size: int) -> bytes:
-    return header(name, size).tobuf(tarfile.USTAR_FORMAT)

@@ -3,7 +3,7 @@
 The control log is kept for ever, so it must not hold a key that somebody wanted erased, nor a hash
 that can be tried out with a list of all card numbers. A tombstone is therefore an HMAC. Its secret
 is a record of the catalogue of snapshots, a topic of its own that is read before any shard is
-opened; see docs/decisions/0015-forgetting-a-key.md.
+opened; see docs/decisions/0019-forgetting-a-key.md.
 """
 
 from __future__ import annotations

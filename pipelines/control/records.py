@@ -71,7 +71,9 @@ class Snapshot(_Logged, frozen=True, kw_only=True, tag="snapshot"):
 class Base(msgspec.Struct, frozen=True, kw_only=True):
     """One shard of the snapshot that a rollback goes back to.
 
-    `digest`: of its manifest; the log vouches for it also when it has left the catalogue.
+    `digest`: of its manifest; the log vouches for it also when it has left the catalogue. Empty: of
+    the undo snapshot that a rollback took there, which need not be published: the same log takes
+    the same state again wherever the shard is learned again.
     """
 
     partition: int

@@ -66,11 +66,11 @@ class Past:
         timeline = self._maker.timeline(deployment, shard.partition)
         if as_of.snapshot_id is not None:
             course = self._snapshot(deployment, shard, as_of.snapshot_id)
-            state = self._state(deployment, shard, course.start.epoch, course.offset)
+            state = _state(deployment, shard, course.start.epoch, course.offset)
             make = functools.partial(self._of_snapshot, course)
         else:
             offset = await self._offset(timeline, shard, as_of)
-            state = self._state(deployment, shard, timeline.epoch_at(offset), offset)
+            state = _state(deployment, shard, timeline.epoch_at(offset), offset)
             make = functools.partial(self._maker.nearest, timeline, offset)
         done = functools.partial(self._maker.done, make)
         past = (await self._opened.at(state, done)).shard
@@ -107,13 +107,6 @@ class Past:
             )
         start = Start(vouched.epoch, vouched.next_offset, vouched)
         return Course(deployment, shard.partition, start, vouched.next_offset)
-
-    def _state(
-        self, deployment: control.Deployment, shard: Shard, epoch: int, offset: int
-    ) -> State:
-        agent, life, partition = deployment.agent, deployment.life, shard.partition
-        forgotten = self._worker.vault.forgotten(agent, partition, life).newest
-        return State(agent, life, partition, epoch, offset, forgotten)
 
     async def _of_snapshot(self, course: Course) -> Derivation:
         vouched = course.start.vouched
@@ -159,6 +152,11 @@ class Past:
                 agent=shard.origin.agent,
             )
         return found
+
+
+def _state(deployment: control.Deployment, shard: Shard, epoch: int, offset: int) -> State:
+    forgotten = shard.forgotten.newest
+    return State(deployment.agent, deployment.life, shard.partition, epoch, offset, forgotten)
 
 
 def _unusable(vouched: Vouched, error: StateError) -> RequestError:

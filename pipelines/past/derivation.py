@@ -17,7 +17,7 @@ from headrace.models.learner import Learner
 from headrace.models.spec import Spec
 from headrace.pipelines import control
 from headrace.pipelines.changes import Change, Work
-from headrace.pipelines.forgotten import NOTHING
+from headrace.pipelines.forgetting import honour
 from headrace.pipelines.logidentity import check_log
 from headrace.pipelines.past.timeline import Counted, Course
 from headrace.pipelines.replacement import Replacement
@@ -57,20 +57,21 @@ class Derivation:
         self._spec: Spec = spec_of(course.deployment, version)
         self._path: Path | None = None
         self._begun = False
-        self.forgotten = NOTHING
 
     async def begin(self) -> None:
         """Open the start's state. Raises CorruptStateError, ForeignStateError, StateError: then it
         may be begun from another start.
         """
         course, site = self.course, self._site
-        life = course.deployment.life
-        self.forgotten = self._vault.forgotten(course.deployment.agent, course.partition, life)
         self._path = await self._files()
         store = await asyncio.to_thread(self._opened, self._path)
         try:
             if store.meta is not None and course.start.next_offset < course.offset:
                 await check_log(site.logs, site.cluster_id, course.partition, store.meta)
+            forgotten = self._vault.forgotten(
+                course.deployment.agent, course.partition, course.start.epoch
+            )
+            await asyncio.to_thread(honour, store, forgotten)
             origin = origin_of(course.deployment, course.start.epoch, course.partition)
             learner = await asyncio.to_thread(Learner, self._spec, origin, store)
         except BaseException:
@@ -86,7 +87,7 @@ class Derivation:
         )
         outlets = Outlets(self._sink, course.partition, NOWHERE)
         self.shard = Shard(learner, store, outlets, at, busy=site.busy)
-        self.shard.forgotten = self.forgotten
+        self.shard.forgotten = forgotten
         self._begun = True
         await self.shard.schedule([self._change(counted) for counted in course.counted])
 

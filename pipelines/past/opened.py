@@ -18,10 +18,8 @@ Make = Callable[[], Coroutine[Any, Any, Derivation]]
 
 
 class State(NamedTuple):
-    """Which state it is: of that epoch there is one at that offset, whatever it is made from.
-
-    `forgotten`: of the control log, the newest forget that it honours. So one that has yet to
-    honour another is not asked again, and closed when it has idled.
+    """Which state it is: of that epoch there is one at that offset, whatever it is made from,
+    until a key is forgotten.
     """
 
     agent: str
@@ -29,7 +27,7 @@ class State(NamedTuple):
     partition: Partition
     epoch: int
     offset: int
-    forgotten: int
+    forgotten: int  # what it must not know of, as of that offset of the control log
 
 
 class Opened:

@@ -21,6 +21,7 @@ from headrace.errors import (
 )
 from headrace.models.decisions import Decision, decode_decision
 from headrace.models.exclusion import DecisionId, decision_id_of
+from headrace.models.reverting import can_revert_keys
 from headrace.pipelines import control, quarantine
 from headrace.pipelines.past.comparing import compared, names_in
 from headrace.pipelines.past.decisionlog import decision_of
@@ -39,9 +40,9 @@ UNVERIFIABLE = {
     "log_too_short": "the log has been retired between the newest snapshot before it and its event",
     "too_large": "the newest snapshot before it is too many events away",
     "other_build": "the snapshots before it were written by another build",
+    "forgotten": "what it was made from is forgotten for good",
     "snapshot_damaged": "no snapshot before it has the bytes that the logs vouch for",
     "bad_state": "no snapshot before it can be read",
-    "forgotten": "its key was to be forgotten, or its items had learned from one that was",
 }
 """Why a decision is neither confirmed nor contradicted: each reason, and what it means."""
 
@@ -158,10 +159,10 @@ class Verifier:
         await derivation.end()
         found = _compared(given, name, remade, derivation, timeline)
         start = derivation.course.start.vouched
-        if found.verdict == "contradicted" and _is_forgotten(given, name, remade, derivation):
-            return _unverifiable(name, "forgotten")
         if found.verdict == "contradicted" and start and start.versions != self._maker.versions:
             return _unverifiable(name, "other_build", found.text, found.differences)
+        if found.verdict == "contradicted" and _is_forgotten(derivation, remade, given, name):
+            return _unverifiable(name, "forgotten", found.text, found.differences)
         return found
 
     def _impossible(self, timeline: Timeline, name: DecisionId) -> Verification | None:
@@ -219,12 +220,14 @@ def _compared(
 
 
 def _is_forgotten(
-    given: dict[str, Any], name: DecisionId, remade: Remade, derivation: Derivation
+    derivation: Derivation, remade: Remade, given: dict[str, Any], name: DecisionId
 ) -> bool:
-    """Whether the difference may come from a key that the live shard knew then."""
-    forgotten, start = derivation.forgotten, derivation.course.start
-    if derivation.shard.learner.spec.kind == "ranker":
-        return forgotten.end > start.next_offset
+    """Whether what was passed over explains the difference: the event itself, or, where keys are
+    not alone in their models, one that has come since the start.
+    """
+    shard, forgotten = derivation.shard, derivation.shard.forgotten
+    if not can_revert_keys(shard.learner.spec):
+        return derivation.course.start.next_offset < forgotten.end
     nothing = remade.decision is None and not remade.refusal
     return nothing and forgotten.has_key(str(given.get("key")).encode(), name.offset)
 

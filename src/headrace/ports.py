@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from typing import Protocol
 
 from headrace.views import (
@@ -24,6 +24,8 @@ from headrace.views import (
     RollbackPreview,
     RollbackRequest,
     RollbackView,
+    SnapshotDiff,
+    SnapshotsStanding,
     SnapshotView,
     Verification,
 )
@@ -83,6 +85,8 @@ class Directory(Protocol):
 
     def agent(self, name: str) -> AgentView: ...
 
+    def snapshots_standing(self) -> SnapshotsStanding: ...
+
 
 class Controls(Protocol):
     """Appends to the control log and waits, bounded, until the record took effect."""
@@ -131,6 +135,29 @@ class Snapshots(Protocol):
     async def delete(self, snapshot_id: str) -> None: ...
 
 
+class Archive(Protocol):
+    """A snapshot on its way out: its archive's SHA-256, its size in bytes, and its bytes."""
+
+    @property
+    def digest(self) -> str: ...
+
+    @property
+    def size_bytes(self) -> int: ...
+
+    @property
+    def pieces(self) -> AsyncGenerator[bytes, None]: ...
+
+
+class Archives(Protocol):
+    """Snapshots compared, and carried from one service to another."""
+
+    async def diff(self, earlier: str, later: str | None) -> SnapshotDiff: ...  # None: as it is now
+
+    async def export(self, snapshot_id: str) -> Archive: ...
+
+    async def import_(self, digest: str, pieces: AsyncIterator[bytes]) -> SnapshotView: ...
+
+
 class Rollbacks(Protocol):
     """Putting the state of a snapshot in place of an agent's, and taking that back."""
 
@@ -145,6 +172,14 @@ class Rollbacks(Protocol):
     def list(self, agent: str) -> Sequence[RollbackView]: ...  # newest first
 
 
+class Past(Protocol):
+    """States that shards had once: made again from snapshots and logs, beside the live ones."""
+
+    async def predict(self, question: Question, as_of: AsOf) -> Answer: ...
+
+    async def verify(self, decision_id: str | None, record: bytes | None) -> Verification: ...
+
+
 class Forgets(Protocol):
     """Erasing a key for good."""
 
@@ -153,11 +188,3 @@ class Forgets(Protocol):
     async def forget(self, agent: str, key: str) -> ForgetView: ...
 
     def get(self, control_id: str) -> ForgetView: ...
-
-
-class Past(Protocol):
-    """States that shards had once: made again from snapshots and logs, beside the live ones."""
-
-    async def predict(self, question: Question, as_of: AsOf) -> Answer: ...
-
-    async def verify(self, decision_id: str | None, record: bytes | None) -> Verification: ...

@@ -14,6 +14,7 @@ from tempfile import TemporaryDirectory
 from headrace import interpreter
 from headrace.clock import new_id
 from headrace.config import Config
+from headrace.pipelines.archives import Archives
 from headrace.pipelines.broker import Broker, open_broker
 from headrace.pipelines.commands import Commands
 from headrace.pipelines.feeds import Decisions, EventProducer, Feedback
@@ -98,8 +99,9 @@ class Service:
             feed=Decisions(self.worker),
             snapshots=snapshots,
             rollbacks=RollbackCommands(self.worker, snapshots),
-            forgets=ForgetCommands(self.worker),
             past=self.past,
+            forgets=ForgetCommands(self.worker),
+            archives=Archives(self.worker, snapshots),
         )
         # Before the shards: health must answer NOT_SERVING while they are being restored.
         listen = Listen(

@@ -225,11 +225,59 @@ class SnapshotView(msgspec.Struct, frozen=True, kw_only=True):
     partitions: int  # of the input log
     shards: tuple[SnapshotShard, ...]  # by partition
     pinned: bool = False
+    imported: bool = False  # its epoch and positions are of another log, for all that is known
 
     @property
     def complete(self) -> bool:
         """Whether every partition's shard is in it; else it can be used for nothing."""
         return len(self.shards) == self.partitions
+
+
+class NewestSnapshot(msgspec.Struct, frozen=True, kw_only=True):
+    """The newest complete snapshot of an agent that it made itself."""
+
+    agent: str
+    age_s: float  # since it was cut
+    behind: int  # records that this worker's shards have learned since: a restore learns them again
+
+
+class SnapshotsStanding(msgspec.Struct, frozen=True, kw_only=True):
+    """How the snapshots of a worker are doing."""
+
+    refused: int  # that were not as the logs say, since the start
+    owed: int  # shards that are taken and not published yet
+    owed_s: float  # since the oldest of these was taken
+    newest: tuple[NewestSnapshot, ...]  # by agent; none of one that has no complete snapshot
+
+
+class RowCount(msgspec.Struct, frozen=True, kw_only=True):
+    """How many rows of a kind the later state has alone, the earlier alone, and both, otherwise."""
+
+    kind: str  # "key", "user", "item", or "shard": what belongs to a shard as a whole
+    added: int
+    removed: int
+    changed: int
+
+
+class RowChange(msgspec.Struct, frozen=True, kw_only=True):
+    """One row that differs."""
+
+    kind: str  # as of RowCount
+    name: str  # the key, the user, the item, or what the shard keeps there
+    partition: int
+    how: str  # "added" | "removed" | "changed"
+
+
+class SnapshotDiff(msgspec.Struct, frozen=True, kw_only=True):
+    """What differs between two states of an agent, row by row."""
+
+    agent: str
+    earlier: str  # a snapshot's id
+    later: str  # the same, or empty: the state as it is now
+    partitions: int  # that were compared
+    counts: tuple[RowCount, ...]  # of the kinds of which there are rows that differ
+    first: tuple[RowChange, ...]  # some of them, by partition and name
+    note: str = ""
 
 
 class Exclusion(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -300,6 +348,27 @@ class RollbackPreview(msgspec.Struct, frozen=True, kw_only=True):
     note: str = ""
 
 
+class Difference(msgspec.Struct, frozen=True, kw_only=True):
+    """A field of a decision that is not what it must be; both as JSON, empty: there is nothing."""
+
+    field: str  # such as position.offset
+    found: str = ""
+    expected: str = ""
+
+
+class Verification(msgspec.Struct, frozen=True, kw_only=True):
+    """What came of making a decision again."""
+
+    decision_id: str
+    verdict: str  # "confirmed" | "contradicted" | "unverifiable"
+    reason: str = ""  # why it is unverifiable; empty otherwise
+    text: str  # for people: how it was made again, or why it cannot be
+    differences: tuple[Difference, ...] = ()
+    snapshot_id: str = ""  # from which it was made again; empty: from the deploy, or not at all
+    events: int = 0  # learned again since
+    note: str = ""  # say: a rollback has withdrawn it since
+
+
 class ForgetView(msgspec.Struct, frozen=True, kw_only=True):
     """A key that is being forgotten, or was; without a control id: what forgetting it would do.
 
@@ -322,24 +391,3 @@ class ForgetView(msgspec.Struct, frozen=True, kw_only=True):
         """Whether it counts everywhere, and no snapshot holds the key."""
         counts = len(self.positions) >= self.partitions > 0
         return counts and not self.deleting and not self.rewriting
-
-
-class Difference(msgspec.Struct, frozen=True, kw_only=True):
-    """A field of a decision that is not what it must be; both as JSON, empty: there is nothing."""
-
-    field: str  # such as position.offset
-    found: str = ""
-    expected: str = ""
-
-
-class Verification(msgspec.Struct, frozen=True, kw_only=True):
-    """What came of making a decision again."""
-
-    decision_id: str
-    verdict: str  # "confirmed" | "contradicted" | "unverifiable"
-    reason: str = ""  # why it is unverifiable; empty otherwise
-    text: str  # for people: how it was made again, or why it cannot be
-    differences: tuple[Difference, ...] = ()
-    snapshot_id: str = ""  # from which it was made again; empty: from the deploy, or not at all
-    events: int = 0  # learned again since
-    note: str = ""  # say: a rollback has withdrawn it since

@@ -7,7 +7,7 @@ import random
 import shutil
 from pathlib import Path
 
-from headrace.pipelines import vault
+from headrace.pipelines import fetcher
 from tests.faults.judging import continued, differences_from_fold
 from tests.faults.life import BASE, LATER, Life, run
 from tests.faults.operations import past
@@ -48,7 +48,7 @@ class Mutated:
             hurt = [name for name, all_ in needs.items() if not files.damaged().isdisjoint(all_)]
             stands = {0: 40, 1: 20, 2: 0}[len(hurt)]
             told = _Told()
-            log = logging.getLogger(vault.__name__)
+            log = logging.getLogger(fetcher.__name__)
             log.addHandler(told)
             try:
                 run(_started(self._root, hurt, stands, told))

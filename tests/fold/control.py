@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import msgspec
 
+from tests.fold.erased import Forgotten
 from tests.fold.oracle import Origin
 
 Where = tuple[str, int]  # topic and partition
@@ -57,12 +58,14 @@ class Course:
     """What happened to one shard: the first offset that is learned, and the commands.
 
     `pauses`: (offset, paused?) in the order of their commands; each holds from the record at its
-    offset on. `replacements` likewise; those from behind the last record are done, too.
+    offset on. `replacements` and `forgets` likewise; those from behind the last record are done,
+    too.
     """
 
     start: int = 0
     pauses: tuple[tuple[int, bool], ...] = ()
     replacements: tuple[Rollback | Migration, ...] = ()
+    forgets: tuple[Forgotten, ...] = ()
 
 
 @dataclass
@@ -87,6 +90,8 @@ class Life:
     version: int = 1
     last_version: int = 0
     replaced: dict[str, tuple[dict[str, Any], int, int]] = field(default_factory=dict)
+    tombstones: dict[str, str] = field(default_factory=dict)  # by control id
+    former: list[tuple[Where, Forgotten]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.last_epoch = self.epoch
@@ -134,6 +139,15 @@ class Life:
             )
         return found
 
+    def forgets(self) -> list[tuple[Where, Forgotten]]:
+        """Those that have counted, of former lives, too."""
+        mine = [
+            (where, Forgotten(at, self.tombstones[control_id]))
+            for (control_id, where), at in self.effects.items()
+            if control_id in self.tombstones
+        ]
+        return [*self.former, *mine]
+
     def origin(self, where: Where) -> Origin:
         """Whose decisions these are; a new deployment is a new version of the spec, too."""
         return Origin(self.agent, self.version, self.epoch, *where)
@@ -162,7 +176,18 @@ class Life:
         replacements = tuple(
             each for each in self._replacements(where) if end is None or each.at <= end
         )
-        return Course(start=self.start(where), pauses=tuple(pauses), replacements=replacements)
+        # What is forgotten later is not in a former state either: nothing brings it back.
+        forgets = tuple(
+            replace(each, former=each.former or (end is not None and each.at > end))
+            for place, each in self.forgets()
+            if place == where
+        )
+        return Course(
+            start=self.start(where),
+            pauses=tuple(pauses),
+            replacements=replacements,
+            forgets=forgets,
+        )
 
 
 def lives(values: Iterable[bytes]) -> list[Life]:
@@ -203,12 +228,13 @@ def _deploy(found: list[Life], now: Life | None, told: dict[str, Any]) -> None:
     found.append(
         Life(
             agent=told["agent"],
-            epoch=1 if now is None else now.last_epoch + 1,
+            epoch=max(told.get("epoch_min", 1), 1 if now is None else now.last_epoch + 1),
             version=1 if now is None else now.last_version + 1,
             digest=told["digest"],
             topic=told["spec"]["source"]["topic"],
             emit_topic=told["emit_topic"],
             commands=[(told["id"], "deploy")],
+            former=[] if now is None else [(p, replace(f, former=True)) for p, f in now.forgets()],
         )
     )
 
@@ -229,6 +255,8 @@ def _command(life: Life, told: dict[str, Any]) -> None:
         life.last_version += 1
         life.digest = told["digest"]
         life.replaced[control_id] = (told, life.last_epoch, life.last_version)
+    elif kind == "forget":
+        life.tombstones[control_id] = told["tombstone"]
     elif kind == "snapshot":
         if told["life"] != life.epoch:
             return

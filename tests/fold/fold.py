@@ -9,12 +9,11 @@ from typing import Any
 
 from tests.fold.asking import RIVER_ERRORS, Chosen, Moment, Said, ask, choose, is_extreme
 from tests.fold.control import Course, Migration, Rollback
+from tests.fold.erased import erase, is_gone
 from tests.fold.excluded import is_excluded
 from tests.fold.oracle import Oracle, Origin
 from tests.fold.reading import Entry, Event, Refused, read
-from tests.fold.state import Folded, KeyFold, Simple, Waiting
-
-STAMPS = 101  # log time is the median of so many
+from tests.fold.state import STAMPS, Folded, KeyFold, Simple, Waiting
 
 
 def fold(
@@ -32,10 +31,11 @@ def fold(
     for record in records:
         if record.offset >= course.start:
             run.come_to(record.offset)
-            run.take(record)
+            run.take(record, gone=run.is_gone(record, -1))
         else:
             run.pass_by(record)
     run.come_to(None)
+    run.out.uncertain = sum(run.is_gone(record, None) for record in run.taken)
     run.out.idle = {key for key, state in run.out.keys.items() if run.is_idle(state)}
     return run.out
 
@@ -51,9 +51,11 @@ class _Fold:
         self.paused = False
         self._pauses = course.pauses
         self._ahead = list(course.replacements)
+        self._forgets = course.forgets
+        self._to_forget = [forgotten for forgotten in course.forgets if not forgotten.former]
         self._bases = {(r.base_epoch, r.base_offset) for r in course.replacements}
         self._kept: dict[tuple[int, int], _Fold] = {}
-        self._taken: list[Entry] = []
+        self.taken: list[Entry] = []
 
     def come_to(self, offset: int | None) -> None:
         """Do what counts before the record at `offset` (None: all that is left), and keep what a
@@ -61,12 +63,33 @@ class _Fold:
         """
         while True:
             self._keep(offset)
-            if not self._ahead or (offset is not None and self._ahead[0].at > offset):
+            if self._ahead and self._is_next(self._ahead[0].at, offset):
+                self._replace(self._ahead.pop(0))
+            elif self._to_forget and self._is_next(self._to_forget[0].at, offset):
+                erase(self._to_forget.pop(0), self.origin.agent, self.out.keys)
+                self.out.forgets += 1
+            else:
                 break
-            self._replace(self._ahead.pop(0))
         for at, paused in self._pauses:
             if offset is None or at <= offset:
                 self.paused = paused
+
+    def _is_next(self, at: int, offset: int | None) -> bool:
+        """Whether what counts from there on is next, before the record at `offset`."""
+        ahead = [r.at for r in self._ahead[:1]] + [f.at for f in self._to_forget[:1]]
+        return at == min(ahead) and (offset is None or at <= offset)
+
+    def _cleansed(self, rollback: Rollback | Migration) -> _Fold:
+        """The base of it without the keys that have been forgotten since it was taken."""
+        base = self._kept[rollback.base_epoch, rollback.base_offset]._copied()
+        for forgotten in self._forgets:
+            if rollback.base_offset <= forgotten.at <= rollback.at:
+                erase(forgotten, self.origin.agent, base.out.keys)
+        return base
+
+    def is_gone(self, record: Entry, upto: int | None) -> bool:
+        """See `erased.is_gone`."""
+        return is_gone(self._forgets, self.origin.agent, record, upto)
 
     def _keep(self, offset: int | None) -> None:
         epoch = self.origin.epoch
@@ -81,16 +104,16 @@ class _Fold:
         kept.out = copy.copy(self.out)
         kept.out.keys = {key: copy.copy(state) for key, state in self.out.keys.items()}
         kept.out.accepted, kept.out.refused, kept.out.decisions = set(), {}, {}
-        kept._ahead, kept._bases, kept._taken = [], set(), []
+        kept._ahead, kept._bases, kept.taken, kept._to_forget = [], set(), [], []
         return kept
 
     def _again(self, run: _Fold, what: Rollback | Migration) -> Folded:
         """What came since the base, learned by `run` without what is excluded."""
-        for record in self._taken:
+        for record in self.taken:
             if what.base_offset <= record.offset < what.at:
                 run.come_to(record.offset)
                 if not is_excluded(what, record, self.origin):
-                    run.take(record)
+                    run.take(record, gone=self.is_gone(record, what.at))
         return run.out
 
     def _seen(self) -> dict[str, KeyFold]:
@@ -137,7 +160,7 @@ class _Fold:
             setattr(self.out, name, getattr(there, name))
 
     def _rewind(self, rollback: Rollback) -> None:
-        run = self._kept[rollback.base_epoch, rollback.base_offset]._copied()
+        run = self._cleansed(rollback)
         there, out = self._again(run, rollback), self.out
         if not rollback.keys:
             self._become(there)
@@ -149,7 +172,7 @@ class _Fold:
 
     def _revert(self, rollback: Rollback | Migration, *, resumes: bool = True) -> None:
         """Not `resumes`: what waits now is for other models, and is dropped."""
-        base = self._kept[rollback.base_epoch, rollback.base_offset]._seen()
+        base = self._cleansed(rollback)._seen()
         now = self._seen() if resumes else {}
         scope = set(rollback.keys) or base.keys() | now.keys() | self.out.keys.keys()
         for key in scope:
@@ -177,12 +200,14 @@ class _Fold:
 
     def pass_by(self, record: Entry) -> None:
         """A record from before the agent began: a refold may learn it."""
-        self._taken.append(record)
+        self.taken.append(record)
 
-    def take(self, record: Entry) -> None:
-        """One record."""
-        self._taken.append(record)
-        self._tick(record.timestamp)
+    def take(self, record: Entry, *, gone: bool = False) -> None:
+        """One record; of one that is gone only the time."""
+        self.taken.append(record)
+        self.out.tick(record.timestamp)
+        if gone:
+            return
         try:
             event = read(self.oracle, record)
             chosen, updates = self._handle(record, event)
@@ -200,16 +225,6 @@ class _Fold:
         ttl = self.oracle.idle_ttl_ms
         settled = len(self.out.stamps) == STAMPS
         return ttl is not None and settled and self.out.now - state.last_seen > ttl
-
-    def _tick(self, stamp: int) -> None:
-        """Log time: the median of the last stamps; once there are enough of them it never falls."""
-        out = self.out
-        if stamp < 0:
-            return
-        full_before = len(out.stamps) == STAMPS
-        out.stamps = [*out.stamps, stamp][-STAMPS:]
-        median = sorted(out.stamps)[(len(out.stamps) - 1) // 2]
-        out.now = max(out.now, median) if full_before else median
 
     def _handle(self, record: Entry, event: Event) -> tuple[Chosen, int]:
         """Predict, decide, learn. Raises Refused; the key is then what it was."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 CLASSES_MAX = 256
+STAMPS = 101  # log time is the median of so many
 
 
 @dataclass
@@ -68,5 +69,18 @@ class Folded:
     expired: int = 0  # keys that came back after they had been forgotten
     idle: set[str] = field(default_factory=set)  # keys that nobody can see any more
     replaced: int = 0  # how often another state was put in place of it
+    forgets: int = 0
+    # Events of forgotten keys from below where those are forgotten. Whether they are counted
+    # depends on where a disk was lost: they are when they are learned, and not when passed over.
+    uncertain: int = 0
     counted: int = 0  # accepted events, and
     counted_bad: int = 0  # refused ones, as the counters have them: a rewind reckons them anew
+
+    def tick(self, stamp: int) -> None:
+        """Log time: the median of the last stamps; once there are enough of them it never falls."""
+        if stamp < 0:
+            return
+        full_before = len(self.stamps) == STAMPS
+        self.stamps = [*self.stamps, stamp][-STAMPS:]
+        median = sorted(self.stamps)[(len(self.stamps) - 1) // 2]
+        self.now = max(self.now, median) if full_before else median

@@ -123,6 +123,19 @@ def test_without_events_there_is_a_note() -> None:
     assert "no recent event" in compared.note
 
 
+def test_a_state_older_than_the_idle_time_is_said() -> None:
+    """By the log times of the two states; one that is younger has no such note."""
+    text = "model: linear_model.LinearRegression\nlabel: {field: $.y}\nstate: {idle_ttl: 1h}\n"
+    spec = spec_of(text, ["u"])
+    hour_ms = 3_600_000
+    old, near, now = World(spec), World(spec), World(spec)
+    for world, at_ms in ((old, 0), (near, 2 * hour_ms), (now, 2 * hour_ms + 60_000)):
+        events = [record(n, {"k": "ada", "u": 1.0, "y": 1.0}, at=at_ms + n) for n in range(101)]
+        world.run(events).flush()
+    assert "older than state.idle_ttl" in compare(spec, now.rows, old.rows, []).note
+    assert "idle_ttl" not in compare(spec, now.rows, near.rows, []).note
+
+
 def test_a_state_that_fails_is_flipped() -> None:
     """Where one state has no finite score, the other would decide otherwise."""
     text = "model: linear_model.LinearRegression\nlabel: {field: $.y}\n"

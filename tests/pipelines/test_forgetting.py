@@ -5,6 +5,8 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+from msgspec import structs
+
 from headrace.models.slots import KEY_ROW
 from headrace.pipelines import control
 from headrace.state.tombstones import Secret, tombstone
@@ -12,7 +14,7 @@ from headrace.views import Exclusion
 from tests.pipelines.small_place import WHERE
 from tests.pipelines.test_rollback_laws import History, Two, lived
 
-GONE = "customer-4711-no-longer"
+GONE = "4711-no-longer"  # it sorts before the other: so a table has it plainly, not as a suffix
 OTHER = "customer-0815"
 SECRET = Secret(value="5e" * 32)
 HISTORY = History(3, (OTHER, GONE, GONE, OTHER, GONE, OTHER, GONE, OTHER) * 3, 0, 0)
@@ -53,6 +55,7 @@ def test_a_forgotten_key_is_in_no_file_of_its_shard(tmp_path: Path) -> None:
 
     async def work(place: Two) -> None:
         await place.feed(12)
+        await place.snapshot("a")  # so that the key is in a table, and not in the log alone
         before = await place.digests("a")
         shards = place.directory.shard_path("a", 1, *WHERE)
         assert GONE in before
@@ -147,5 +150,55 @@ def test_a_restore_from_before_does_not_bring_it_back() -> None:
         assert shard.store.get(KEY_ROW + GONE.encode()) is None
         await shard.process(place.chunk())
         assert await place.digests("a") == before
+
+    lived(HISTORY, work)
+
+
+def test_a_crash_before_the_rows_are_deleted_leaves_none() -> None:
+    """The effect is in the control log and the state is older: whoever opens it deletes them."""
+
+    async def work(place: Two) -> None:
+        await place.feed(12)
+        before = await place.digests("a")
+        await place.shards.close(place.shard("a"), flush=True)
+        await place.vault.note(SECRET)
+        mark = tombstone(SECRET, "a", GONE)
+        place.command(control.Forget(id="f", agent="a", secret_id=SECRET.id, tombstone=mark))
+        place.command(
+            control.ShardEffect(
+                id="f/events/0",
+                control_id="f",
+                agent="a",
+                epoch=1,
+                topic="events",
+                partition=0,
+                next_offset=12,
+                worker="w",
+            )
+        )
+        await place.until(lambda: place.deployment.effect("f", WHERE) == 12)
+        await place.shards.open(place.deployment, WHERE)
+        assert await place.digests("a") == {OTHER: before[OTHER]}
+        assert holding(place.directory.shard_path("a", 1, *WHERE)) == []
+
+    lived(HISTORY, work)
+
+
+def test_a_new_agent_of_the_same_name_does_not_learn_it_again() -> None:
+    """It begins at the head of the log, which still has the events."""
+
+    async def work(place: Two) -> None:
+        await place.feed(12)
+        await forget(place)
+        deploy = place.deployment.deploy
+        place.command(control.Delete(id="x", agent="a"))
+        await place.deleted.wait()
+        place.command(structs.replace(deploy, id="again"))
+        registry = place.controls.registry
+        await place.until(lambda: any(d.agent == "a" for d in registry.live()))
+        shard = await place.shards.open(place.deployment, WHERE)
+        await shard.process(place.chunk())
+        assert shard.next_offset == 12
+        assert set(await place.digests("a")) == {OTHER}
 
     lived(HISTORY, work)

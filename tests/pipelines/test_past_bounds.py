@@ -33,7 +33,7 @@ def test_a_state_that_nobody_asks_is_closed() -> None:
 
     async def work(place: Two) -> None:
         lived_in, maker = await begun(place)
-        opened, state = Opened(), State("a", 1, WHERE, 1, 5)
+        opened, state = Opened(), State("a", 1, WHERE, 1, 5, -1)
         make = functools.partial(maker.nearest, lived_in.timeline("a"), 5)
         derivation = await opened.at(state, make)
         await asyncio.sleep(IDLE_S - 1)

@@ -38,7 +38,8 @@ def start(broker: Broker, tmp_path: Path, request: pytest.FixtureRequest) -> Sta
         state: str = "state", on: Broker | None = None, app: str = own, **more: Any
     ) -> AsyncIterator[Running]:
         path = tmp_path / state
-        config = Config(app=app, grpc_port=0, metrics_port=None, state_dir=path, **more)
+        usual = {"app": app, "grpc_port": 0, "metrics_port": None, "state_dir": path}
+        config = Config(**{**usual, **more})
         service = Service(config, broker=on or broker)
         await service.start()
         try:

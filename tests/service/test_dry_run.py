@@ -34,8 +34,8 @@ async def test_a_dry_run_refuses_what_a_deploy_refuses(start: Start) -> None:
         keyed["source"]["key"] = "$.temp"
         for text, code in (
             (spec("tried", "t-tried-else"), "agent_exists"),
-            (spec("two", "t-tried", emit={"topic": "decisions.tried"}), "emit_topic_taken"),
-            (spec("two", "decisions.tried", emit={"topic": "t-tried"}), "emit_loop"),
+            (spec("two", "t-tried", emit={"topic": "decisions.t-tried.tried"}), "emit_topic_taken"),
+            (spec("two", "decisions.t-tried.tried", emit={"topic": "t-tried"}), "emit_loop"),
             (msgspec.json.encode(keyed), None),
             (spec("two", "t-tried", emit={"topic": "t-tried-wide"}), None),
         ):

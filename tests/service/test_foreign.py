@@ -75,7 +75,9 @@ async def test_a_watch_of_decisions_whose_topic_was_deleted_says_so(
     async with start() as (_, client):
         await client.deploy(spec("vanished", "t-vanished"))
         async with administering(broker) as admin:
-            await admin.delete_topics(["decisions.vanished"])
-        with pytest.raises(RequestError, match=r"topic 'decisions\.vanished' does not exist"):
+            await admin.delete_topics(["decisions.t-vanished.vanished"])
+        with pytest.raises(
+            RequestError, match=r"topic 'decisions\.t-vanished\.vanished' does not exist"
+        ):
             async with asyncio.timeout(20):
                 await anext(client.watch_decisions("vanished"))

@@ -85,9 +85,8 @@ def names(copy: Path) -> set[bytes]:
 
 def blobs(repository: Path) -> list[str]:
     """Files of the repository, those that are set aside included, which hold the key plainly."""
-    return [
-        p.name for p in repository.rglob("*") if p.is_file() and GONE.encode() in p.read_bytes()
-    ]
+    files = [path for path in repository.rglob("*") if path.is_file()]
+    return [path.name for path in files if GONE.encode() in path.read_bytes()]
 
 
 async def test_no_byte_of_a_forgotten_key_is_left(start: Start, tmp_path: Path) -> None:
@@ -95,31 +94,31 @@ async def test_no_byte_of_a_forgotten_key_is_left(start: Start, tmp_path: Path) 
     manifest names has been collected, in any file of the repository.
     """
     state = tmp_path / "state"
-    text = spec("gone", "t-gone", state={"snapshot_s": 1})
+    text = spec("erased", "t-erased", state={"snapshot_s": 1})
     async with start() as running:
         client = running.client
         await client.deploy(text)
-        await teach(running, "gone", 0, 30)
-        await client.create_snapshot("gone", "kept")
-        await teach(running, "gone", 30, 60)
-        rolled = await client.rollback(RollbackRequest(agent="gone", snapshot_id="gone.kept"))
-        await teach(running, "gone", 60, 90)
+        await teach(running, "erased", 0, 30)
+        await client.create_snapshot("erased", "kept")
+        await teach(running, "erased", 30, 60)
+        rolled = await client.rollback(RollbackRequest(agent="erased", snapshot_id="erased.kept"))
+        await teach(running, "erased", 60, 90)
         assert holding(state)
-        planned = await client.preview_forget("gone", GONE)
+        planned = await client.preview_forget("erased", GONE)
         assert planned.known
-        assert "gone.kept" in planned.rewriting
+        assert "erased.kept" in planned.rewriting
         assert rolled.undo_snapshot_id in planned.deleting
-        begun = await client.forget("gone", GONE)
+        begun = await client.forget("erased", GONE)
         assert [p.offset for p in begun.positions] == [90]
         with pytest.raises(NotFoundError):
-            await client.key("gone", GONE)
+            await client.key("erased", GONE)
         told = await done(client, begun)
-        assert "t-gone" in told.note
+        assert "t-erased" in told.note
         vault = running.service.worker.vault
         collect(vault.catalogue.refs(), vault._repository, older_than_ms=0)
         collect(vault.catalogue.refs(), vault._repository, older_than_ms=0)
-        assert [s.snapshot_id for s in await client.snapshots("gone") if s.kind == "named"] == [
-            "gone.kept"
+        assert [s.snapshot_id for s in await client.snapshots("erased") if s.kind == "named"] == [
+            "erased.kept"
         ]
     assert holding(state) == []
     assert blobs(state / "snapshots") == []

@@ -14,6 +14,7 @@ from headrace.pipelines.past import making, opened
 from headrace.serving.client import AsyncClient, Client
 from headrace.views import Answer, AsOf, Exclusion, Question, RollbackRequest
 from tests.service.conftest import Start
+from tests.service.test_restore import published
 from tests.service.test_rollback import learner_over, more, taught
 from tests.service.test_rollback_answers import SELDOM, cut_at_30_of_60, to_half
 from tests.service.test_service import KEYS, decisions, events, learned, spec
@@ -60,6 +61,7 @@ async def test_a_snapshot_answers_as_it_did(start: Start) -> None:
         done = await client.rollback(to_half("shots"))
         after = await client.predict("shots", key="ada", features=POWER)
         half = await then(client, "shots", snapshot_id="shots.half")
+        await published(client, done.undo_snapshot_id)
         undo = await then(client, "shots", snapshot_id=done.undo_snapshot_id)
         assert (half.score, undo.score) == (after.score, before.score)
         assert [(a.standing.epoch, a.standing.offset) for a in (half, undo)] == [(1, 30), (1, 60)]
@@ -120,11 +122,11 @@ async def test_across_a_rewind_and_a_pause(start: Start) -> None:
 async def test_the_second_answer_learns_nothing_again(start: Start) -> None:
     """It is the same also when the log is there no more, as the state is still open."""
     async with start() as running:
-        await cut_at_30_of_60(running, "again")
-        first = await then(running.client, "again", offset=45)
+        await cut_at_30_of_60(running, "asked-again")
+        first = await then(running.client, "asked-again", offset=45)
         past = running.service.past
         (kept,) = past._opened._kept.values()
-        assert (await then(running.client, "again", offset=45)).score == first.score
+        assert (await then(running.client, "asked-again", offset=45)).score == first.score
         assert list(past._opened._kept.values()) == [kept]
 
 
@@ -250,14 +252,14 @@ async def test_a_record_that_is_handed_in_is_held_against_the_log(start: Start) 
 async def test_it_needs_no_local_state(start: Start) -> None:
     """The worker's own checkpoint may have been altered: the repository's files are taken."""
     async with start() as running:
-        await cut_at_30_of_60(running, "bare")
+        await cut_at_30_of_60(running, "remote")
         directory = running.service.worker.shards.site.directory
-        for table in (directory.checkpoints / "bare.half").rglob("*.sst"):
+        for table in (directory.checkpoints / "remote.half").rglob("*.sst"):
             altered = table.with_suffix(".new")
             altered.write_bytes(bytes(table.stat().st_size))
             altered.rename(table)  # the shard has the same file under another name
         found = await running.client.verify_decision("bare/1/t-bare/0/40")
-        assert (found.verdict, found.snapshot_id) == ("confirmed", "bare.half")
+        assert (found.verdict, found.snapshot_id) == ("confirmed", "remote.half")
 
 
 async def test_a_damaged_repository_is_not_believed(start: Start) -> None:

@@ -49,7 +49,7 @@ async def test_an_empty_disk_goes_on_from_the_newest_snapshot(
         assert len(await decisions(running.client, "returned")) == 90
     restored = [record for record in caplog.records if record.message == "shard.restored"]
     assert len(restored) == 1
-    assert "again.two" in str(vars(restored[0]))
+    assert "returned.two" in str(vars(restored[0]))
 
 
 async def test_a_damaged_newest_snapshot_makes_way_for_an_older_one(

@@ -189,6 +189,9 @@ async def test_a_rewind_without_a_key_is_as_if_it_had_not_come(start: Start) -> 
         )
         preview = await client.preview_rollback(request)
         assert (preview.events_back, preview.events_excluded) == (60, 20)
+        # Of the 90 events the excluded ones are none to be judged by.
+        assert preview.decisions_compared == 70
+        assert {metric.events for metric in preview.metrics} <= {70}
         done = await client.rollback(request)
         assert (done.done, done.mode, done.epoch) == (True, "rewind", 2)
         kept = [(n, e) for n, e in enumerate(sent) if n < 30 or e.key != b"eve"]

@@ -44,6 +44,7 @@ def spec(agent: str, topic: str, **more: Any) -> bytes:
             "features": {"power": {"type": "number", "range": [0, 100]}},
             "model": ["preprocessing.StandardScaler", "linear_model.LinearRegression"],
             "label": {"field": "$.temp"},
+            "emit": {"topic": f"decisions.{topic}.{agent}"},  # tests share a broker
             **more,
         }
     )

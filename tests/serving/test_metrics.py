@@ -66,6 +66,18 @@ async def test_a_scrape_reads_the_agents_as_they_are(server: Server, world: Worl
     assert f"headrace_lag{where}" not in later
 
 
+async def test_a_scrape_tells_how_snapshots_are_doing(server: Server) -> None:
+    """What was refused and what is owed; of each agent how old the newest is, and how far behind:
+    a quiet agent's grows old and is behind by nothing.
+    """
+    samples = await scraped(server)
+    assert samples["headrace_snapshots_refused_total{}"] == 1
+    assert samples["headrace_snapshots_owed{}"] == 2
+    assert samples["headrace_snapshots_owed_age_seconds{}"] == 3.5
+    assert samples["headrace_snapshot_age_seconds{agent=card-fraud}"] == 40.5
+    assert samples["headrace_snapshot_behind{agent=card-fraud}"] == 12
+
+
 async def test_calls_are_counted_by_method_and_code(server: Server) -> None:
     """Every call that ended is counted once, under its method and gRPC code."""
     async with AsyncClient(f"127.0.0.1:{server.port}") as client:

@@ -21,13 +21,16 @@ from headrace.views import (
     MetricView,
     Migration,
     MigrationPlan,
+    NewestSnapshot,
     Position,
     Question,
     Refusals,
     ScoredItem,
     ShardView,
+    SnapshotsStanding,
     Standing,
 )
+from tests.serving.carried import Carried
 from tests.serving.erased import Erased
 from tests.serving.history import Done, Kept
 from tests.serving.past import Remembered
@@ -118,6 +121,7 @@ class World:
         self.forgets = Erased(self._check)
         self.rollbacks = Done(self._check, self.snapshots)
         self.past = Remembered(self._check, self.predict)
+        self.archives = Carried(self._check, self.snapshots)
 
     @property
     def backend(self) -> Backend:
@@ -129,8 +133,9 @@ class World:
             feed=self,
             snapshots=self.snapshots,
             rollbacks=self.rollbacks,
-            forgets=self.forgets,
             past=self.past,
+            forgets=self.forgets,
+            archives=self.archives,
         )
 
     def _check(self, agent: str | None = None) -> None:
@@ -192,6 +197,10 @@ class World:
     def agent(self, name: str) -> AgentView:
         self._check(name)
         return self.views[name]
+
+    def snapshots_standing(self) -> SnapshotsStanding:
+        newest = NewestSnapshot(agent="card-fraud", age_s=40.5, behind=12)
+        return SnapshotsStanding(refused=1, owed=2, owed_s=3.5, newest=(newest,))
 
     # -- Controls
 

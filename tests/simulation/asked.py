@@ -9,8 +9,10 @@ from typing import Any
 from headrace.models.spec import Spec, load_spec
 from headrace.pipelines import control
 from headrace.pipelines.vault import undo_id
-from headrace.state.catalogue import Catalogue, Vouched
+from headrace.state.catalogue import Catalogue, Vouched, encode
+from headrace.state.tombstones import Secret, tombstone
 from headrace.views import Exclusion, How, Partition, SnapshotView
+from tests.fold.erased import SECRET
 from tests.fold.oracle import Oracle
 from tests.simulation.broker import CATALOGUE, SimBroker
 from tests.simulation.controls import CONTROL
@@ -66,7 +68,20 @@ class Asked:
             )
         if verb == "migrate":
             return self._migration(deployment, control_id)
+        if verb == "forget":
+            return self._forget(agent, control_id)
         return self._rollback(verb, deployment, control_id)
+
+    def _forget(self, agent: str, control_id: str) -> control.Forget:
+        """Some key; the catalogue has had the secret before."""
+        secret = Secret(value=SECRET)
+        self._broker.logs[CATALOGUE].append(secret.key, encode(secret))
+        return control.Forget(
+            id=control_id,
+            agent=agent,
+            secret_id=secret.id,
+            tombstone=tombstone(secret, agent, self._chance.choice(self._keys)),
+        )
 
     def _migration(self, deployment: control.Deployment, control_id: str) -> control.Migrate | None:
         """Another version, by one of the ways that there are to it."""

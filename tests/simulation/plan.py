@@ -21,7 +21,9 @@ LAST_S = 6.0  # virtual seconds until the last record has come
 # How a worker ends, and when: at a step of its life or of its stop, or after so many seconds.
 # "loss": it crashes, and its disk is lost.
 Fault = tuple[Literal["crash", "loss", "stop", "rebalance", "crash in a stop"], float]
-Verb = Literal["deploy", "pause", "resume", "delete", "snapshot", "rollback", "undo", "migrate"]
+Verb = Literal[
+    "deploy", "pause", "resume", "delete", "snapshot", "rollback", "undo", "migrate", "forget"
+]
 Command = tuple[float, Verb, str]
 Make = Callable[..., Oracle]
 
@@ -72,6 +74,8 @@ def draw(seed: int) -> Plan:
         commands += _rollbacks(chance, name)
     for name in agents:
         commands += _migrations(chance, name)
+    for name in agents:
+        commands += _forgets(chance, name)
     return Plan(seed, agents, records, tuple(sorted(commands)), faults)
 
 
@@ -130,6 +134,12 @@ def _migrations(chance: random.Random, agent: str) -> list[Command]:
     """Other specs under the same name, now and then."""
     count = chance.choice((0, 0, 1, 2, 3))
     return [(chance.random() * (LAST_S + 1), "migrate", agent) for _ in range(count)]
+
+
+def _forgets(chance: random.Random, agent: str) -> list[Command]:
+    """Keys that are erased for good, at any time."""
+    count = chance.choice((0, 0, 1, 2, 3))
+    return [(chance.random() * (LAST_S + 1), "forget", agent) for _ in range(count)]
 
 
 def _fault(chance: random.Random) -> Fault:

@@ -91,5 +91,7 @@ def _count(broker: SimBroker, folded: Folded) -> None:
     counts["decisions"] += len(folded.decisions)
     counts["bad events"] += len(folded.refused)
     counts["rollbacks and migrations that counted in a shard"] += folded.replaced
+    counts["forgets that counted in a shard"] += folded.forgets
+    counts["events of forgotten keys"] += folded.uncertain
     counts["keys that came back expired"] += folded.expired
     counts["labels lost"] += folded.labels_lost

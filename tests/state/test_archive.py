@@ -13,11 +13,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from headrace.clock import new_id
 from headrace.errors import CorruptStateError, ForeignStateError, StateError
 from headrace.state import archive
-from headrace.state.archive import Index, digest_of, export, import_
+from headrace.state.archive import Import, Imported, Index, digest_of, export
 from headrace.state.manifest import ShardRef, digest
-from headrace.state.repository import LocalRepository, ShelfRepository
+from headrace.state.repository import LocalRepository, Repository, ShelfRepository
 from headrace.state.tar import header
 from tests.small_disk import SmallDisk
 from tests.state.snapshot import CONTENT, MANIFEST, blob, blobs, replaced
@@ -40,14 +41,33 @@ class World:
                 (place / name).write_bytes(bytes_)
             files = tuple(kept.add_file(path).entry for path in sorted(place.iterdir()))
             manifest = msgspec.structs.replace(
-                MANIFEST, partition=partition, partitions=3, files=files, probes=b"probes"
+                MANIFEST,
+                snapshot_id="card-fraud.s-1",
+                partition=partition,
+                partitions=3,
+                files=files,
+                probes=b"probes",
             )
             vouched = kept.add_manifest(manifest)
-            self.refs.append(ShardRef("s-1", "Pay/ments", partition, vouched))
+            self.refs.append(ShardRef("card-fraud.s-1", "Pay/ments", partition, vouched))
         self.path = root / "s-1.tar"
+        self.passing = root / "passing"
 
     def exported(self) -> str:
-        return export(self.refs, SPEC, self.kept, self.path)
+        out = export(self.refs, SPEC, self.kept, self.draft)
+        content = b"".join(out.pieces)
+        assert len(content) == out.size_bytes
+        self.path.write_bytes(content)
+        return out.digest
+
+    def imported(self, expected: str, into: Repository | None = None) -> Imported:
+        with self.path.open("rb") as file:
+            coming = Import(file, self.path.name, expected, self.draft)
+            coming.index()
+            return coming.files(into or self.other())
+
+    def draft(self) -> Path:
+        return self.passing / new_id()
 
     def other(self, name: str = "other") -> LocalRepository:
         return LocalRepository(self.root / name)
@@ -71,8 +91,8 @@ def local(tmp_path: Path) -> World:
 def test_what_was_exported_comes_back(world: World) -> None:
     """Manifests, files and spec are in the other repository as they were in this one."""
     vouched = world.exported()
-    index = import_(world.path, vouched, world.other())
-    assert (index.snapshot_id, index.agent, index.spec) == ("s-1", "card-fraud", SPEC)
+    index = world.imported(vouched).index
+    assert (index.snapshot_id, index.agent, index.spec) == ("card-fraud.s-1", "card-fraud", SPEC)
     assert list(index.refs) == world.refs
     for ref in world.refs:
         manifest = world.other().manifest(*ref)
@@ -86,7 +106,7 @@ def test_what_was_exported_comes_back(world: World) -> None:
 def test_it_comes_back_into_each_kind_of_repository(tmp_path: Path, kept: ShelfRepository) -> None:
     """An archive knows nothing of where its snapshot lay."""
     local = World(tmp_path / "here", LocalRepository(tmp_path / "here" / "kept"), SMALL)
-    index = import_(local.path, local.exported(), kept)
+    index = local.imported(local.exported(), kept).index
     assert [kept.manifest(*ref).partition for ref in index.refs] == [0, 1, 2]
     assert blobs(kept) == blobs(local.kept)
 
@@ -95,19 +115,26 @@ def test_the_same_snapshot_is_the_same_archive_everywhere(local: World) -> None:
     """Exported again, also from where it was imported, in whatever order its shards are named."""
     vouched = local.exported()
     content = local.path.read_bytes()
-    import_(local.path, vouched, local.other())
+    local.imported(vouched)
     local.refs.reverse()
-    again = local.root / "again.tar"
-    assert export(local.refs, SPEC, local.other(), again) == vouched
-    assert again.read_bytes() == content
+    again = export(local.refs, SPEC, local.other(), local.draft)
+    assert again.digest == vouched
+    assert b"".join(again.pieces) == content
 
 
 def test_an_import_can_be_called_again(local: World) -> None:
-    """The second time changes nothing."""
+    """The second time nothing is new, and all else is the same."""
     vouched = local.exported()
-    assert import_(local.path, vouched, local.other()) == import_(
-        local.path, vouched, local.other()
-    )
+    first, again = local.imported(vouched), local.imported(vouched)
+    assert (again.index, again.manifests) == (first.index, first.manifests)
+    assert again.new_bytes == (0, 0, 0)
+
+
+def test_each_new_file_is_counted_once(local: World) -> None:
+    """With the first partition whose manifest names it."""
+    found = local.imported(local.exported())
+    common = sum(map(len, SMALL.values()))
+    assert found.new_bytes == (common + len(b"own 0"), len(b"own 1"), len(b"own 2"))
 
 
 def test_files_are_in_it_once_and_any_tar_reads_it(local: World) -> None:
@@ -133,11 +160,12 @@ def test_an_incomplete_snapshot_is_not_exported(local: World) -> None:
     """A missing partition, one twice, none at all: nothing is written."""
     for refs in (local.refs[:2], local.refs[1:], [*local.refs, local.refs[0]], []):
         with pytest.raises(StateError, match=r"one complete snapshot|without shards"):
-            export(refs, SPEC, local.kept, local.path)
-    assert not local.path.exists()
+            export(refs, SPEC, local.kept, local.draft)
 
 
-@pytest.mark.parametrize("fields", [{"epoch": 4}, {"spec_digest": "aa"}, {"snapshot_id": "s-2"}])
+@pytest.mark.parametrize(
+    "fields", [{"epoch": 4}, {"spec_digest": "aa"}, {"snapshot_id": "card-fraud.s-2"}]
+)
 def test_shards_of_two_cuts_are_not_exported(local: World, fields: dict[str, object]) -> None:
     """What was not taken together is no snapshot."""
     manifest = msgspec.structs.replace(local.kept.manifest(*local.refs[2]), **fields)
@@ -151,29 +179,41 @@ def test_a_damaged_snapshot_is_not_exported_and_nothing_is_left(local: World) ->
     """Each byte is compared on its way out."""
     entry = local.kept.manifest(*local.refs[2]).files[-1]
     replaced(local.kept, blob(entry), bytes(entry.size))
-    before = sorted(local.root.iterdir())
     with pytest.raises(CorruptStateError, match="do not match its SHA-256"):
         local.exported()
-    assert sorted(local.root.iterdir()) == before
+    assert list(local.passing.iterdir()) == []
 
 
-def test_a_file_that_exists_is_not_written_over(local: World) -> None:
-    """Whatever it is, it stays as it was."""
-    local.path.write_bytes(b"mine")
-    with pytest.raises(StateError, match="it exists"):
-        local.exported()
-    assert local.path.read_bytes() == b"mine"
+def test_one_file_at_a_time_lies_on_the_disk(local: World) -> None:
+    """However many there are, and none when it is over or was given up."""
+    pieces = export(local.refs, SPEC, local.kept, local.draft).pieces
+    most = 0
+    for _ in pieces:
+        there = list(local.passing.iterdir()) if local.passing.exists() else []
+        most = max(most, len(there))
+    assert most == 1
+    assert list(local.passing.iterdir()) == []
+    given_up = export(local.refs, SPEC, local.kept, local.draft).pieces
+    while not list(local.passing.iterdir()):
+        next(given_up)
+    given_up.close()  # type: ignore[attr-defined]
+    assert list(local.passing.iterdir()) == []
 
 
 def test_without_room_nothing_is_left(local: World, disk: SmallDisk) -> None:
-    """It is said, and with room the same call succeeds."""
-    local.path = disk.path / "s-1.tar"
+    """On either way it is said, and with room the same call succeeds."""
+    vouched = local.exported()
+    local.passing = disk.path
     disk.fill()
     with pytest.raises(StateError, match="Make room on that disk"):
         local.exported()
+    with pytest.raises(StateError, match="Make room on that disk"):
+        local.imported(vouched)
     assert [path.name for path in disk.path.iterdir()] == ["filler"]
+    assert local.other().snapshots() == []
     disk.empty()
-    assert import_(local.path, local.exported(), local.other()).agent == "card-fraud"
+    assert local.exported() == vouched
+    assert local.imported(vouched).index.agent == "card-fraud"
 
 
 @pytest.mark.parametrize("name", ["INDEX_BYTES_MAX", "MANIFESTS_BYTES_MAX", "FILE_BYTES_MAX"])
@@ -184,8 +224,7 @@ def test_what_is_too_large_is_neither_exported_nor_imported(
     vouched = local.exported()
     monkeypatch.setattr(archive, name, 100)
     with pytest.raises(StateError):
-        import_(local.path, vouched, local.other())
-    local.path.unlink()
+        local.imported(vouched)
     with pytest.raises(StateError, match=r"too large for an archive|may have 100 bytes"):
         local.exported()
     assert local.other().snapshots() == []
@@ -198,7 +237,7 @@ def check_refused(local: World, content: bytes, vouched: str) -> None:
     """The archive is refused, and no manifest is there."""
     local.path.write_bytes(content)
     with pytest.raises(CorruptStateError):
-        import_(local.path, vouched, local.other())
+        local.imported(vouched)
     assert local.other().snapshots() == []
 
 
@@ -207,10 +246,10 @@ def test_another_archive_is_refused_before_it_is_decoded(
 ) -> None:
     """The digest that was expected is not its own: nothing of it is read on."""
     local.exported()
-    for name in ("_decoded", "_manifests", "_add"):
+    for name in ("_decoded", "_manifests"):
         monkeypatch.delattr(archive, name)
     with pytest.raises(CorruptStateError, match="it is another archive, or it was altered"):
-        import_(local.path, "ab" * 32, local.other())
+        local.imported("ab" * 32)
     assert not (local.root / "other").exists()
 
 
@@ -220,7 +259,6 @@ def test_another_archive_is_refused_before_it_is_decoded(
 )
 def test_a_flipped_bit_anywhere_is_refused(local: World, data: st.DataObject) -> None:
     """In a header, in what is read, in what fills up: there is one right archive."""
-    local.path.unlink(missing_ok=True)
     vouched = local.exported()
     content = bytearray(local.path.read_bytes())
     bit = data.draw(st.integers(0, len(content) * 8 - 1))
@@ -234,7 +272,6 @@ def test_a_flipped_bit_anywhere_is_refused(local: World, data: st.DataObject) ->
 )
 def test_what_is_cut_short_anywhere_is_refused(local: World, data: st.DataObject) -> None:
     """Also within the zeros at its end."""
-    local.path.unlink(missing_ok=True)
     vouched = local.exported()
     content = local.path.read_bytes()
     check_refused(local, content[: data.draw(st.integers(0, len(content) - 1))], vouched)
@@ -308,7 +345,7 @@ def test_an_index_of_another_headrace_is_foreign(local: World) -> None:
     content = b'{"schema":2}'
     local.path.write_bytes(_tar([(header("index.json", len(content)), content)]))
     with pytest.raises(ForeignStateError, match="use the Headrace that wrote it"):
-        import_(local.path, digest(content), local.other())
+        local.imported(digest(content))
 
 
 @pytest.mark.parametrize("swap", [(0, 1), (1, 2)])
@@ -320,7 +357,11 @@ def test_an_index_that_mixes_up_its_manifests_is_refused(
     one, other = swap
     sums[one], sums[other] = sums[other], sums[one]
     index = Index(
-        snapshot_id="s-1", agent="card-fraud", topic="Pay/ments", manifests=tuple(sums), spec=""
+        snapshot_id="card-fraud.s-1",
+        agent="card-fraud",
+        topic="Pay/ments",
+        manifests=tuple(sums),
+        spec="",
     )
     local.exported()
     with tarfile.open(local.path) as tar:
@@ -330,11 +371,4 @@ def test_an_index_that_mixes_up_its_manifests_is_refused(
     members[1 + one], members[1 + other] = members[1 + other], members[1 + one]
     local.path.write_bytes(_tar(members))
     with pytest.raises(StateError, match="not those of one complete snapshot"):
-        import_(local.path, digest_of(index), local.other())
-
-
-def test_what_is_no_archive_is_said(local: World) -> None:
-    """A path where nothing is, and a directory."""
-    for path in (local.root / "nothing", local.root):
-        with pytest.raises(StateError, match="name another path"):
-            import_(path, "ab" * 32, local.other())
+        local.imported(digest_of(index))

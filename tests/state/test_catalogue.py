@@ -290,3 +290,37 @@ def test_compaction_changes_nothing(records: list[Logged], upto: int) -> None:
 def test_no_record_raises(records: list[Logged]) -> None:
     """Whatever bytes somebody puts there, the fold goes on."""
     assert folded(records).next_offset == len(records)
+
+
+def test_no_log_goes_on_from_an_imported_snapshot() -> None:
+    """It is listed and found, but never as the newest of a shard, nor as the last that is whole."""
+    own = put(vouched(partitions=1))
+    strange = put(vouched(snapshot_id="fraud.s2", partitions=1, imported=True, next_offset=9_000))
+    catalogue = folded([own, strange])
+    assert [one.snapshot_id for one in catalogue.newest("fraud", "pay-ments", 0)] == ["fraud.s1"]
+    last = catalogue.last_complete("fraud")
+    assert last is not None
+    assert last.snapshot_id == "fraud.s1"
+    found = catalogue.get("fraud.s2")
+    assert found is not None
+    assert (found.imported, found.complete) == (True, True)
+
+
+def test_a_record_from_before_imports_is_of_none() -> None:
+    """Records that do not say so are still read."""
+    key, value = put(vouched(partitions=1))
+    assert value is not None
+    record = msgspec.json.decode(value)
+    del record["imported"]
+    view = folded([(key, msgspec.json.encode(record))]).get("fraud.s1")
+    assert view is not None
+    assert not view.imported
+
+
+def test_the_last_complete_one_is_not_the_last() -> None:
+    """One that is not complete yet does not count."""
+    whole, half = vouched(partitions=1), vouched(snapshot_id="fraud.s2")
+    last = folded([put(whole), put(half)]).last_complete("fraud")
+    assert last is not None
+    assert last.snapshot_id == "fraud.s1"
+    assert folded([put(half)]).last_complete("fraud") is None

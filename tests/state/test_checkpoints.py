@@ -218,8 +218,8 @@ fsync checkpoints/card-fraud.s1
 
 
 def test_all_is_durable_before_the_name_and_the_name_when_it_returns(tmp_path: Path) -> None:
-    """The kernel sees, after RocksDB's own calls: the cut; fsync of every file, then of their
-    directory; of the directory made above; the rename; fsync of the directory above.
+    """The kernel sees, after RocksDB's own calls: the cut; fsync of every file but the tables, then
+    of their directory; of the directory made above; the rename; fsync of the directory above.
     """
     seen = traced(tmp_path, _TAKER, str(tmp_path))
     first = seen.index(_ORDER.split("\n")[1])
@@ -227,14 +227,15 @@ def test_all_is_durable_before_the_name_and_the_name_when_it_returns(tmp_path: P
     files = {
         f"fsync checkpoints/.passing/ID/{name}"
         for name in contents(tmp_path / "checkpoints" / "card-fraud.s1" / "%50ay%2fments@3")
+        if not name.endswith(".sst")
     }
-    assert len(files) > 4
+    assert len(files) > 3
     calls = ["FILES" if call in files else call for call in seen[first : last + 1]]
     assert files <= set(seen[first:last])
     assert "\n".join(calls).replace("FILES\n" * len(files), "FILES\n") == _ORDER.strip()
 
 
-@pytest.mark.parametrize("of", [".cut.json.new", ".sst", "card-fraud.s1"])
+@pytest.mark.parametrize("of", [".cut.json.new", "CURRENT", "card-fraud.s1"])
 def test_a_sync_that_fails_leaves_nothing_and_can_be_tried_again(
     checkpoints: Checkpoints, store: ShardStore, monkeypatch: pytest.MonkeyPatch, of: str
 ) -> None:

@@ -12,10 +12,11 @@ from threading import Barrier
 import msgspec
 import pytest
 
-from headrace.errors import CorruptStateError, StateError
+from headrace.errors import CorruptStateError, ForeignStateError, StateError
 from headrace.state import manifest as manifests
 from headrace.state import objectshelf
 from headrace.state.manifest import Manifest, digest, encode
+from headrace.state.owner import Owner
 from headrace.state.repository import Collected, ShelfRepository
 from tests.state.snapshot import CONTENT, MANIFEST, asked, blob, blobs, made, replaced
 
@@ -345,3 +346,18 @@ def test_adding_while_others_remove_and_collect(
     manifest = made(kept, checkpoint)
     kept.fetch(manifest.files, tmp_path / "restored")
     assert len(blobs(kept)) == 3
+
+
+def test_a_repository_is_one_apps(kept: ShelfRepository) -> None:
+    """The first who claims it has it, as often as it likes; another app, or the same one of another
+    cluster, is told whose it is.
+    """
+    mine = Owner(app="shop", cluster_id="one")
+    kept.claim(mine)
+    kept.claim(mine)
+    for other in (Owner(app="bank", cluster_id="one"), Owner(app="shop", cluster_id="two")):
+        with pytest.raises(ForeignStateError, match="app 'shop' in cluster one"):
+            kept.claim(other)
+    replaced(kept, "owner.json", b"{}")
+    with pytest.raises(ForeignStateError, match="somebody else's"):
+        kept.claim(mine)

@@ -10,6 +10,7 @@ import typer
 from headrace import __version__
 from headrace.cli import (
     agents,
+    archives,
     ask,
     catalog,
     demo,
@@ -55,15 +56,18 @@ snapshot = typer.Typer(
 snapshot.command("create", cls=Command)(snapshots.create)
 snapshot.command("ls", cls=Command)(snapshots.ls)
 snapshot.command("show", cls=Command)(snapshots.show)
+snapshot.command("diff", cls=Command)(archives.diff)
 snapshot.command("pin", cls=Command)(snapshots.pin)
 snapshot.command("rm", cls=Command)(snapshots.rm)
+snapshot.command("export", cls=Command)(archives.export)
+snapshot.command("import", cls=Command)(archives.import_)
 app.add_typer(snapshot, name="snapshot", rich_help_panel=HISTORY)
 app.command("rollback", cls=Command, rich_help_panel=HISTORY)(rollbacks.rollback)
 app.command("undo", cls=Command, rich_help_panel=HISTORY)(rollbacks.undo)
 app.command("rollbacks", cls=Command, rich_help_panel=HISTORY)(rollbacks.rollbacks)
+app.command("verify", cls=Command, rich_help_panel=HISTORY)(past.verify)
 app.command("forget", cls=Command, rich_help_panel=HISTORY)(forgets.forget)
 app.command("forgotten", cls=Command, rich_help_panel=HISTORY)(forgets.forgotten)
-app.command("verify", cls=Command, rich_help_panel=HISTORY)(past.verify)
 app.command("predict", cls=Command, rich_help_panel=ANSWERS)(ask.predict)
 app.command("key", cls=Command, rich_help_panel=ANSWERS)(ask.key)
 app.command("send", cls=Command, rich_help_panel=ANSWERS)(ask.send)

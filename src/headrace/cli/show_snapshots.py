@@ -14,12 +14,14 @@ from headrace.views import (
     MetricChange,
     RollbackPreview,
     RollbackView,
+    SnapshotDiff,
     SnapshotShard,
     SnapshotView,
 )
 
 KEYS_SHOWN = 3  # of a rollback's
 POSITIONS_SHOWN = 3
+ROW_KINDS = {"key": "keys", "user": "users", "item": "items", "shard": "rows of shards as a whole"}
 
 
 def plain(view: SnapshotView | RollbackView) -> dict[str, object]:
@@ -40,7 +42,7 @@ def snapshots(views: Sequence[SnapshotView], on: Console | None = None) -> None:
         [
             (
                 f"[bold]{escape(view.snapshot_id)}[/]",
-                view.kind + (", pinned" if view.pinned else ""),
+                _kind(view) + (", pinned" if view.pinned else ""),
                 moment(view.created_ms, "seconds"),
                 _part(len(view.shards), view.partitions),
                 _size(view.shards),
@@ -59,7 +61,7 @@ def snapshot(view: SnapshotView) -> None:
     for name, value in (
         ("snapshot", f"[bold]{escape(view.snapshot_id)}[/]"),
         ("agent", escape(view.agent)),
-        ("kind", view.kind),
+        ("kind", _kind(view)),
         ("kept", "pinned: until it is deleted" if view.pinned else how_long),
         ("made", moment(view.created_ms)),
         ("state", f"spec version {view.spec_version}, epoch {view.epoch}"),
@@ -83,6 +85,36 @@ def snapshot(view: SnapshotView) -> None:
                 for shard in view.shards
             ],
         )
+
+
+def diff(found: SnapshotDiff) -> None:
+    """How many rows differ, by kind, then some of them."""
+    later = found.later or "the state as it is now"
+    say(f"from [bold]{escape(found.earlier)}[/] to [bold]{escape(later)}[/]")
+    if found.counts:
+        grid(
+            ("", ">added", ">removed", ">changed"),
+            [
+                (
+                    ROW_KINDS.get(each.kind, each.kind),
+                    f"{each.added:,}",
+                    f"{each.removed:,}",
+                    f"{each.changed:,}",
+                )
+                for each in found.counts
+            ],
+        )
+        grid(
+            ("such as", "", "partition"),
+            [
+                (f"{escape(row.kind)} {escape(row.name)}", row.how, str(row.partition))
+                for row in found.first
+            ],
+        )
+    else:
+        say("nothing differs")
+    if found.note:
+        say(f"[yellow]note[/]: {escape(found.note)}")
 
 
 def preview(found: RollbackPreview, on: Console | None = None) -> None:
@@ -172,6 +204,10 @@ def rollbacks(views: Sequence[RollbackView]) -> None:
             for view in views
         ],
     )
+
+
+def _kind(view: SnapshotView) -> str:
+    return view.kind + (", imported" if view.imported else "")
 
 
 def _note(view: RollbackView, undone_by: str) -> str:

@@ -1,0 +1,104 @@
+"""`headrace snapshot diff`, `export` and `import`: snapshots compared, and carried elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import typer
+from rich.filesize import decimal
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+
+from headrace.cli import show_snapshots
+from headrace.cli.client import Address, Json, connect
+from headrace.cli.consent import Yes, ask, check_somebody
+from headrace.cli.console import as_json, err, say, waiting
+from headrace.cli.program import program
+from headrace.cli.show import escape
+from headrace.cli.snapshots import Id
+from headrace.errors import RequestError
+
+
+def diff(
+    earlier: str = typer.Argument(metavar="A", help="A snapshot's id.", show_default=False),
+    later: str | None = typer.Argument(
+        None, metavar="[B]", help="Another one's; the state as it is now, if left out."
+    ),
+    address: str | None = Address,
+    json: bool = Json,
+) -> None:
+    """Say how many keys differ from one snapshot to another, and name some.
+
+    Rows are compared byte by byte, so a key differs also when only its waiting labels do.
+
+    Example: `headrace snapshot diff card-fraud.before-sale`
+    """
+    with connect(address) as client, waiting("comparing"):
+        found = client.diff_snapshots(earlier, later)
+    as_json(found) if json else show_snapshots.diff(found)
+
+
+def export(
+    snapshot_id: str = Id,
+    file: Path = typer.Argument(help="Where to write it.", show_default=False),
+    yes: bool = Yes,
+    address: str | None = Address,
+    json: bool = Json,
+) -> None:
+    """Write a snapshot to a file, to be kept apart or imported by another service.
+
+    It says the digest of what it wrote: whoever imports it needs that, by another way than the
+    file. Any `tar` lists what is in it.
+
+    Example: `headrace snapshot export card-fraud.before-sale before-sale.tar`
+    """
+    if file.exists():
+        check_somebody(yes=yes)
+        if not file.is_file():
+            raise RequestError("invalid_request", f"{file} is there, and it is no file")
+        if not yes:
+            ask(f"Write over {file} ({decimal(file.stat().st_size)})?")
+    with connect(address) as client, _progress("exporting") as progress:
+        digest = client.export_snapshot(snapshot_id, file, progress)
+    size = file.stat().st_size
+    if json:
+        as_json({"snapshot_id": snapshot_id, "digest": digest, "size_bytes": size})
+        return
+    say(f"exported [bold]{escape(snapshot_id)}[/] to {escape(str(file))}, {decimal(size)}")
+    say(f"  digest {digest}")
+    command = f"{program()} snapshot import {file} --digest {digest}"
+    say(f"  elsewhere: `{escape(command)}`")
+
+
+def import_(
+    file: Path = typer.Argument(help="What an export wrote.", show_default=False),
+    digest: str = typer.Option(
+        metavar="SHA256",
+        help="What the export said; bytes that it does not vouch for are refused.",
+        show_default=False,
+    ),
+    address: str | None = Address,
+    json: bool = Json,
+) -> None:
+    """Bring a snapshot from a file, under the id that it had. It is kept until it is deleted.
+
+    The agent of that name can be rolled back to it (`--mode revert`) if it has the same spec and
+    as many partitions. Without the right digest nothing of the file is decoded.
+
+    Example: `headrace snapshot import before-sale.tar --digest "$DIGEST"`
+    """
+    with connect(address) as client, _progress("importing") as progress:
+        view = client.import_snapshot(file, digest, progress)
+    as_json(show_snapshots.plain(view)) if json else show_snapshots.snapshot(view)
+
+
+@contextmanager
+def _progress(text: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar on a terminal, and what moves it."""
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
+    with Progress(
+        *columns, TransferSpeedColumn(), console=err, transient=True, disable=not err.is_terminal
+    ) as bar:
+        task = bar.add_task(text, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)

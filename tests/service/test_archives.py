@@ -1,0 +1,177 @@
+"""Snapshots compared, and carried from one service to another, on a real broker."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from headrace.errors import ConflictError, OverloadError, RequestError, StateError
+from headrace.models.spec import load_spec
+from headrace.pipelines import archives
+from headrace.views import RollbackRequest, RowCount
+from tests.service.conftest import Start
+from tests.service.test_rollback import digests, more, taught
+from tests.service.test_service import KEYS, events, learned, spec
+from tests.serving.world import code_of
+
+
+async def test_a_snapshot_goes_into_another_app(start: Start, tmp_path: Path) -> None:
+    """It is a named one there, and the agent of that name can be rolled back to it: each key is
+    what it was here, and learning goes on from where the log of the other app stands.
+    """
+    text, file = spec("carried", "t-carried"), tmp_path / "good.tar"
+    async with start() as here, start(app="elsewhere", state="other") as there:
+        await taught(here, "carried", text, 30)
+        made = await here.client.create_snapshot("carried", "good")
+        before = await digests(here.client, "carried")
+        digest = await here.client.export_snapshot("carried.good", file)
+        await more(here, "carried", events("t-carried", range(30)), 50)
+        await there.client.deploy(text)
+        await learned(there.client, "carried", 50)
+        found = await there.client.import_snapshot(file, digest)
+        assert (found.kind, found.imported, found.complete) == ("named", True, True)
+        assert found.shards[0].size_bytes == made.shards[0].size_bytes
+        assert found.shards[0].new_bytes == found.shards[0].size_bytes
+        assert await there.client.snapshots("carried") == [found]
+        back = RollbackRequest(agent="carried", snapshot_id="carried.good")
+        done = await there.client.rollback(back)
+        assert [place.offset for place in done.positions] == [50]
+        assert await digests(there.client, "carried") == before
+        answer = await there.client.predict("carried", key=KEYS[0], features={"power": 3.0})
+        assert (answer.standing.epoch, answer.standing.offset) == (2, 50)
+
+
+async def test_the_state_after_a_restart_never_comes_from_an_import(
+    start: Start, tmp_path: Path
+) -> None:
+    """It may have learned otherwise up to the same offset, so a lost disk is learned again."""
+    text, file = spec("astray", "t-astray"), tmp_path / "good.tar"
+    async with start(app="idle", state="other") as other:
+        await other.client.deploy(text)
+        await other.client.pause("astray")
+        await other.service.events.send_all(events("t-astray", range(30)))
+        await learned(other.client, "astray", 30)
+        await other.client.create_snapshot("astray", "good")
+        digest = await other.client.export_snapshot("astray.good", file)
+    kept = f"file://{tmp_path / 'kept'}"
+    async with start(snapshots=kept) as running:
+        await running.client.deploy(text)
+        await learned(running.client, "astray", 30)
+        before = await digests(running.client, "astray")
+        assert (await running.client.import_snapshot(file, digest)).shards[0].next_offset == 30
+    async with start(state="lost", snapshots=kept) as running:
+        await learned(running.client, "astray", 30)
+        assert await digests(running.client, "astray") == before
+
+
+async def test_two_apps_never_share_a_repository(start: Start, tmp_path: Path) -> None:
+    """Each would delete the other's files: the second is refused at its start, with what to do."""
+    kept = f"file://{tmp_path / 'kept'}"
+    async with start(snapshots=kept):
+        pass
+    async with start(snapshots=kept):
+        pass
+    with pytest.raises(StateError, match="name another place with --snapshots"):
+        async with start(app="second", state="other", snapshots=kept):
+            pass
+
+
+async def test_what_an_import_cannot_be_used_for(start: Start, tmp_path: Path) -> None:
+    """Not for a rewind, nor as the newest before a time, nor by an agent of another spec."""
+    text, file = spec("limited", "t-limited"), tmp_path / "good.tar"
+    async with start() as running:
+        client = running.client
+        await taught(running, "limited", text, 30)
+        made = await client.create_snapshot("limited", "good")
+        digest = await client.export_snapshot("limited.good", file)
+        await client.delete_snapshot("limited.good")
+        await client.import_snapshot(file, digest)
+        to = RollbackRequest(agent="limited", snapshot_id="limited.good")
+        rewind = msgspec.structs.replace(to, mode="rewind")
+        assert await code_of(client.rollback(rewind)) == "log_too_short"
+        before = RollbackRequest(agent="limited", before_ms=made.created_ms + 1)
+        assert await code_of(client.rollback(before)) == "unknown_snapshot"
+        await client.delete("limited")
+        assert (await client.snapshot("limited.good")).imported
+        other = text.replace(b"LinearRegression", b"PARegressor")
+        assert load_spec(other).digest != load_spec(text).digest
+        await client.deploy(other)
+        assert await code_of(client.rollback(to)) == "spec_mismatch"
+
+
+async def test_an_import_writes_over_nothing(start: Start, tmp_path: Path) -> None:
+    """The same archive again changes nothing; another one under an id that is there is refused."""
+    text, file = spec("twice", "t-twice"), tmp_path / "good.tar"
+    async with start() as running:
+        client = running.client
+        sent = await taught(running, "twice", text, 30)
+        made = await client.create_snapshot("twice", "good")
+        digest = await client.export_snapshot("twice.good", file)
+        assert await client.import_snapshot(file, digest) == made
+        await client.delete_snapshot("twice.good")
+        await more(running, "twice", sent, 40)
+        second = await client.create_snapshot("twice", "good")
+        with pytest.raises(ConflictError, match="another snapshot") as refused:
+            await client.import_snapshot(file, digest)
+        assert refused.value.code == "snapshot_exists"
+        assert await client.snapshots("twice") == [second]
+
+
+async def test_another_digest_is_refused_and_leaves_nothing(start: Start, tmp_path: Path) -> None:
+    """Also one byte of the file that was altered, whichever it is of."""
+    text, file = spec("forged", "t-forged"), tmp_path / "good.tar"
+    async with start() as running:
+        client = running.client
+        await taught(running, "forged", text, 30)
+        await client.create_snapshot("forged", "good")
+        digest = await client.export_snapshot("forged.good", file)
+        await client.delete_snapshot("forged.good")
+        content = file.read_bytes()
+        for place in (600, len(content) // 2):
+            file.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
+            assert await code_of(client.import_snapshot(file, digest)) == "snapshot_damaged"
+        file.write_bytes(content)
+        with pytest.raises(RequestError, match="another archive"):
+            await client.import_snapshot(file, "ab" * 32)
+        assert await client.snapshots("forged") == []
+        assert (await client.import_snapshot(file, digest)).complete
+
+
+async def test_what_differs_between_two_snapshots_and_now(start: Start) -> None:
+    """New keys are added, taught ones changed, and a snapshot differs from itself in nothing."""
+    async with start() as running:
+        client = running.client
+        sent = await taught(running, "apart", spec("apart", "t-apart"), 1)
+        await client.create_snapshot("apart", "one")
+        await more(running, "apart", sent, 30)
+        await client.create_snapshot("apart", "two")
+        found = await client.diff_snapshots("apart.one", "apart.two")
+        keys = RowCount(kind="key", added=len(KEYS) - 1, removed=0, changed=1)
+        assert found.counts[0] == keys
+        assert {row.name for row in found.first if row.kind == "key"} == set(KEYS)
+        assert {row.how for row in found.first if row.kind == "key"} == {"added", "changed"}
+        assert (await client.diff_snapshots("apart.one")).counts[0] == keys
+        assert (await client.diff_snapshots("apart.two")).counts == ()
+        back = await client.diff_snapshots("apart.two", "apart.one")
+        assert (back.counts[0].removed, back.counts[0].changed) == (len(KEYS) - 1, 1)
+        assert await code_of(client.diff_snapshots("apart.two", "apart.no")) == "unknown_snapshot"
+
+
+async def test_few_archives_are_under_way_at_a_time(
+    start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Others are shed with a time to come again, and each that ends makes room."""
+    async with start() as running:
+        client = running.client
+        await taught(running, "busy", spec("busy", "t-busy"), 30)
+        await client.create_snapshot("busy", "good")
+        for number in range(archives.TRANSFERS_MAX + 1):
+            digest = await client.export_snapshot("busy.good", tmp_path / f"{number}.tar")
+            await client.import_snapshot(tmp_path / f"{number}.tar", digest)
+        monkeypatch.setattr(archives, "TRANSFERS_MAX", 0)
+        with pytest.raises(OverloadError):
+            await client.export_snapshot("busy.good", tmp_path / "more.tar")
+        with pytest.raises(OverloadError):
+            await client.import_snapshot(tmp_path / "0.tar", digest)

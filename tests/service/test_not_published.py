@@ -1,0 +1,144 @@
+"""Snapshots that are taken and not in the repository yet, on a real broker."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from headrace.errors import StateError
+from headrace.pipelines import snapshot_commands, vault
+from headrace.state.manifest import FileEntry
+from headrace.state.repository import Added, LocalRepository
+from headrace.views import RollbackRequest
+from tests.service.conftest import Running, Start
+from tests.service.test_rollback import digests, more, taught
+from tests.service.test_service import KEYS, learned, spec
+from tests.serving.world import code_of
+
+
+class AwayRepository(LocalRepository):
+    """A repository to which nothing can be brought while it is `away`."""
+
+    away = False
+    only = ""  # what the paths of files have in them that cannot be brought there
+
+    def add_file(self, path: Path, known: FileEntry | None = None) -> Added:
+        if self.away and self.only in str(path):
+            raise StateError("the object store does not answer")
+        return super().add_file(path, known)
+
+
+def away(running: Running, only: str = "") -> Callable[[bool], None]:
+    """Take the service's repository away, and bring it back."""
+    kept = running.service.worker.vault
+    repository = AwayRepository(Path(running.service.worker.snapshots_url.removeprefix("file://")))
+    kept._repository = repository
+    kept._sources = kept._sources._replace(repository=repository)
+
+    repository.only = only
+
+    def switch(is_away: bool) -> None:
+        repository.away = is_away
+
+    switch(True)
+    return switch
+
+
+async def answers_from(running: Running, agent: str, epoch: int) -> None:
+    """Wait until its state is of that epoch: a rollback may count where no event comes after it."""
+    async with asyncio.timeout(10):
+        while True:
+            if (await running.client.key(agent, KEYS[0])).standing.epoch >= epoch:
+                return
+            await asyncio.sleep(0.02)
+
+
+async def test_a_snapshot_says_that_it_is_being_published(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which is another thing than one that never was: shown, rolled back to, or exported."""
+    monkeypatch.setattr(snapshot_commands, "PUBLISH_WAIT_S", 0.1)
+    async with start() as running:
+        client = running.client
+        await taught(running, "slow", spec("slow", "t-slow"), 30)
+        switch = away(running)
+        assert await code_of(client.create_snapshot("slow", "good")) == "snapshot_incomplete"
+        assert await code_of(client.snapshot("slow.good")) == "snapshot_incomplete"
+        to = RollbackRequest(agent="slow", snapshot_id="slow.good")
+        assert await code_of(client.rollback(to)) == "snapshot_incomplete"
+        assert await code_of(client.snapshot("slow.other")) == "unknown_snapshot"
+        switch(False)
+        monkeypatch.setattr(snapshot_commands, "PUBLISH_WAIT_S", 20.0)
+        commands = snapshot_commands.SnapshotCommands(running.service.worker)
+        assert (await commands.published("slow.good")).complete
+
+
+async def test_a_rollback_is_undone_while_the_repository_is_away(start: Start) -> None:
+    """What it replaced is on this disk; the preview and a second undo need no more either."""
+    async with start() as running:
+        client = running.client
+        sent = await taught(running, "quick", spec("quick", "t-quick"), 30)
+        await client.create_snapshot("quick", "good")
+        good = await digests(client, "quick")
+        await more(running, "quick", sent, 60)
+        newer = await digests(client, "quick")
+        away(running)
+        done = await client.rollback(RollbackRequest(agent="quick", snapshot_id="quick.good"))
+        assert await digests(client, "quick") == good
+        to_undo = RollbackRequest(agent="quick", snapshot_id=done.undo_snapshot_id)
+        assert (await client.preview_rollback(to_undo)).keys_changed == len(good)
+        async with asyncio.timeout(5):
+            undone = await client.undo_rollback("quick")
+        assert (undone.done, undone.epoch, undone.note) == (True, 3, "")
+        assert await digests(client, "quick") == newer
+        await client.undo_rollback("quick", undone.control_id)
+        assert await digests(client, "quick") == good
+
+
+async def test_an_early_undo_outlives_a_restart_and_a_lost_disk(
+    start: Start, tmp_path: Path
+) -> None:
+    """The undo snapshot was published nowhere: the same log takes it again."""
+    kept = f"file://{tmp_path / 'kept'}"
+    text = spec("lost", "t-lost")
+    async with start(snapshots=kept) as running:
+        client = running.client
+        sent = await taught(running, "lost", text, 30)
+        await client.create_snapshot("lost", "good")
+        await more(running, "lost", sent, 60)
+        newer = await digests(client, "lost")
+        away(running)
+        await client.rollback(RollbackRequest(agent="lost", snapshot_id="lost.good"))
+        await more(running, "lost", sent, 70)
+        await client.undo_rollback("lost")
+        assert await digests(client, "lost") == newer
+    async with start(state="another", snapshots=kept) as running:
+        await learned(running.client, "lost", 70)
+        await answers_from(running, "lost", 3)
+        assert await digests(running.client, "lost") == newer
+        (_, first) = await running.client.rollbacks("lost")
+        assert (first.done, first.note) == (True, "")
+
+
+async def test_nothing_of_a_later_epoch_is_published_before_the_undo(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a worker could begin behind a rollback whose undo is nowhere any more."""
+    monkeypatch.setattr(vault, "PUBLISH_AGAIN_S", 0.02)
+    monkeypatch.setattr(snapshot_commands, "PUBLISH_WAIT_S", 0.5)
+    async with start() as running:
+        client = running.client
+        await taught(running, "order", spec("order", "t-order"), 30)
+        await client.create_snapshot("order", "good")
+        switch = away(running, only="undo-")
+        done = await client.rollback(RollbackRequest(agent="order", snapshot_id="order.good"))
+        assert await code_of(client.create_snapshot("order", "later")) == "snapshot_incomplete"
+        assert running.service.worker.vault.owed()[0] >= 2
+        switch(False)
+        monkeypatch.setattr(snapshot_commands, "PUBLISH_WAIT_S", 20.0)
+        commands = snapshot_commands.SnapshotCommands(running.service.worker)
+        assert (await commands.published("order.later")).complete
+        assert (await client.snapshot(done.undo_snapshot_id)).complete
