@@ -1,17 +1,22 @@
-"""A forgotten key stays forgotten where a state is made anew: in migrations, and in the past."""
+"""A forgotten key stays forgotten in migrations, in the past, and on the disk that a shard left."""
 
 from __future__ import annotations
+
+import asyncio
 
 import msgspec
 import pytest
 
 from headrace.models.slots import KEY_ROW
+from headrace.pipelines import control
+from headrace.pipelines.leftovers import Leftovers
 from headrace.pipelines.past.derivation import Derivation
 from headrace.pipelines.past.timeline import Start
+from headrace.state.tombstones import tombstone
 from tests.pipelines.small_place import WHERE
-from tests.pipelines.test_forgetting import GONE, HISTORY, OTHER, forget, holding
+from tests.pipelines.test_forgetting import GONE, HISTORY, OTHER, SECRET, forget, holding
 from tests.pipelines.test_migrations import OTHER as OTHER_SPEC
-from tests.pipelines.test_migrations import migrate
+from tests.pipelines.test_migrations import effect, migrate
 from tests.pipelines.test_past import Lived
 from tests.pipelines.test_rollback_laws import History, Two, lived
 
@@ -126,3 +131,28 @@ def test_an_altered_decision_is_contradicted_for_all_that_was_forgotten(key: str
             assert found.verdict == "contradicted"
 
     lived(HISTORY, work, Lived)
+
+
+def test_what_a_rebalance_has_left_on_the_disk_forgets_too() -> None:
+    """Another worker holds the shard, and the forget counts there; opened here again, it is what it
+    was but for the key.
+    """
+
+    async def work(place: Two) -> None:
+        await place.feed(FORGOTTEN_AT)
+        before = await place.digests("a")
+        await place.shards.close(place.shard("a"), flush=True)
+        await place.vault.note(SECRET)
+        mark = tombstone(SECRET, "a", GONE)
+        place.command(control.Forget(id="f", agent="a", secret_id=SECRET.id, tombstone=mark))
+        place.command(effect("f", FORGOTTEN_AT, 1))
+        await place.until(lambda: place.deployment.effect("f", WHERE) == FORGOTTEN_AT)
+        path = place.directory.shard_path("a", 1, *WHERE)
+        assert holding(path)
+        registry = place.controls.registry
+        await Leftovers(place.shards, place.vault, registry, asyncio.Lock()).look()
+        assert holding(path) == []
+        await place.shards.open(place.deployment, WHERE)
+        assert await place.digests("a") == {OTHER: before[OTHER]}
+
+    lived(HISTORY, work)
