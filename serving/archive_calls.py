@@ -79,7 +79,7 @@ class AsyncArchiveCalls(AsyncCaller):
     ) -> SnapshotView:
         """Bring the archive at `path`, if it is the one that `digest` is of."""
         with Upload(path, digest, progress) as upload:
-            response = await self._sent(self._snapshot.ImportSnapshot, upload.drawn())
+            response = await self._sent(self._snapshot.ImportSnapshot, upload.drawn)
             return decode_snapshots.snapshot(response.snapshot)
 
 
@@ -180,6 +180,7 @@ class Upload:
             raise self._error from error
 
     def __iter__(self) -> Iterator[snapshot_pb2.ImportSnapshotRequest]:
+        self._file.seek(0)  # a call may be made again
         yield snapshot_pb2.ImportSnapshotRequest(digest=self._digest)
         sent = 0
         while piece := self._read():

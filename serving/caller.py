@@ -19,6 +19,9 @@ from headrace.serving import (
     snapshot_pb2_grpc,
 )
 
+LOST_ANSWER = "Internal error from Core"
+"""What `grpc.aio` says in place of it."""
+
 
 class Caller:
     """A connection of a blocking client, with a stub for each service."""
@@ -156,12 +159,18 @@ class AsyncCaller:
         except grpc.RpcError as error:
             raise self._failure(error) from None
 
-    async def _sent(self, method: Callable[..., Any], requests: AsyncIterator[object]) -> Any:
-        """The answer to a stream, which takes as long as it takes."""
-        try:
-            return await method(requests)
-        except grpc.RpcError as error:
-            raise self._failure(error) from None
+    async def _sent(
+        self, method: Callable[..., Any], requests: Callable[[], AsyncIterator[object]]
+    ) -> Any:
+        """The answer to a stream, which takes as long as it takes; `requests` begins it."""
+        for last in (False, False, True):
+            try:
+                return await method(requests())
+            except grpc.RpcError as error:
+                # gRPC loses the answer if the worker ends the call while a message is being sent.
+                if last or error.details() != LOST_ANSWER:
+                    raise self._failure(error) from None
+        raise AssertionError("the last try ends it")
 
     async def _watch(
         self, method: Callable[..., Any], request: object, for_s: float | None

@@ -103,23 +103,23 @@ async def test_an_early_undo_outlives_a_restart_and_a_lost_disk(
 ) -> None:
     """The undo snapshot was published nowhere: the same log takes it again."""
     kept = f"file://{tmp_path / 'kept'}"
-    text = spec("lost", "t-lost")
+    text = spec("cut-off", "t-cut-off")
     async with start(snapshots=kept) as running:
         client = running.client
-        sent = await taught(running, "lost", text, 30)
-        await client.create_snapshot("lost", "good")
-        await more(running, "lost", sent, 60)
-        newer = await digests(client, "lost")
+        sent = await taught(running, "cut-off", text, 30)
+        await client.create_snapshot("cut-off", "good")
+        await more(running, "cut-off", sent, 60)
+        newer = await digests(client, "cut-off")
         away(running)
-        await client.rollback(RollbackRequest(agent="lost", snapshot_id="lost.good"))
-        await more(running, "lost", sent, 70)
-        await client.undo_rollback("lost")
-        assert await digests(client, "lost") == newer
+        await client.rollback(RollbackRequest(agent="cut-off", snapshot_id="cut-off.good"))
+        await more(running, "cut-off", sent, 70)
+        await client.undo_rollback("cut-off")
+        assert await digests(client, "cut-off") == newer
     async with start(state="another", snapshots=kept) as running:
-        await learned(running.client, "lost", 70)
-        await answers_from(running, "lost", 3)
-        assert await digests(running.client, "lost") == newer
-        (_, first) = await running.client.rollbacks("lost")
+        await learned(running.client, "cut-off", 70)
+        await answers_from(running, "cut-off", 3)
+        assert await digests(running.client, "cut-off") == newer
+        (_, first) = await running.client.rollbacks("cut-off")
         assert (first.done, first.note) == (True, "")
 
 

@@ -258,7 +258,7 @@ async def test_it_needs_no_local_state(start: Start) -> None:
             altered = table.with_suffix(".new")
             altered.write_bytes(bytes(table.stat().st_size))
             altered.rename(table)  # the shard has the same file under another name
-        found = await running.client.verify_decision("bare/1/t-bare/0/40")
+        found = await running.client.verify_decision("remote/1/t-remote/0/40")
         assert (found.verdict, found.snapshot_id) == ("confirmed", "remote.half")
 
 
