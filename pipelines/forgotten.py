@@ -46,7 +46,8 @@ class Forgotten:
         for mark in self._marks:
             self._below[mark.tombstone] = max(mark.below, self._below.get(mark.tombstone, 0))
         self._secrets = tuple({mark.secret.id: mark.secret for mark in self._marks}.values())
-        self._end = max((mark.below for mark in self._marks), default=0)
+        # No record from there on is passed over.
+        self.end = max((mark.below for mark in self._marks), default=0)
         # Forgets count in their order, so with the newest all are done.
         self.newest = max((mark.control_offset for mark in self._marks), default=-1)
 
@@ -57,13 +58,15 @@ class Forgotten:
 
     def among(self, records: Sequence[Record]) -> Callable[[Record], bool] | None:
         """`has`, if some of these records, in offset order, may be forgotten."""
-        return self.has if records and records[0].offset < self._end else None
+        return self.has if records and records[0].offset < self.end else None
 
     def has(self, record: Record) -> bool:
         """Whether that record is not to be learned."""
-        if record.key is None or record.offset >= self._end:
-            return False
-        return record.offset < self._below_of(record.key, -1)
+        return record.key is not None and self.has_key(record.key, record.offset)
+
+    def has_key(self, key: bytes, offset: int) -> bool:
+        """Whether a record of that key at that offset is not to be learned."""
+        return offset < self.end and offset < self._below_of(key, -1)
 
     def has_row(self, name: bytes) -> bool:
         """Whether the row is one of a key that is forgotten."""

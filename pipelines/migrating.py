@@ -99,8 +99,8 @@ class Migrating:
         keep = "cannot be, for what is listed" if problems else "goes on with what was learned"
         return ConflictError(
             "agent_exists",
-            f"agent {there.agent!r} runs another spec: say how its state goes on (`--migration`, or "
-            f"`migration`). keep: {keep}; "
+            f"agent {there.agent!r} runs another spec: say how its state goes on (`--migration`, "
+            f"or `migration`). keep: {keep}; "
             "reset: begins cold; refold: learns the log again under the new spec, while the old "
             "one answers; from=SNAPSHOT: goes on from a snapshot whose spec could be kept",
             violations=problems,

@@ -27,6 +27,7 @@ from headrace.pipelines.emit import Emitter
 from headrace.pipelines.erasing import Erasing
 from headrace.pipelines.holdings import Holdings
 from headrace.pipelines.housekeeping import Housekeeping
+from headrace.pipelines.leftovers import Leftovers
 from headrace.pipelines.logwatch import ClusterId, LogWatch
 from headrace.pipelines.memory import MemoryBudget
 from headrace.pipelines.presence import Presence, patiently
@@ -229,6 +230,7 @@ class Worker:
         registry, shards = self.controls.registry, self.shards
         self._run(Housekeeping(self.vault, registry, shards).run())
         self._run(Erasing(self.vault, registry, shards).run())
+        self._run(Leftovers(shards, self.vault, registry, self.holdings.opening).run())
         self._run(registering.run(self.config, self.snapshots_url, self.vault, registry, shards))
 
     def _hold(self, shards: Shards) -> None:

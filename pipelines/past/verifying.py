@@ -22,7 +22,6 @@ from headrace.errors import (
 from headrace.models.decisions import Decision, decode_decision
 from headrace.models.exclusion import DecisionId, decision_id_of
 from headrace.models.reverting import can_revert_keys
-from headrace.models.slots import KEY_ROW
 from headrace.pipelines import control, quarantine
 from headrace.pipelines.past.comparing import compared, names_in
 from headrace.pipelines.past.decisionlog import decision_of
@@ -162,7 +161,7 @@ class Verifier:
         start = derivation.course.start.vouched
         if found.verdict == "contradicted" and start and start.versions != self._maker.versions:
             return _unverifiable(name, "other_build", found.text, found.differences)
-        if found.verdict == "contradicted" and _is_forgotten(derivation.shard, given):
+        if found.verdict == "contradicted" and _is_forgotten(derivation, remade, given, name):
             return _unverifiable(name, "forgotten", found.text, found.differences)
         return found
 
@@ -220,11 +219,17 @@ def _compared(
     )
 
 
-def _is_forgotten(shard: Shard, given: dict[str, Any]) -> bool:
-    """Whether the decision is of a key that is forgotten, or of a model that has learned of one."""
-    row = KEY_ROW + str(given.get("key")).encode()
-    alone = can_revert_keys(shard.learner.spec)
-    return bool(shard.forgotten) and (not alone or shard.forgotten.has_row(row))
+def _is_forgotten(
+    derivation: Derivation, remade: Remade, given: dict[str, Any], name: DecisionId
+) -> bool:
+    """Whether what was passed over explains the difference: the event itself, or, where keys are
+    not alone in their models, one that has come since the start.
+    """
+    shard, forgotten = derivation.shard, derivation.shard.forgotten
+    if not can_revert_keys(shard.learner.spec):
+        return derivation.course.start.next_offset < forgotten.end
+    nothing = remade.decision is None and not remade.refusal
+    return nothing and forgotten.has_key(str(given.get("key")).encode(), name.offset)
 
 
 def _withdrawn(timeline: Timeline, name: DecisionId, key: str) -> str:
