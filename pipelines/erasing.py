@@ -17,7 +17,7 @@ from headrace.logs import fields
 from headrace.pipelines import control
 from headrace.pipelines.housekeeping import Holder, holds_first, in_use_by
 from headrace.pipelines.vault import Vault
-from headrace.views import SnapshotView
+from headrace.views import Partition, SnapshotView
 
 log = logging.getLogger(__name__)
 
@@ -98,8 +98,16 @@ class Erasing:
         if deployment is None or deployment.deleted:
             return True
         views = self._vault.catalogue.snapshots(agent)
-        mine = (v for v in views if v.complete and v.epoch >= deployment.life)
-        return any(not _is_held(self._vault, view) for view in mine)
+        mine = (v for v in views if v.complete and not v.imported and v.epoch >= deployment.life)
+        return any(_is_after(deployment, v) and not _is_held(self._vault, v) for v in mine)
+
+
+def _is_after(deployment: control.Deployment, view: SnapshotView) -> bool:
+    """Whether it was taken behind the newest forget: an older one without the key is no newer."""
+    newest = deployment.forgets()[-1].control_id
+    effects = deployment.positions(newest)
+    places = ((Partition(shard.topic, shard.partition), shard) for shard in view.shards)
+    return all(p in effects and shard.next_offset >= effects[p] for p, shard in places)
 
 
 def owed_by(vault: Vault, agent: str) -> Owed:

@@ -133,11 +133,12 @@ class Fetcher:
         where = Partition(manifest.topic, manifest.partition)
         epoch, known = manifest.epoch, manifest.forgotten
         there = self.catalogue.shards(manifest.snapshot_id).get(where)
-        if there is not None and there.imported:  # what its manifest says is of another control log
+        imported = there is not None and there.imported
+        if there is not None and imported:  # what its manifest says is of another control log
             epoch, known = 0, there.forgotten
         try:
             forgotten = self.forgotten(manifest.agent, where, epoch)
-            if forgotten.newest > known:
+            if forgotten.newest > known or imported:
                 gone = forgotten.since(known).has_row
                 await asyncio.to_thread(erase, draft, gone, forgotten.newest, self._stores)
         except BaseException:

@@ -185,18 +185,25 @@ class Again(Replacement):
 
     def _left_out(self, partition: Partition) -> Callable[[Record], bool]:
         """Whether a record is excluded: by this command, or by an earlier rewind that was not
-        undone, which excluded records below where it counted.
+        undone, which excluded records below where it counted: of its keys, if it was of some.
         """
         topic, number = partition
         rules = [
-            (exclusion.matcher(command.exclude, topic=topic, partition=number), below)
+            (
+                exclusion.matcher(command.exclude, topic=topic, partition=number),
+                {key.encode() for key in command.keys},
+                below,
+            )
             for command, below in self._lineage(partition)
             if command.exclude is not None
         ]
 
         def left_out(record: Record) -> bool:
             return any(
-                (below is None or record.offset < below) and rule(record) for rule, below in rules
+                (below is None or record.offset < below)
+                and (not only or record.key in only)
+                and rule(record)
+                for rule, only, below in rules
             )
 
         return left_out
@@ -208,17 +215,13 @@ class Again(Replacement):
             for accepted in self._deployment.rollbacks()
             if accepted.offset < self._accepted.offset
         ]
-        undone = {
-            accepted.command.undoes
-            for accepted in before
-            if isinstance(accepted.command, control.Rollback)
-        }
-        for accepted in before:
+        undone: set[str] = set()
+        for accepted in reversed(before):  # what is undone itself undoes nothing
             command = accepted.command
-            holds = command.id not in undone and partition not in self._deployment.failed(
-                command.id
-            )
-            if isinstance(command, control.Rollback) and holds:
+            assert isinstance(command, control.Rollback)
+            failed = partition in self._deployment.failed(command.id)
+            if not failed and command.id not in undone:
+                undone.add(command.undoes)
                 yield command, self._deployment.effect(command.id, partition)
         if isinstance(self._command, control.Rollback):
             yield self._command, None

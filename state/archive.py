@@ -134,7 +134,9 @@ class Imported(msgspec.Struct, frozen=True):
 
     def vouched(self) -> list[Vouched]:
         """What the catalogue is to say of it: a user's snapshot, of another log for all we know."""
-        both = set(Vouched.__struct_fields__) & set(Manifest.__struct_fields__) - {"schema"}
+        # What was forgotten is an offset of the control log there: here it has forgotten nothing.
+        own = {"schema", "forgotten"}
+        both = set(Vouched.__struct_fields__) & set(Manifest.__struct_fields__) - own
         return [
             Vouched(
                 kind="named",

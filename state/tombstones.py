@@ -26,7 +26,7 @@ class Secret(msgspec.Struct, frozen=True, kw_only=True):
 
     >>> secret = Secret(value="ab" * 32)
     >>> secret.id, tombstone(secret, "fraud", "ada")[:16]
-    ('cc61635da46b2c91', '30a2cb0dbae3f5ee')
+    ('271a413bd339c570', 'f817afa7a5e79c44')
     """
 
     value: Annotated[str, msgspec.Meta(pattern=_DIGITS)]

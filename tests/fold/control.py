@@ -68,6 +68,21 @@ class Course:
     forgets: tuple[Forgotten, ...] = ()
 
 
+_Done = tuple[str, dict[str, Any], int]  # a rollback: its control id, its record, where it counted
+
+
+def _holding(done: list[_Done]) -> tuple[tuple[dict[str, Any], int], ...]:
+    """The exclusions that hold: not those of what is undone, unless that undo is undone itself."""
+    undone: set[str] = set()
+    found = []
+    for control_id, told, at in reversed(done):
+        if control_id not in undone:
+            undone.add(told.get("undoes", ""))
+            if told.get("exclude"):
+                found.append(({**told["exclude"], "only": told.get("keys", ())}, at))
+    return tuple(found)
+
+
 @dataclass
 class Life:
     """An agent from a deploy to its delete. `commands`: (control id, kind), the deploy first.
@@ -104,7 +119,7 @@ class Life:
 
     def _replacements(self, where: Where) -> list[Rollback | Migration]:
         found: list[Rollback | Migration] = []
-        holding: dict[str, tuple[dict[str, Any], int]] = {}  # exclusions, by control id
+        done: list[_Done] = []
         for control_id, (told, epoch, version) in self.replaced.items():
             if (control_id, where) not in self.effects:
                 continue
@@ -116,14 +131,13 @@ class Life:
                     (bases[0]["epoch"], bases[0]["next_offset"]) if bases else (0, 0)
                 )
                 how, digest = told["how"], told["digest"]
-                rules = tuple(holding.values())
+                rules = _holding(done)
                 found.append(
                     Migration(at, epoch, version, how, digest, base_epoch, offset, rules, failed)
                 )
                 continue
-            holding.pop(told.get("undoes", ""), None)
-            if told.get("exclude") and not failed:
-                holding[control_id] = (told["exclude"], at)
+            if not failed:
+                done.append((control_id, told, at))
             base = next(b for b in told["bases"] if b["partition"] == where[1])
             found.append(
                 Rollback(
@@ -133,7 +147,7 @@ class Life:
                     base["next_offset"],
                     tuple(told.get("keys", ())),
                     told.get("mode") == "rewind",
-                    tuple(holding.values()),
+                    _holding(done),
                     failed,
                 )
             )

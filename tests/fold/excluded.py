@@ -17,6 +17,9 @@ def is_excluded(what: Rollback | Migration, record: Entry, origin: Origin) -> bo
 
 
 def _is_named(told: dict[str, Any], record: Entry, origin: Origin) -> bool:
+    only = [key.encode() for key in told.get("only", ())]  # the keys of that rewind
+    if only and record.key not in only:
+        return False
     events = [name.split("/")[2:] for name in told.get("decisions", ())]
     if [origin.topic, str(origin.partition), str(record.offset)] in events:
         return True

@@ -174,11 +174,20 @@ _GOOD: Mapping[str, list[Message]] = {
     "PauseLearning": [agent_pb2.PauseLearningRequest(agent="nobody-is-here")],
     "ResumeLearning": [agent_pb2.ResumeLearningRequest(agent="nobody-is-here")],
     "DeleteAgent": [agent_pb2.DeleteAgentRequest(agent="nobody-is-here")],
+    "PreviewForgetKey": [agent_pb2.PreviewForgetKeyRequest(agent="hostile-cards", key="k4")],
+    "ForgetKey": [agent_pb2.ForgetKeyRequest(agent="nobody-is-here", key="k4")],
+    "GetForget": [agent_pb2.GetForgetRequest(control_id="c")],
     "CreateSnapshot": [snapshot_pb2.CreateSnapshotRequest(agent="hostile-cards", name="before")],
     "GetSnapshot": [snapshot_pb2.GetSnapshotRequest(snapshot_id=SNAPSHOT)],
     "ListSnapshots": [snapshot_pb2.ListSnapshotsRequest(agent="hostile-cards")],
     "PinSnapshot": [snapshot_pb2.PinSnapshotRequest(snapshot_id=SNAPSHOT)],
     "DeleteSnapshot": [snapshot_pb2.DeleteSnapshotRequest(snapshot_id=SNAPSHOT)],
+    "DiffSnapshots": [snapshot_pb2.DiffSnapshotsRequest(earlier=SNAPSHOT)],
+    "ExportSnapshot": [snapshot_pb2.ExportSnapshotRequest(snapshot_id=SNAPSHOT)],
+    "ImportSnapshot": [
+        snapshot_pb2.ImportSnapshotRequest(digest="ab" * 32),
+        snapshot_pb2.ImportSnapshotRequest(piece=b"no archive"),
+    ],
     "PreviewRollback": [
         snapshot_pb2.PreviewRollbackRequest(plan=p) for p in _plans("hostile-cards")
     ],

@@ -33,10 +33,13 @@ MESSAGES_READ = 50  # of one stream
 SLOW = {
     *("WatchDecisions", "WatchQuarantine", "Watch"),
     *("DeployAgent", "CreateSnapshot", "PreviewRollback", "VerifyDecision"),
+    *("DiffSnapshots", "ExportSnapshot", "ImportSnapshot"),
 }
 # A message that happens to name an agent would have it deleted, paused or rolled back: these get
 # none of others.
-CAREFUL = {"PauseLearning", "ResumeLearning", "DeleteAgent", "Rollback", "UndoRollback"}
+CAREFUL = {
+    *("PauseLearning", "ResumeLearning", "DeleteAgent", "ForgetKey", "Rollback", "UndoRollback"),
+}
 STATUSES = {row.status for row in status.TABLE.values()}
 Method = tuple[str, MethodDescriptor]
 

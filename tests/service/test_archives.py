@@ -47,23 +47,23 @@ async def test_the_state_after_a_restart_never_comes_from_an_import(
     start: Start, tmp_path: Path
 ) -> None:
     """It may have learned otherwise up to the same offset, so a lost disk is learned again."""
-    text, file = spec("astray", "t-astray"), tmp_path / "good.tar"
+    text, file = spec("never-back", "t-never-back"), tmp_path / "good.tar"
     async with start(app="idle", state="other") as other:
         await other.client.deploy(text)
-        await other.client.pause("astray")
-        await other.service.events.send_all(events("t-astray", range(30)))
-        await learned(other.client, "astray", 30)
-        await other.client.create_snapshot("astray", "good")
-        digest = await other.client.export_snapshot("astray.good", file)
+        await other.client.pause("never-back")
+        await other.service.events.send_all(events("t-never-back", range(30)))
+        await learned(other.client, "never-back", 30)
+        await other.client.create_snapshot("never-back", "good")
+        digest = await other.client.export_snapshot("never-back.good", file)
     kept = f"file://{tmp_path / 'kept'}"
     async with start(snapshots=kept) as running:
         await running.client.deploy(text)
-        await learned(running.client, "astray", 30)
-        before = await digests(running.client, "astray")
+        await learned(running.client, "never-back", 30)
+        before = await digests(running.client, "never-back")
         assert (await running.client.import_snapshot(file, digest)).shards[0].next_offset == 30
     async with start(state="lost", snapshots=kept) as running:
-        await learned(running.client, "astray", 30)
-        assert await digests(running.client, "astray") == before
+        await learned(running.client, "never-back", 30)
+        assert await digests(running.client, "never-back") == before
 
 
 async def test_two_apps_never_share_a_repository(start: Start, tmp_path: Path) -> None:
@@ -165,13 +165,13 @@ async def test_few_archives_are_under_way_at_a_time(
     """Others are shed with a time to come again, and each that ends makes room."""
     async with start() as running:
         client = running.client
-        await taught(running, "busy", spec("busy", "t-busy"), 30)
-        await client.create_snapshot("busy", "good")
+        await taught(running, "shed", spec("shed", "t-shed"), 30)
+        await client.create_snapshot("shed", "good")
         for number in range(archives.TRANSFERS_MAX + 1):
-            digest = await client.export_snapshot("busy.good", tmp_path / f"{number}.tar")
+            digest = await client.export_snapshot("shed.good", tmp_path / f"{number}.tar")
             await client.import_snapshot(tmp_path / f"{number}.tar", digest)
         monkeypatch.setattr(archives, "TRANSFERS_MAX", 0)
         with pytest.raises(OverloadError):
-            await client.export_snapshot("busy.good", tmp_path / "more.tar")
+            await client.export_snapshot("shed.good", tmp_path / "more.tar")
         with pytest.raises(OverloadError):
             await client.import_snapshot(tmp_path / "0.tar", digest)

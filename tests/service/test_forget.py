@@ -54,8 +54,16 @@ def holding(place: Path) -> list[str]:
     """
     forms = (GONE.encode(), GONE.encode().hex().upper().encode())
     files = [path for path in place.rglob("*") if path.is_file()]
-    plain = [str(path) for path in files if any(f in path.read_bytes() for f in forms)]
+    plain = [str(path) for path in files if any(f in content(path) for f in forms)]
     return [*plain, *(name for name, rows in databases(place) if b"k/" + GONE.encode() in rows)]
+
+
+def content(path: Path) -> bytes:
+    """Of a file; what goes away meanwhile holds nothing."""
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return b""
 
 
 def databases(place: Path) -> Iterator[tuple[str, set[bytes]]]:

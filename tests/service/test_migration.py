@@ -13,6 +13,7 @@ from headrace.pipelines.vault import undo_id
 from headrace.serving.client import AsyncClient
 from headrace.views import Effect, Migration, RollbackRequest
 from tests.service.conftest import Running, Start
+from tests.service.test_restore import published
 from tests.service.test_rollback import digests, learner_over, taught
 from tests.service.test_service import KEYS, decisions, events, spec
 
@@ -153,6 +154,7 @@ async def test_from_goes_on_with_the_models_of_a_snapshot(start: Start) -> None:
         reset = await client.deploy(new, Migration(how="reset"))
         await more(running, "taker", sent, 45)
         undo = undo_id("taker", reset.control_id)
+        await published(client, undo)
         with pytest.raises(ConflictError, match="cannot go on under this spec"):
             await client.deploy(rated("taker", 0.5).replace(b"temp", b"power"),
                                 Migration(how="from", snapshot_id=undo))  # fmt: skip
