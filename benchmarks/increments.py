@@ -87,7 +87,7 @@ def main(order: str) -> None:
 def wait_for_merges(store: ShardStore) -> None:
     """A service has half a minute for them between two snapshots."""
     time.sleep(LOOK_S)
-    while store._database.property_int_value("rocksdb.num-running-compactions"):
+    while store._database.property_int_value("rocksdb.num-running-compactions"):  # noqa: SLF001
         time.sleep(LOOK_S)
 
 

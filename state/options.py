@@ -6,11 +6,11 @@ import rocksdict
 
 _MIB = 1 << 20
 _RUNS = 24
-"""Sorted runs of a shard, any of which may hold a row, before some are merged. A checkpoint makes one,
-and so does a full write buffer."""
+"""Sorted runs of a shard, any of which may hold a row, before some are merged. A checkpoint makes
+one, and so does a full write buffer."""
 _MERGED_MIN = 4  # runs of a merge
 _ALIKE_PERCENT = (
-    20  # by which the next run may be larger than those before it, to be merged with them
+    20  # by which the next run may exceed those before it, to be merged with them
 )
 _ALWAYS_OPEN = 8  # of a shard: its log, manifest, lock, two directories, LOG; some in passing
 
@@ -63,7 +63,7 @@ class StoreOptions:
         options.set_write_buffer_manager(self._buffers)
         options.set_write_buffer_size(16 * _MIB)
         # In levels, each fourth checkpoint of a shard whose keys change at random would write all
-        # of it again: docs/decisions/0015-tables-are-merged-in-tiers.md has the figures.
+        # of it again: docs/decisions/0020-tables-are-merged-in-tiers.md has the figures.
         options.set_compaction_style(rocksdict.DBCompactionStyle.universal())
         merging = rocksdict.UniversalCompactOptions()
         merging.size_ratio = _ALIKE_PERCENT
