@@ -9,9 +9,7 @@ _RUNS = 24
 """Sorted runs of a shard, any of which may hold a row, before some are merged. A checkpoint makes
 one, and so does a full write buffer."""
 _MERGED_MIN = 4  # runs of a merge
-_ALIKE_PERCENT = (
-    20  # by which the next run may exceed those before it, to be merged with them
-)
+_ALIKE_PERCENT = 20  # by which the next run may exceed those before it, to be merged with them
 _ALWAYS_OPEN = 8  # of a shard: its log, manifest, lock, two directories, LOG; some in passing
 
 
