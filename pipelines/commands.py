@@ -25,6 +25,7 @@ from headrace.models.rehearsal import require_deployable
 from headrace.models.spec import Spec, load_spec
 from headrace.models.spec.notes import notes as spec_notes
 from headrace.pipelines import control, reader
+from headrace.pipelines.decided import NEWEST_DECISIONS, newest_epoch
 from headrace.pipelines.submission import Submission
 from headrace.pipelines.worker import Worker
 from headrace.views import DryRun, Effect, Partition
@@ -67,6 +68,9 @@ class Commands:
             # Before the command is in the log: a topic that cannot be used is then the caller's
             # to mend, and not a command that every worker fails to carry out.
             await self._worker.topics.ensure(record.emit_topic, partitions=partitions, ours=False)
+            record = msgspec.structs.replace(
+                record, epoch_min=await self._unused_epoch(record, partitions)
+            )
             effect = await self._submission.submit(record)
         if not effect.changed:
             return effect
@@ -129,6 +133,16 @@ class Commands:
 
     async def delete(self, agent: str) -> Effect:
         return await self._submission.submit(control.Delete(id=new_id(), agent=agent))
+
+    async def _unused_epoch(self, deploy: control.Deploy, partitions: int) -> int:
+        """One that no decision and no snapshot under this name has: ids are given once."""
+        where = [Partition(deploy.emit_topic, number) for number in range(partitions)]
+        newest = await reader.recent(
+            self._worker.broker.bootstrap, where, NEWEST_DECISIONS * partitions
+        )
+        decided = newest_epoch((record for _, record in newest), deploy.agent)
+        kept = self._worker.vault.catalogue.snapshots(deploy.agent)
+        return 1 + max([decided, *(snapshot.epoch for snapshot in kept)])
 
     @contextmanager
     def _room_for(self, deploy: control.Deploy, partitions: int) -> Iterator[None]:

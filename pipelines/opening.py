@@ -6,13 +6,11 @@ import logging
 from pathlib import Path
 from typing import NamedTuple
 
-import msgspec
-
 from headrace.errors import ForeignStateError, StateError
 from headrace.logs import fields
-from headrace.models.decisions import decode_decision
 from headrace.models.spec import Spec
 from headrace.pipelines import control
+from headrace.pipelines.decided import NEWEST_DECISIONS, decided_below
 from headrace.pipelines.logidentity import check_log
 from headrace.pipelines.shard import ShardStart
 from headrace.pipelines.site import Commands, Site, log_effect, spec_of
@@ -22,9 +20,6 @@ from headrace.state.store import ShardMeta, Store
 from headrace.views import Partition
 
 log = logging.getLogger(__name__)
-
-NEWEST_DECISIONS = 10
-"""Records read at the end of a topic of decisions: some offsets hold none."""
 
 
 class State(NamedTuple):
@@ -62,7 +57,7 @@ class Opening:
         restored = await self._restored(found)
         store = restored or found or self._site.open_store(self._path(self._deployment.life))
         try:
-            return await self._begun(store, relearns=restored is not None or found is None)
+            return await self._begun(store)
         except BaseException:
             store.close()
             raise
@@ -152,38 +147,32 @@ class Opening:
 
     # -- where it begins ---------------------------------------------------------------------
 
-    async def _begun(self, store: Store, *, relearns: bool) -> State:
+    async def _begun(self, store: Store) -> State:
         site, deployment, partition = self._site, self._deployment, self._partition
         meta = store.meta
         if meta is not None:
             log_span = await check_log(site.logs, site.cluster_id, partition, meta)
             self._check_deployment(meta)
-            next_offset, decided_below = meta.next_offset, log_span.end
+            next_offset, end = meta.next_offset, log_span.end
         else:
-            next_offset, decided_below = await self._deployed_at()
+            next_offset, end = await self._deployed_at()
         start = ShardStart(
             next_offset=next_offset,
-            decided_below=decided_below,
+            decided_below=end,
             cluster_id=site.cluster_id,
             spec_digest=deployment.deploy.digest,
             flush_keys=self._spec.state.flush_keys,
             life=deployment.life,
-            told_below=await self._told_below() if relearns and decided_below else 0,
+            told_below=await self._told_below() if next_offset < end else 0,
         )
         return State(store, deployment.life if meta is None else meta.epoch, start)
 
     async def _told_below(self) -> int:
-        """Decisions on events below this offset are in their topic: they went there in order."""
-        where = Partition(self._deployment.deploy.emit_topic, self._partition.partition)
-        below = 0
-        for record in await self._site.logs.newest(where, NEWEST_DECISIONS):
-            try:
-                decision = decode_decision(record.value or b"")
-            except msgspec.DecodeError:
-                continue  # what else may be in that topic
-            if decision.epoch >= self._deployment.life:
-                below = max(below, decision.offset + 1)
-        return below
+        """Decisions on events below this offset are in their topic, and are not sent again."""
+        deploy, partition = self._deployment.deploy, self._partition
+        where = Partition(deploy.emit_topic, partition.partition)
+        records = await self._site.logs.newest(where, NEWEST_DECISIONS)
+        return decided_below(records, deploy.agent, partition, self._deployment.life)
 
     async def _deployed_at(self) -> tuple[int, int]:
         """Where the log says that the agent began here, and how far it may have decided since.

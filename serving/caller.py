@@ -78,7 +78,10 @@ class Caller:
     def _watch(
         self, method: Callable[..., Any], request: object, for_s: float | None = None
     ) -> Iterator[Any]:
-        call = method(request, timeout=for_s)
+        """The call has begun when this returns."""
+        return self._read(method(request, timeout=for_s))
+
+    def _read(self, call: Any) -> Iterator[Any]:
         try:
             yield from call
         except grpc.RpcError as error:

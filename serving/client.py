@@ -92,8 +92,8 @@ class Client(SnapshotCalls):
             start=calls.start(from_start),
             until_end=not follow,
         )
-        for response in self._watch(self._decision.WatchDecisions, request, for_s):
-            yield calls.record(response.record)
+        responses = self._watch(self._decision.WatchDecisions, request, for_s)
+        return (calls.record(response.record) for response in responses)
 
     def watch_quarantine(
         self,
@@ -110,8 +110,8 @@ class Client(SnapshotCalls):
             start=calls.start(from_start),
             until_end=not follow,
         )
-        for response in self._watch(self._decision.WatchQuarantine, request, for_s):
-            yield calls.record(response.record)
+        responses = self._watch(self._decision.WatchQuarantine, request, for_s)
+        return (calls.record(response.record) for response in responses)
 
     # -- agents ------------------------------------------------------------------------------
 

@@ -20,13 +20,18 @@ class _Logged(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"):
 
 
 class Deploy(_Logged, frozen=True, kw_only=True, tag="deploy"):
-    """Start an agent. `spec` has all defaults filled in; `digest` is its identity."""
+    """Start an agent. `spec` has all defaults filled in; `digest` is its identity.
+
+    `epoch_min`: above all epochs that its name has in its topic of decisions and in the catalogue,
+    which may have outlived the control log that they came of.
+    """
 
     kind: ClassVar[Kind] = "deploy"
     agent: str
     spec: dict[str, Any]
     digest: str
     emit_topic: str
+    epoch_min: int = 1
 
 
 class Pause(_Logged, frozen=True, kw_only=True, tag="pause"):

@@ -168,7 +168,7 @@ class Registry:
         if record.agent in self._live:
             return None
         before = self._last.get(record.agent)
-        epoch = before.epoch + 1 if before else 1
+        epoch = max(record.epoch_min, before.epoch + 1 if before else 1)
         deployment = Deployment(
             deploy=record,
             life=epoch,

@@ -52,7 +52,7 @@ class Left:
     agents: tuple[Agent, ...]
     kills: Counter[str]  # by ending; "missed": killed without having come by the aimed point
     repository: Path
-    losses: tuple[Loss, ...] = ()  # of the disks after which the next worker could catch up
+    losses: tuple[Loss, ...] = ()
 
     def shard_path(self, agent: str, epoch: int, topic: str, partition: int) -> Path:
         """Where the shard's store lies; names of campaigns need no escaping."""
@@ -105,7 +105,7 @@ class Campaign:
                 self._standing.life = number + 1
                 await self._until_lived(number, life)
                 if life.lost:
-                    await self._lose_disk(number)
+                    await self._lose_disk()
             self._due.put_nowait(None)
             worker = await self._calm_life("catching up")
             await commands
@@ -135,13 +135,9 @@ class Campaign:
             if await self._live(life) != MISSED:
                 return
 
-    async def _lose_disk(self, number: int) -> None:
-        """All but the repository. What was decided is not decided again, unless the next worker is
-        killed before it has come that far: then it goes on from its own disk.
-        """
-        after = self._plan.lives[number + 1 : number + 2]
-        if all(life.ending == "sigterm" for life in after):
-            self._losses.append(await marked(self._broker, self._agents))
+    async def _lose_disk(self) -> None:
+        """All but the repository. What was decided by then is not decided again."""
+        self._losses.append(await marked(self._broker, self._agents))
         shutil.rmtree(self._directory / "state")
 
     async def _live(self, life: LifePlan) -> str:

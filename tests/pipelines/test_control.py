@@ -158,3 +158,11 @@ def test_effects_of_an_older_epoch_are_void() -> None:
         deploy("c1"), Delete(id="c2", agent="a"), deploy("c3"), effect("c3", 0, 17, epoch=1)
     )
     assert registry.get("a").positions("c3") == {}
+
+
+def test_a_deploy_begins_above_the_epochs_that_outlived_a_control_log() -> None:
+    """And never below its own former ones."""
+    first = Deploy(id="c1", agent="a", spec={}, digest="d1", emit_topic="d", epoch_min=7)
+    again = Deploy(id="c3", agent="a", spec={}, digest="d1", emit_topic="d", epoch_min=3)
+    assert fold(first).get("a").epoch == 7
+    assert fold(first, Delete(id="c2", agent="a"), again).get("a").life == 8

@@ -31,11 +31,11 @@ Start = Callable[..., AbstractAsyncContextManager[Running]]
 @pytest.fixture
 def start(broker: Broker, tmp_path: Path, request: pytest.FixtureRequest) -> Start:
     """Start a service of this test's own app; call it again and it is a restart."""
-    app = re.sub("[^a-z0-9]+", "-", request.node.name.removeprefix("test_"))[-40:].strip("-")
+    own = re.sub("[^a-z0-9]+", "-", request.node.name.removeprefix("test_"))[-40:].strip("-")
 
     @asynccontextmanager
     async def running(
-        state: str = "state", on: Broker | None = None, **more: Any
+        state: str = "state", on: Broker | None = None, app: str = own, **more: Any
     ) -> AsyncIterator[Running]:
         path = tmp_path / state
         config = Config(app=app, grpc_port=0, metrics_port=None, state_dir=path, **more)
@@ -46,8 +46,21 @@ def start(broker: Broker, tmp_path: Path, request: pytest.FixtureRequest) -> Sta
                 yield Running(service, client)
         finally:
             await service.stop()
+        _keep_apart(service, request.node.nodeid)
 
     return running
+
+
+_TAKEN: dict[tuple[int, str], str] = {}
+
+
+def _keep_apart(service: Service, test: str) -> None:
+    """Tests share a broker, so a topic of decisions must be one test's alone."""
+    registry = service.worker.controls.registry
+    for deployment in (*registry.live(), *registry.deleted()):
+        place = (id(service.worker.broker), deployment.deploy.emit_topic)
+        taken = _TAKEN.setdefault(place, test)
+        assert taken == test, f"{place[1]} is used in {taken}: give the agent another name"
 
 
 @asynccontextmanager

@@ -316,18 +316,18 @@ async def test_a_restart_with_its_own_broker_rebuilds_everything(tmp_path: Path)
     go on; no topic has to be made by hand.
     """
     async with service_in(tmp_path) as (service, client):
-        await client.deploy(spec("mine", "t-mine"))
-        await service.events.send_all(events("t-mine", range(20)))
-        await learned(client, "mine", 20)
-        before = (await client.key("mine", "ada")).digest
+        await client.deploy(spec("retained", "t-retained"))
+        await service.events.send_all(events("t-retained", range(20)))
+        await learned(client, "retained", 20)
+        before = (await client.key("retained", "ada")).digest
     async with service_in(tmp_path) as (service, client):
-        assert [a.name for a in await client.agents()] == ["mine"]
-        await learned(client, "mine", 20)
-        assert (await client.key("mine", "ada")).digest == before
-        await service.events.send_all(events("t-mine", range(20, 30)))
-        view = await learned(client, "mine", 30)
+        assert [a.name for a in await client.agents()] == ["retained"]
+        await learned(client, "retained", 20)
+        assert (await client.key("retained", "ada")).digest == before
+        await service.events.send_all(events("t-retained", range(20, 30)))
+        view = await learned(client, "retained", 30)
         assert view.shards[0].learned == 30
-        made = await decisions(client, "mine")
+        made = await decisions(client, "retained")
     assert [d["position"]["offset"] for d in made] == list(range(30))
 
 

@@ -32,21 +32,21 @@ async def test_an_empty_disk_goes_on_from_the_newest_snapshot(
     """It learns what came since, sends no decision again, and has the same keys."""
     caplog.set_level(logging.INFO)
     where = f"file://{tmp_path / 'repository'}"
-    text = spec("again", "t-restored")
+    text = spec("returned", "t-restored")
     async with start(snapshots=where) as running:
-        sent = await taught(running, "again", text, 30)
-        await running.client.create_snapshot("again", "one")
-        await more(running, "again", sent, 60)
-        await running.client.create_snapshot("again", "two")
-        await more(running, "again", sent, 75)
-        before = await digests(running.client, "again")
-        made = await decisions(running.client, "again")
+        sent = await taught(running, "returned", text, 30)
+        await running.client.create_snapshot("returned", "one")
+        await more(running, "returned", sent, 60)
+        await running.client.create_snapshot("returned", "two")
+        await more(running, "returned", sent, 75)
+        before = await digests(running.client, "returned")
+        made = await decisions(running.client, "returned")
     async with start(state="empty", snapshots=where) as running:
-        await learned(running.client, "again", 75)
-        assert await digests(running.client, "again") == before
-        assert await decisions(running.client, "again") == made
-        await more(running, "again", sent, 90)
-        assert len(await decisions(running.client, "again")) == 90
+        await learned(running.client, "returned", 75)
+        assert await digests(running.client, "returned") == before
+        assert await decisions(running.client, "returned") == made
+        await more(running, "returned", sent, 90)
+        assert len(await decisions(running.client, "returned")) == 90
     restored = [record for record in caplog.records if record.message == "shard.restored"]
     assert len(restored) == 1
     assert "again.two" in str(vars(restored[0]))
@@ -114,3 +114,22 @@ async def test_a_lost_repository_costs_only_learning_again(start: Start, tmp_pat
         there = await digests(running.client, "bare")
         assert there == {key: never.describe(key, 30).digest for key in KEYS}
         assert len(await decisions(running.client, "bare")) == 30
+
+
+async def test_an_agent_without_its_control_log_begins_above_what_it_decided(
+    start: Start,
+) -> None:
+    """No id is given twice, and no former decision is taken for one of its own after a loss."""
+    text = spec("anew", "t-anew")
+    async with start(state="first") as running:
+        sent = await taught(running, "anew", text, 30)
+        former = await decisions(running.client, "anew")
+    async with start(state="second", app="made-anew") as running:
+        effect = await running.client.deploy(text)
+        assert effect.epoch == 2
+        await learned(running.client, "anew", 30)
+    async with start(state="third", app="made-anew") as running:
+        await more(running, "anew", sent, 40)
+        made = await decisions(running.client, "anew")
+    assert made[:30] == former
+    assert [each["epoch"] for each in made[30:]] == [2] * 40

@@ -222,13 +222,13 @@ async def test_what_cannot_be_gone_back_to_is_refused(start: Start) -> None:
     """Each refusal has its code, and the agent's epoch stays."""
     async with start() as running:
         client = running.client
-        await taught(running, "mine", spec("mine", "t-mine"), 10)
+        await taught(running, "one-of-two", spec("one-of-two", "t-one-of-two"), 10)
         await taught(running, "one-model", spec("one-model", "t-one-model", scope="shared"), 10)
-        await client.create_snapshot("mine", "a")
+        await client.create_snapshot("one-of-two", "a")
         await client.create_snapshot("one-model", "a")
         refused = {
-            "unknown_snapshot": RollbackRequest(agent="mine", snapshot_id="mine.none"),
-            "spec_mismatch": RollbackRequest(agent="mine", snapshot_id="one-model.a"),
+            "unknown_snapshot": RollbackRequest(agent="one-of-two", snapshot_id="mine.none"),
+            "spec_mismatch": RollbackRequest(agent="one-of-two", snapshot_id="one-model.a"),
             "not_per_key": RollbackRequest(
                 agent="one-model", snapshot_id="one-model.a", keys=("ada",)
             ),
@@ -241,7 +241,7 @@ async def test_what_cannot_be_gone_back_to_is_refused(start: Start) -> None:
         with pytest.raises(NotFoundError) as unknown:
             await client.get_rollback("none")
         assert unknown.value.code == "unknown_rollback"
-        assert {a.name: a.epoch for a in await client.agents()} == {"mine": 1, "one-model": 1}
+        assert {a.name: a.epoch for a in await client.agents()} == {"one-of-two": 1, "one-model": 1}
 
 
 async def test_a_damaged_manifest_is_refused(start: Start, tmp_path: Path) -> None:

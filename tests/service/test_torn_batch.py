@@ -33,7 +33,7 @@ async def test_an_unreadable_batch_does_not_stop_the_service(start: Start, broke
         assert refused["reason"] == "unreadable"
         assert "offsets 5 to 7 cannot be read" in refused["text"]
         assert refused["position"]["offset"] == 7
-        again = await client.deploy(spec("again", "t-torn-batch"))
+        again = await client.deploy(spec("torn-again", "t-torn-batch"))
         assert again.changed
 
 

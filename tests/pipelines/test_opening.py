@@ -1,0 +1,73 @@
+"""What a shard begins with: no decision is sent again, however often it is learned again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+from headrace.models.decisions import Decision, encode_decision
+from headrace.pipelines.order import Chunk
+from headrace.views import Partition, Position
+from tests.pipelines.small_place import WHERE, Place, live
+
+DECIDED = Partition("decided", 0)
+
+
+def offsets(place: Place) -> list[int]:
+    """The events that were decided on, in the order of the topic of decisions."""
+    rows = place.broker.logs[DECIDED].rows()
+    return [msgspec.json.decode(row.value or b"")["position"]["offset"] for row in rows]
+
+
+def test_a_stop_before_it_has_caught_up_repeats_no_decision(tmp_path: Path) -> None:
+    """On an empty disk it learns half of what was decided, stops in order, and starts again."""
+
+    async def work(place: Place) -> None:
+        await place.controls.start()
+        whole = place.chunk()
+        shard = await place.shards.open(place.deployment, WHERE)
+        await shard.process(whole)
+        await place.shards.close(shard, flush=True)
+        first = offsets(place)
+        place.directory.drop_agent("a", through=1)
+        for chunk in (Chunk("events", 0, whole.records[:25], 25), whole):
+            shard = await place.shards.open(place.deployment, WHERE)
+            await shard.process(chunk)
+            await place.shards.close(shard, flush=True)
+            assert offsets(place) == first
+
+    live(tmp_path, work)
+
+
+def test_decisions_of_others_hide_none(tmp_path: Path) -> None:
+    """What stands in its topic of another agent, another topic or an earlier life says nothing."""
+
+    def foreign(agent: str, topic: str, epoch: int) -> bytes:
+        place = Position(topic, 0, 49)
+        return encode_decision(
+            Decision(
+                id=f"{agent}/{epoch}/{topic}/0/49",
+                agent=agent,
+                spec_version=1,
+                epoch=epoch,
+                key="1",
+                position=place,
+                event_time=1,
+                decision="score",
+            )
+        )
+
+    async def work(place: Place) -> None:
+        for of in (("b", "events", 1), ("a", "else", 1), ("a", "events", 0)):
+            place.broker.logs[DECIDED].append(b"1", foreign(*of))
+        await place.controls.start()
+        shard = await place.shards.open(place.deployment, WHERE)
+        await place.shards.close(shard, flush=False)  # it dies before anything was decided
+        place.directory.drop_agent("a", through=1)
+        shard = await place.shards.open(place.deployment, WHERE)
+        await shard.process(place.chunk())
+        await place.shards.close(shard, flush=True)
+        assert len(offsets(place)) > 3
+
+    live(tmp_path, work)
