@@ -5,6 +5,11 @@ from __future__ import annotations
 import rocksdict
 
 _MIB = 1 << 20
+_RUNS = 24
+"""Sorted runs of a shard, any of which may hold a row, before some are merged. A checkpoint makes
+one, and so does a full write buffer."""
+_MERGED_MIN = 4  # runs of a merge
+_ALIKE_PERCENT = 20  # by which the next run may exceed those before it, to be merged with them
 _ALWAYS_OPEN = 8  # of a shard: its log, manifest, lock, two directories, LOG; some in passing
 
 
@@ -55,9 +60,16 @@ class StoreOptions:
         options.set_block_based_table_factory(table)
         options.set_write_buffer_manager(self._buffers)
         options.set_write_buffer_size(16 * _MIB)
-        # Level: 0.8-1.9 new bytes per changed byte between checkpoints, universal has 2-7.
-        options.set_compaction_style(rocksdict.DBCompactionStyle.level())
-        options.set_level_compaction_dynamic_level_bytes(True)
+        # In levels, each fourth checkpoint of a shard whose keys change at random would write all
+        # of it again: docs/decisions/0018-tables-are-merged-in-tiers.md has the figures.
+        options.set_compaction_style(rocksdict.DBCompactionStyle.universal())
+        merging = rocksdict.UniversalCompactOptions()
+        merging.size_ratio = _ALIKE_PERCENT
+        merging.min_merge_width = _MERGED_MIN
+        options.set_universal_compaction_options(merging)
+        options.set_level_zero_file_num_compaction_trigger(_RUNS)
+        options.set_level_zero_slowdown_writes_trigger(2 * _RUNS)
+        options.set_level_zero_stop_writes_trigger(3 * _RUNS)
         options.set_disable_auto_compactions(not compact)
         options.set_compression_type(rocksdict.DBCompressionType.lz4())
         options.set_max_open_files(self.open_files)

@@ -28,7 +28,7 @@ from headrace.state.sums import Sums, sum_file
 from headrace.views import Partition
 from tests.simulation.sink import SimSink
 
-LATE_S = 0.5
+LATE_S = 2.0
 """Virtual seconds by which an effect comes late when nobody waits for it."""
 
 
