@@ -82,13 +82,20 @@ class Erasing:
         for snapshot_id in owed.rewriting:
             if snapshot_id in in_use:
                 continue  # a rollback may yet ask for what its record vouches for
-            for vouched in vault.catalogue.shards(snapshot_id).values():
-                if vault.is_held(vouched):
-                    await vault.rewrite(vouched)
+            try:
+                await self._rewrite(snapshot_id)
+            except StateError as error:  # the others are erased nevertheless
+                failed = fields(agent=agent, snapshot=snapshot_id, error=str(error))
+                log.warning("forget.not_erased", extra=failed)
         if self._is_fresh(agent):
             for snapshot_id in owed.deleting:
                 if snapshot_id not in in_use:
                     await vault.remove(snapshot_id)
+
+    async def _rewrite(self, snapshot_id: str) -> None:
+        for vouched in list(self._vault.catalogue.shards(snapshot_id).values()):
+            if self._vault.is_held(vouched):
+                await self._vault.rewrite(vouched)
 
     def _is_fresh(self, agent: str) -> bool:
         """Whether there is a complete snapshot of the present life without the forgotten keys, or

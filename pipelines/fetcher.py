@@ -148,7 +148,7 @@ class Fetcher:
     def _ref(self, snapshot_id: str, partition: Partition, digest: str) -> ShardRef:
         """The manifest of that digest, or the one that was written in its place without a key."""
         there = self.catalogue.shards(snapshot_id).get(partition)
-        if there is not None and there.forgotten >= 0:
+        if there is not None and digest in there.replaces:
             digest = there.digest
         return ShardRef(snapshot_id, *partition, digest)
 

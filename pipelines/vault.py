@@ -17,6 +17,7 @@ from pathlib import Path
 from msgspec import structs
 
 from headrace.errors import (
+    ConflictError,
     CorruptStateError,
     StateError,
 )
@@ -104,11 +105,18 @@ class Vault(Fetcher):
 
     async def bring(self, coming: Import) -> None:
         """Bring an archive into the repository, then vouch for what it holds. What is there already
-        as a whole is not vouched for anew. Raises StateError, and what reading the archive raises.
+        as a whole is not vouched for anew. Raises ConflictError `snapshot_exists` if another one of
+        that id has come meanwhile, StateError, and what reading the archive raises.
         """
         await self._claim()
         found = await asyncio.to_thread(coming.files, self._repository)
         there = self.catalogue.shards(found.index.snapshot_id)
+        coming_in = {vouched.digest for vouched in found.vouched()}
+        if not {shard.digest for shard in there.values()} <= coming_in:
+            taken = found.index.snapshot_id
+            raise ConflictError(
+                "snapshot_exists", f"there is another snapshot {taken!r} meanwhile", snapshot=taken
+            )
         if len(there) < len(found.manifests):
             for vouched in found.vouched():
                 await self._topic.append(vouched.key, encode(vouched))
@@ -151,27 +159,31 @@ class Vault(Fetcher):
         draft = await self.fetch(vouched.shard, vouched.snapshot_id, vouched.digest)
         try:
             manifest = await asyncio.to_thread(manifest_of, vouched.ref, self._sources)
-            epoch = 0 if vouched.imported else vouched.epoch
-            newest = self.forgotten(vouched.agent, vouched.shard, epoch).newest
-            done = await asyncio.to_thread(self._republished, vouched.kind, manifest, draft, newest)
+            done = await asyncio.to_thread(self._republished, vouched.kind, manifest, draft)
         finally:
             shutil.rmtree(draft, ignore_errors=True)
-        done = structs.replace(done, imported=vouched.imported)
+        replaces = (*vouched.replaces, vouched.digest)
+        done = structs.replace(done, imported=vouched.imported, replaces=replaces)
         await self._topic.append(done.key, encode(done))
         await asyncio.to_thread(self._repository.withdraw, done.ref)
         log.info("snapshot.rewritten", extra=fields(snapshot=vouched.snapshot_id))
 
-    def _republished(self, kind: Kind, manifest: Manifest, draft: Path, forgotten: int) -> Vouched:
-        names = set(Cut.__struct_fields__) - {"kind", "probes", "forgotten"}
+    def _republished(self, kind: Kind, manifest: Manifest, draft: Path) -> Vouched:
+        names = set(Cut.__struct_fields__) - {"kind", "probes", "forgotten", "versions"}
         same = {name: getattr(manifest, name) for name in names}
-        cut = Cut(kind=kind, forgotten=forgotten, **same)
         copy = self._directory.draft()
         try:
             store = ShardStore.open(draft, create=False, options=self._stores, compact=False)
             try:
+                meta = store.meta
+                assert meta is not None, "it was a shard's"
                 store.checkpoint(copy)
             finally:
                 store.close()
+            # What it has forgotten, it says itself: a key may be forgotten while this is written.
+            # If another build wrote it, it goes on here as there, or it had not been fetched.
+            own = self.probing.versions
+            cut = Cut(kind=kind, forgotten=meta.forgotten, versions=own, **same)
             if self.probing.lacks(cut):
                 probes = self.probing.made(cut, copy, self._directory.draft())
                 cut = structs.replace(cut, probes=probes)

@@ -53,6 +53,7 @@ class Vouched(msgspec.Struct, frozen=True, kw_only=True):
     new_bytes: _Count
     versions: Versions
     forgotten: int = -1
+    replaces: tuple[str, ...] = ()  # digests of manifests in whose place it is, without some keys
     imported: bool = False  # its epoch and position are of another log, for all that is known
     schema: Literal[1] = 1
 
