@@ -133,8 +133,8 @@ class Client:
             start=calls.start(from_start),
             until_end=not follow,
         )
-        for response in self._watch(self._decision.WatchDecisions, request, for_s):
-            yield calls.record(response.record)
+        responses = self._watch(self._decision.WatchDecisions, request, for_s)
+        return (calls.record(response.record) for response in responses)
 
     def watch_quarantine(
         self,
@@ -151,8 +151,8 @@ class Client:
             start=calls.start(from_start),
             until_end=not follow,
         )
-        for response in self._watch(self._decision.WatchQuarantine, request, for_s):
-            yield calls.record(response.record)
+        responses = self._watch(self._decision.WatchQuarantine, request, for_s)
+        return (calls.record(response.record) for response in responses)
 
     # -- agents ------------------------------------------------------------------------------
 
@@ -230,7 +230,10 @@ class Client:
     def _watch(
         self, method: Callable[..., Any], request: object, for_s: float | None = None
     ) -> Iterator[Any]:
-        call = method(request, timeout=for_s)
+        """The call has begun when this returns."""
+        return self._read(method(request, timeout=for_s))
+
+    def _read(self, call: Any) -> Iterator[Any]:
         try:
             yield from call
         except grpc.RpcError as error:

@@ -8,7 +8,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -157,7 +156,6 @@ def test_a_watch_without_a_terminal_says_what_it_waits_for(service: Up) -> None:
     assert process.stderr is not None
     said = "waiting for decisions of card-fraud (0 so far; those made before: --from-start)"
     assert process.stderr.readline() == f"{said}; Ctrl-C ends\n"
-    time.sleep(1.0)  # while gRPC begins a call it may swallow the signal
     process.send_signal(signal.SIGINT)
     assert process.communicate(timeout=20) == ("", "")
 

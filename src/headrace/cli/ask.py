@@ -13,7 +13,7 @@ from rich.markup import escape
 
 from headrace.cli import show
 from headrace.cli.answerable import check
-from headrace.cli.client import Address, Agent, Json, Key, connect
+from headrace.cli.client import Address, Agent, Json, Key, connect, interrupt_held
 from headrace.cli.console import as_json, err, say, waiting
 from headrace.errors import RequestError, UnavailableError
 
@@ -122,7 +122,8 @@ def decisions(
     Example: `headrace watch decisions card-fraud --from-start --no-follow --json`
     """
     with connect(address) as client:
-        watch = client.watch_decisions(agent, from_start=from_start, follow=follow, for_s=for_s)
+        with interrupt_held():
+            watch = client.watch_decisions(agent, from_start=from_start, follow=follow, for_s=for_s)
         records = _until(watch, for_s)
         if follow:
             what = f"decisions of {agent}"
@@ -152,7 +153,8 @@ def quarantine(
     with connect(address) as client:
         if agent is not None:
             client.agent(agent)  # a name that does not exist has no quarantine either
-        watch = client.watch_quarantine(agent, from_start=True, follow=follow, for_s=for_s)
+        with interrupt_held():
+            watch = client.watch_quarantine(agent, from_start=True, follow=follow, for_s=for_s)
         records = _until(watch, for_s)
         if follow:
             what = "refused events" + (f" of {agent}" if agent is not None else "")

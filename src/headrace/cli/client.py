@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import ipaddress
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import typer
@@ -34,6 +37,19 @@ def connect(address: str | None) -> Client:
     from headrace.serving.client import Client
 
     return Client(target)
+
+
+@contextmanager
+def interrupt_held() -> Iterator[None]:
+    """A Ctrl-C that comes meanwhile counts at the end: gRPC loses it while it begins a call."""
+    came: list[int] = []
+    former = signal.signal(signal.SIGINT, lambda number, _: came.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, former)
+    if came:
+        raise KeyboardInterrupt
 
 
 def with_port(address: str) -> str:
