@@ -178,6 +178,7 @@ async def test_a_blocking_watch_has_begun_before_it_is_read(server: Server, worl
         watch = await asyncio.to_thread(blocking.watch_decisions, "card-fraud")
         async with asyncio.timeout(5):
             await world.feed_opened.wait()
+            assert not world.feed_closed.is_set()
             del watch
             await world.feed_closed.wait()
 
