@@ -172,6 +172,17 @@ async def test_a_watch_that_is_left_closes_its_feed(client: AsyncClient, world: 
         await world.feed_closed.wait()
 
 
+async def test_a_blocking_watch_has_begun_before_it_is_read(server: Server, world: World) -> None:
+    """A Ctrl-C can be held while it begins, then; one that nobody reads is ended when let go of."""
+    with Client(f"127.0.0.1:{server.port}") as blocking:
+        watch = await asyncio.to_thread(blocking.watch_decisions, "card-fraud")
+        async with asyncio.timeout(5):
+            await world.feed_opened.wait()
+            assert not world.feed_closed.is_set()
+            del watch
+            await world.feed_closed.wait()
+
+
 async def test_the_blocking_client_says_the_same(server: Server, client: AsyncClient) -> None:
     """Client and AsyncClient give equal views for equal calls."""
 

@@ -116,6 +116,7 @@ class World:
         self.hold: asyncio.Event | None = None  # control calls wait for it
         self.waiting = asyncio.Event()  # set by the first that does
         self.feeds_open = 0
+        self.feed_opened = asyncio.Event()
         self.feed_closed = asyncio.Event()
         self.snapshots = Kept(self._check)
         self.forgets = Erased(self._check)
@@ -284,6 +285,7 @@ class World:
 
     async def watch(self, agent: str, *, from_start: bool, follow: bool) -> AsyncIterator[bytes]:
         self.feeds_open += 1
+        self.feed_opened.set()
         try:
             self._check()
             for record in self.records if from_start else ():
