@@ -18,6 +18,8 @@ PYTHON ?= $(shell for newest in 13 99; do \
 	$$p -c 'import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, '$$newest'))' \
 	>/dev/null 2>&1 && { echo $$p; exit; }; done; done)
 INSTALL = $(V)/python -m pip install --quiet
+# Tests wait more than they work: four processes, each with a broker of its own, keep two cores busy.
+FOUR = --numprocesses 4 --dist worksteal
 
 help: ## these lines
 	@echo "Headrace: make VERB, where VERB is one of"
@@ -32,10 +34,10 @@ up: .venv/.demo ## a service on an embedded broker, until Ctrl-C
 	$(V)/headrace up
 
 test: lint types ## what CI runs: lint, types, imports, then every test
-	$(V)/python -m pytest
+	$(V)/python -m pytest $(FOUR)
 
 test-kafka: .venv/.dev ## what needs a broker, once more on Apache Kafka (no Java needed)
-	$(V)/python -m pytest --broker local tests/service tests/pipelines tests/crash
+	$(V)/python -m pytest $(FOUR) --broker local tests/service tests/pipelines tests/crash
 
 crash: .venv/.dev ## kill -9 between all steps of a flush, on both brokers, compared with the fold
 	$(V)/python -m tests.crash
