@@ -16,6 +16,7 @@ from headrace.errors import (
     ConflictError,
     CorruptStateError,
     ForeignStateError,
+    GoneStateError,
     OtherBuildError,
     RequestError,
     StateError,
@@ -158,9 +159,18 @@ class Fetcher:
         An undo snapshot may be on this disk only, as this process or one before it took it. Who
         takes a rollback's place in the log again takes it again; who begins behind it finds it
         published, because what is of a later epoch is published after it.
+
+        Raises what `fetch` raises, and GoneStateError if the snapshot has been removed since.
         """
         if base.digest:
-            return await self.fetch(partition, snapshot_id, base.digest)
+            try:
+                return await self.fetch(partition, snapshot_id, base.digest)
+            except CorruptStateError as error:
+                if not self.catalogue.was_removed(snapshot_id):
+                    raise
+                raise GoneStateError(
+                    f"snapshot {snapshot_id!r} has been removed, and what followed was made from it"
+                ) from error
         place = (base.epoch, base.next_offset)
         vouched = self.catalogue.shards(snapshot_id).get(partition)
         if vouched is not None and (vouched.epoch, vouched.next_offset) == place:

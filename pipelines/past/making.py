@@ -8,6 +8,8 @@ from typing import Any, TypeVar
 
 from headrace.errors import (
     ConflictError,
+    GoneStateError,
+    NotFoundError,
     OverloadError,
     RequestError,
     StateError,
@@ -77,8 +79,9 @@ class Maker:
         gets what is decided on the record there, that one is learned, too, and nothing is taken
         from this disk.
 
-        Raises ConflictError `log_too_short`, RequestError `too_large`, UnavailableError, and
-        StateError if there are starts near enough, and none can be used.
+        Raises ConflictError `log_too_short`, RequestError `too_large`, UnavailableError,
+        NotFoundError `snapshot_expired`, if what a rollback or migration on the way went back to
+        has been removed, and StateError if there are starts near enough, and none can be used.
         """
         failure: StateError | None = None
         for start in await self._starts(timeline, offset):
@@ -86,9 +89,11 @@ class Maker:
                 return await self.made(timeline.course(start, offset), sink)
             except StateError as error:
                 failure = failure or error
-                if start.vouched is not None:
+                if start.vouched is not None and not isinstance(error, GoneStateError):
                     self._vault.refused(start.vouched.snapshot_id, timeline.partition, error)
         assert failure is not None
+        if isinstance(failure, GoneStateError):
+            raise NotFoundError("snapshot_expired", str(failure)) from failure
         raise failure
 
     async def made(self, course: Course, sink: Sink | None = None) -> Derivation:

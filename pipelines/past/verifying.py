@@ -37,6 +37,7 @@ UNVERIFIABLE = {
     "former_life": "its agent was deleted, and deployed again since",
     "void": "its epoch had ended there: a worker that did not know of the rollback has written it",
     "no_snapshot": "no snapshot from before it says which build decided",
+    "snapshot_expired": "the snapshot that a rollback or migration on the way went back to is gone",
     "log_too_short": "the log has been retired between the newest snapshot before it and its event",
     "too_large": "the newest snapshot before it is too many events away",
     "other_build": "the snapshots before it were written by another build",

@@ -15,6 +15,7 @@ HeadraceError
     │   └── OtherBuildError  state that this build does not read as the one that wrote it
     ├── LockedStateError  another worker holds the state directory
     ├── CorruptStateError bytes that do not match their digest
+    ├── GoneStateError    a snapshot that was removed, and that a state is made from
     └── DiskFullError     no room to write state; it goes on when there is
 
 A bug is an assertion, never one of these.
@@ -131,6 +132,10 @@ class LockedStateError(StateError):
 
 class CorruptStateError(StateError):
     """Bytes that do not match their digest."""
+
+
+class GoneStateError(StateError):
+    """A snapshot that was removed, with its age or on demand; a state cannot be made without it."""
 
 
 class DiskFullError(StateError):

@@ -288,6 +288,24 @@ def test_without_a_snapshot_nothing_is_contradicted() -> None:
     lived(HISTORY, work, Lived)
 
 
+def test_what_was_made_from_a_removed_snapshot_cannot_be_made_again() -> None:
+    """Nothing is damaged, and the reason says which snapshot it was."""
+
+    async def work(place: Two) -> None:
+        assert isinstance(place, Lived)
+        first = await place.cut("a", "first")
+        await place.feed(4)
+        await place.roll_back("a", first)
+        await place.feed(6)
+        await place.decided("a")
+        await place.vault.remove(first)
+        found = await place.verifier().verify("a/2/events/0/5", None)
+        assert (found.verdict, found.reason) == ("unverifiable", "snapshot_expired")
+        assert f"snapshot {first!r} has been removed" in found.text
+
+    lived(HISTORY, work, Lived)
+
+
 def test_where_the_log_was_retired_it_cannot_be_made_again() -> None:
     """And the reason says how far the log reaches back."""
 

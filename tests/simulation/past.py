@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-from headrace.errors import ConflictError
+from headrace.errors import RequestError
 from headrace.pipelines.past.making import Maker
 from headrace.views import Partition
 from tests.fold import compare
@@ -17,6 +17,11 @@ from tests.simulation.worker import SimWorker
 
 ASKED = 2
 """Offsets of each shard, drawn at random."""
+
+GONE = {
+    "log_too_short": "states of the past that the log does not reach",
+    "snapshot_expired": "states of the past that were made from a removed snapshot",
+}
 
 
 class Past:
@@ -49,10 +54,10 @@ class Past:
         try:
             timeline = self._maker.timeline(deployment, place)
             derivation = await self._maker.nearest(timeline, offset)
-        except ConflictError as error:
-            if error.code != "log_too_short":
+        except RequestError as error:
+            if error.code not in GONE:
                 raise
-            counts["states of the past that the log does not reach"] += 1
+            counts[GONE[error.code]] += 1
             return []
         try:
             await derivation.shard.flush()
