@@ -49,7 +49,7 @@ class ForgetCommands:
         )
 
     async def forget(self, agent: str, key: str) -> ForgetView:
-        """Returns when it counts in all partitions, unless one is still learning again.
+        """Returns when nobody is answered with the key any more, unless one is still learning again.
 
         Raises NotFoundError, ConflictError `not_per_key`, and what a command raises.
         """
@@ -63,7 +63,8 @@ class ForgetCommands:
             asked_ms=self._now_ms(),
         )
         try:
-            await self._submission.submit(command)
+            if (await self._submission.submit(command)).changed:
+                await self._submission.swapped(command)
         except UnavailableError as error:
             if error.code != "control_timeout":
                 raise

@@ -157,4 +157,6 @@ class Refold(Migration, Again):
 
     async def _first(self, partition: Partition) -> Path:
         """Nothing: a new store."""
-        return self._site.directory.draft()
+        draft = self._site.directory.draft()
+        await asyncio.to_thread(lambda: ShardStore.open(draft, create=True).close())
+        return draft

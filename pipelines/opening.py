@@ -11,6 +11,7 @@ from headrace.errors import DiskFullError, ForeignStateError, OtherBuildError, S
 from headrace.logs import fields
 from headrace.pipelines import control
 from headrace.pipelines.decided import NEWEST_DECISIONS, decided_below
+from headrace.pipelines.exclusions import left_out
 from headrace.pipelines.logidentity import check_log
 from headrace.pipelines.shard import ShardStart
 from headrace.pipelines.site import Commands, Site, log_effect, spec_of
@@ -158,12 +159,14 @@ class Opening:
         command, partition = accepted.command, self._partition
         if not control.begins_anew(command) or partition in self._deployment.failed(command.id):
             return None
+        if self._has_begun(accepted.epoch):
+            return None
         effect = self._deployment.effect(command.id, partition)
         if effect is None:
             log_span = await self._site.logs.span(partition)
             end = min(max(await self._told_below(), log_span.begin), log_span.end)
             effect = await log_effect(self._site, self._controls, accepted, (partition, end))
-        refold = command.how == "refold"
+        refold = command.how == "refold"  # it has nothing to answer with meanwhile
         meta = ShardMeta(
             next_offset=command.base(partition.partition).next_offset if refold else effect,
             epoch=accepted.epoch,
@@ -178,6 +181,14 @@ class Opening:
         path = self._path(accepted.epoch)
         self._site.directory.adopt(draft, path)
         return self._site.open_store(path)
+
+    def _has_begun(self, epoch: int) -> bool:
+        """Whether a state has been made since the agent began anew: that consent is used up."""
+        agent, since = self._deployment.agent, range(epoch, self._deployment.epoch + 1)
+        published = leading_here(self._vault.catalogue, self._deployment, self._partition)
+        return any(vouched.epoch in since for vouched in published) or bool(
+            self._site.directory.former(agent, since, *self._partition)
+        )
 
     # -- whether it belongs here -------------------------------------------------------------
 
@@ -221,7 +232,19 @@ class Opening:
             life=deployment.life,
             told_below=await self._told_below() if next_offset < end else 0,
         )
-        return State(store, epoch, start)
+        return State(store, epoch, self._learning_again(epoch, start))
+
+    def _learning_again(self, epoch: int, start: ShardStart) -> ShardStart:
+        """A refold that began anew learns what its agent decided in earlier epochs, and decides
+        none of it again.
+        """
+        for accepted in self._deployment.replacements():
+            effect = self._deployment.effect(accepted.control_id, self._partition)
+            if accepted.epoch == epoch and effect is not None and start.next_offset < effect:
+                rule = left_out(self._deployment, accepted, self._partition)
+                told_below = max(start.told_below, effect)
+                return start._replace(told_below=told_below, left_out=rule)
+        return start
 
     async def _told_below(self) -> int:
         """Decisions on events below this offset are in their topic, and are not sent again."""

@@ -11,22 +11,24 @@ from __future__ import annotations
 
 import abc
 import asyncio
-import contextlib
 import functools
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
 
 from msgspec import structs
 
 from headrace.errors import StateError, UnavailableError
-from headrace.models import exclusion
+from headrace.models.decisions import Origin
 from headrace.models.learner import Learner
 from headrace.models.slots import KEY_ROW
+from headrace.models.spec import Spec
 from headrace.pipelines import control
 from headrace.pipelines.changes import Change
+from headrace.pipelines.exclusions import left_out
 from headrace.pipelines.forgetting import Forgetting, honour
+from headrace.pipelines.forgotten import Forgotten
 from headrace.pipelines.replacement import Replacement
 from headrace.pipelines.replay import Replay
 from headrace.pipelines.shard import Outlets, Shard, ShardStart
@@ -73,9 +75,11 @@ class Again(Replacement):
 
     async def prepare(self, shard: Shard) -> None:
         """Let the twin learn until it is close behind."""
-        with contextlib.suppress(StateError):  # `ready` tries again, and says so
+        try:
             while shard.relearns or shard.next_offset - self._stands() > NEAR_RECORDS:
                 await self._learn_some(shard)
+        except StateError:  # `ready` begins once more, and says so
+            await self.end()
 
     async def end(self) -> None:
         if self._twin is not None:
@@ -117,16 +121,27 @@ class Again(Replacement):
 
     @abc.abstractmethod
     async def _first(self, partition: Partition) -> Path:
-        """The state that the twin begins with, at a draft. Raises StateError."""
+        """The state that the twin begins with, a closed store at a draft. Raises StateError."""
 
     async def _begin(self, shard: Shard) -> None:
+        try:
+            await self._begun(shard)
+        except BaseException:
+            await self.end()
+            raise
+
+    async def _begun(self, shard: Shard) -> None:
         partition = shard.partition
         base = self._command.base(partition.partition)
+        self._replay = await self._held.enter_async_context(
+            self._site.logs.replay(partition, base.next_offset)
+        )
         self._path = await self._first(partition)
-        store: Store = ShardStore.open(self._path, create=True, options=self._site.stores)
         epoch = max(base.epoch, self._deployment.life)  # a refold has no base
         forgotten = self._vault.forgotten(self._command.agent, partition, epoch)
-        await asyncio.to_thread(honour, store, forgotten)
+        learner, store = await asyncio.to_thread(
+            self._learner, self._path, self._going_on(shard), forgotten
+        )
         start = ShardStart(
             next_offset=base.next_offset,
             decided_below=0,
@@ -135,13 +150,21 @@ class Again(Replacement):
             life=self._deployment.life,
         )
         outlets = Outlets(Muted(), partition, partition)
-        learner = await asyncio.to_thread(Learner, *self._going_on(shard), store)
         self._twin = Shard(learner, store, outlets, start, busy=self._site.busy)
         self._twin.forgotten = forgotten
-        self._is_left_out = self._left_out(partition)
-        self._replay = await self._held.enter_async_context(
-            self._site.logs.replay(partition, base.next_offset)
-        )
+        self._is_left_out = left_out(self._deployment, self._accepted, partition)
+
+    def _learner(
+        self, path: Path, going_on: tuple[Spec, Origin], forgotten: Forgotten
+    ) -> tuple[Learner, Store]:
+        """Of the state there, open, in a thread. Raises StateError; then it is closed."""
+        store = ShardStore.open(path, create=False, options=self._site.stores)
+        try:
+            honour(store, forgotten)
+            return Learner(*going_on, store), store
+        except BaseException:
+            store.close()
+            raise
 
     async def _learn_some(self, shard: Shard) -> None:
         """One piece of the log, below what the shard has learned: what counted there is known.
@@ -182,49 +205,6 @@ class Again(Replacement):
             elif not forget:
                 break
         await twin.schedule(sorted(changes, key=lambda change: change.offset))
-
-    def _left_out(self, partition: Partition) -> Callable[[Record], bool]:
-        """Whether a record is excluded: by this command, or by an earlier rewind that was not
-        undone, which excluded records below where it counted: of its keys, if it was of some.
-        """
-        topic, number = partition
-        rules = [
-            (
-                exclusion.matcher(command.exclude, topic=topic, partition=number),
-                {key.encode() for key in command.keys},
-                below,
-            )
-            for command, below in self._lineage(partition)
-            if command.exclude is not None
-        ]
-
-        def left_out(record: Record) -> bool:
-            return any(
-                (below is None or record.offset < below)
-                and (not only or record.key in only)
-                and rule(record)
-                for rule, only, below in rules
-            )
-
-        return left_out
-
-    def _lineage(self, partition: Partition) -> Iterable[tuple[control.Rollback, int | None]]:
-        """The earlier rollbacks that hold, with where each counted, and this one."""
-        before = [
-            accepted
-            for accepted in self._deployment.rollbacks()
-            if accepted.offset < self._accepted.offset
-        ]
-        undone: set[str] = set()
-        for accepted in reversed(before):  # what is undone itself undoes nothing
-            command = accepted.command
-            assert isinstance(command, control.Rollback)
-            failed = partition in self._deployment.failed(command.id)
-            if not failed and command.id not in undone:
-                undone.add(command.undoes)
-                yield command, self._deployment.effect(command.id, partition)
-        if isinstance(self._command, control.Rollback):
-            yield self._command, None
 
 
 class Rewind(Again):

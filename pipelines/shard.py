@@ -63,6 +63,7 @@ class ShardStart(NamedTuple):
     spec_digest: str
     life: int = 1  # the epoch at which the agent was deployed
     told_below: int = 0  # decisions of events below this offset are in their topic for certain
+    left_out: Callable[[Record], bool] = lambda _: False  # what its state is to be made without
 
 
 class Shard:
@@ -311,7 +312,8 @@ class Shard:
             return await work(self)
 
     async def _process(self, chunk: Chunk, flowing: Callable[[], bool]) -> None:
-        records = [r for r in chunk.records if r.offset >= self.next_offset]
+        begins, left_out = self.next_offset, self._at.left_out
+        records = [r for r in chunk.records if r.offset >= begins and not left_out(r)]
         clock = asyncio.get_running_loop().time
         done = 0
         while done < len(records):

@@ -278,11 +278,16 @@ class Shards:
             except DiskFullError:
                 raise
             except StateError as error:
-                failed, doing = str(error), self._unchanged(accepted)
+                failed = str(error)
                 log.exception(
                     "replacement.failed", extra=fields(agent=accepted.agent, kind=accepted.kind)
                 )
-            return await effect(offset, failed)
+            counted = await effect(offset, failed)
+            # Another worker's may have come first: whether it is done is what the log says.
+            deployment = self._controls.registry.last(accepted.agent)
+            if deployment and shard.partition in deployment.failed(accepted.control_id):
+                doing = self._unchanged(accepted)
+            return counted
 
         async def do(shard: Shard) -> bool:
             return await doing.work(shard)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import TypeAlias
 
 from headrace.errors import (
     DiskFullError,
@@ -24,6 +25,9 @@ SWAP_LOOK_S = 0.005
 
 WAITING_RETRY_S = 5.0
 """When to try again then: a command is applied in milliseconds, or, with a new topic, seconds."""
+
+Swapping: TypeAlias = control.Rollback | control.Migrate | control.Forget
+"""What puts another state in place of an agent's."""
 
 
 class Submission:
@@ -67,8 +71,9 @@ class Submission:
         assert deployment is not None
         return _effect(deployment, command.id, changed=True)
 
-    async def swapped(self, command: control.Rollback | control.Migrate) -> None:
-        """Return when all shards of the agent that are here answer from the command's epoch.
+    async def swapped(self, command: Swapping) -> None:
+        """Return when all shards of the agent that are here answer as the command says: from its
+        epoch, or without the key.
 
         Raises UnavailableError `control_timeout`, and StateError if they cannot.
         """
@@ -81,13 +86,15 @@ class Submission:
                 "control_timeout", f"{command.id} is in the control log, and not done here yet"
             ) from None
 
-    def _answers_from(self, command: control.Rollback | control.Migrate) -> bool:
+    def _answers_from(self, command: Swapping) -> bool:
         broken = self._worker.holdings.broken.get(command.agent)
         if broken is not None:
             raise type(broken)(str(broken))
         accepted = self._worker.controls.registry.outcome(command.id).accepted
         assert accepted is not None
         shards = self._worker.shards.of_agent(command.agent)
+        if isinstance(command, control.Forget):
+            return all(shard.forgotten.newest >= accepted.offset for shard in shards)
         return all(shard.origin.epoch >= accepted.epoch for shard in shards)
 
     async def _took_effect(self, deployment: control.Deployment, control_id: str) -> None:

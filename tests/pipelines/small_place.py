@@ -5,16 +5,18 @@ from __future__ import annotations
 import asyncio
 import functools
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
 from typing import Any, ClassVar, cast
 
 import msgspec
 
+from headrace.errors import StateError
 from headrace.models.spec import load_spec
 from headrace.pipelines import control
 from headrace.pipelines.cataloguelog import CatalogueLog
 from headrace.pipelines.order import Chunk
+from headrace.pipelines.shard import Shard
 from headrace.pipelines.shards import Shards
 from headrace.pipelines.site import Site, spec_named
 from headrace.pipelines.vault import Vault
@@ -69,6 +71,8 @@ class Place:
         process = Process("w")
         self.owned: list[Partition] = []  # what a delete is told that the worker holds
         self.deleted = asyncio.Event()
+        self.unusable: dict[Shard, StateError] = {}
+        self.tasks: set[asyncio.Task[None]] = set()
         self.controls = Crowded(self.broker, process, self._accept)
         self.catalogue = SimCatalogueLog(self.broker, process)
         self.sink = HeldSink(self.broker, process, random.Random(1))
@@ -107,8 +111,15 @@ class Place:
             clock=SimClock(),
         )
         self.shards = Shards(site, self.controls, self.vault)
+        self.shards.in_background = self.in_background
         self.vault.probing.specs = functools.partial(spec_named, self.controls.registry)
         return directory
+
+    def in_background(self, _: Shard | None, work: Coroutine[Any, Any, None]) -> None:
+        """Until it is done, or `live` ends."""
+        task = asyncio.create_task(work)
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
 
     def command(self, record: control.ControlRecord) -> None:
         """Somebody else appends to the control log."""
@@ -128,7 +139,7 @@ class Place:
             await self.shards.delete(accepted, self.owned)
             self.deleted.set()
         elif accepted.kind != "deploy":
-            await self.shards.apply(accepted)
+            self.unusable |= await self.shards.apply(accepted)
 
 
 def live(
@@ -143,6 +154,9 @@ def live(
         try:
             await work(place)
         finally:
+            for task in list(place.tasks):
+                task.cancel()
+            await asyncio.gather(*place.tasks, return_exceptions=True)
             await place.controls.stop()
 
     loop = VirtualLoop(random.Random(7))

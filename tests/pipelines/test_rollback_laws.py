@@ -75,8 +75,6 @@ class Two(Place):
         self.log = self.broker.logs[WHERE]
         self.log.entries.clear()
         self.rows = history.rows()
-        self.tasks: set[asyncio.Task[None]] = set()
-        self.shards.in_background = self._in_background
         spec = load_spec(AGENTS["b"].spec)
         self.command(
             control.Deploy(
@@ -84,15 +82,10 @@ class Two(Place):
             )
         )
 
-    def _in_background(self, shard: Shard, work: Any) -> None:
-        task = asyncio.create_task(work)
-        self.tasks.add(task)
-        task.add_done_callback(self.tasks.discard)
-
     async def begin(self) -> None:
         await self.controls.start()
         await self.catalogue.start()
-        self._in_background(None, self.vault.publish())  # type: ignore[arg-type]
+        self.in_background(None, self.vault.publish())
         for agent in AGENTS:
             await self.shards.open(self.controls.registry.get(agent), WHERE)
 
