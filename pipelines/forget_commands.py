@@ -49,7 +49,7 @@ class ForgetCommands:
         )
 
     async def forget(self, agent: str, key: str) -> ForgetView:
-        """Returns when nobody is answered with the key any more, unless one is still learning again.
+        """Returns when nobody is answered with the key any more, unless a shard still learns again.
 
         Raises NotFoundError, ConflictError `not_per_key`, and what a command raises.
         """

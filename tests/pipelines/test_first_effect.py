@@ -10,7 +10,7 @@ import pytest
 from headrace.pipelines import control
 from headrace.pipelines.shard import Shard
 from tests.pipelines.small_place import WHERE, Crowded, Place
-from tests.pipelines.test_other_builds import more, taken, told
+from tests.pipelines.snapshots_of_one import more, taken, told
 
 
 def elsewhere(monkeypatch: pytest.MonkeyPatch, failed: str) -> None:

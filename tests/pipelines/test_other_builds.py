@@ -3,96 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from msgspec import structs
-from river import optim
 
 from headrace.errors import ConflictError, OtherBuildError
 from headrace.models import probes
-from headrace.models.slots import KEY_ROW
-from headrace.pipelines import control
 from headrace.pipelines.opening import OTHER_BUILDS_MAX, worth_a_try
-from headrace.pipelines.order import Chunk
-from headrace.pipelines.probing import Probing
 from headrace.pipelines.shard import Shard
 from headrace.state.catalogue import Vouched
 from headrace.state.cut import Kind
 from headrace.state.manifest import Manifest
-from headrace.views import Exclusion, How, Partition
-from tests.pipelines.small_place import WHERE, Place, live
+from tests.pipelines.small_place import WHERE, Place
+from tests.pipelines.snapshots_of_one import more, published, reopened, take, taken, told
 from tests.simulation.worker import IDENTITY
 from tests.state.cuts import MINE, cut
-
-
-@pytest.fixture
-def steps_otherwise(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
-    """Call it, and from then on River learns by a slightly larger rate."""
-    step_of: Any = optim.SGD._step_with_vector
-
-    def larger(self: Any, w: Any, g: Any) -> Any:
-        return step_of(self, w, g * (1 + 2**-50))
-
-    return lambda: monkeypatch.setattr(optim.SGD, "_step_with_vector", larger)
-
-
-def told(tmp_path: Path, work: Callable[[Place, Shard], Awaitable[None]]) -> None:
-    """Do this with a shard that has learned fifty records."""
-
-    async def whole(place: Place) -> None:
-        await place.controls.start()
-        shard = await place.shards.open(place.deployment, WHERE)
-        await shard.process(place.chunk())
-        await work(place, shard)
-        if place.shards.find("a", WHERE) is not None:
-            await place.shards.close(shard, flush=True)
-
-    live(tmp_path, whole)
-
-
-async def take(place: Place, shard: Shard, name: str = "s1", kind: Kind = "named") -> None:
-    """Take a snapshot of the shard."""
-
-    async def work(shard: Shard) -> bool:
-        await shard.settle()
-        await place.vault.take(shard, f"a.{name}", kind, 1)
-        return True
-
-    await shard.between_events(work)
-
-
-async def published(place: Place, name: str = "s1") -> Vouched:
-    """Publish what was taken; what vouches for it."""
-    publishing = asyncio.create_task(place.vault.publish())
-    while WHERE not in place.vault.catalogue.shards(f"a.{name}"):  # noqa: ASYNC110 - not told
-        await asyncio.sleep(0.05)
-    publishing.cancel()
-    await asyncio.gather(publishing, return_exceptions=True)
-    return place.vault.catalogue.shards(f"a.{name}")[WHERE]
-
-
-async def taken(place: Place, shard: Shard, name: str = "s1", kind: Kind = "named") -> Vouched:
-    """A snapshot of the shard, published."""
-    await take(place, shard, name, kind)
-    return await published(place, name)
-
-
-async def more(place: Place, shard: Shard) -> None:
-    """The shard learns all records once more."""
-    for row in place.broker.logs[WHERE].rows():
-        place.broker.logs[WHERE].append(row.key, row.value, row.timestamp)
-    await shard.process(place.chunk())
-    await shard.flush()
-
-
-async def reopened(place: Place, shard: Shard, **build: str) -> Shard:
-    """Close it, become another build, and open it anew."""
-    await place.shards.close(shard, flush=True)
-    place.become(**build)
-    return await place.shards.open(place.deployment, WHERE)
 
 
 def manifest_of(place: Place, vouched: Vouched) -> Manifest:
@@ -297,144 +224,6 @@ def test_few_snapshots_of_other_builds_are_tried() -> None:
     mine = vouched(9, MINE.river)
     assert list(worth_a_try([*others, mine], MINE)) == [*others[:OTHER_BUILDS_MAX], mine]
     assert list(worth_a_try([*others, mine], old)) == [*others, mine]
-
-
-# -- where it begins anew ------------------------------------------------------------------------
-
-
-def anew(place: Place, how: How, name: str = "m") -> None:
-    """Somebody says that the agent begins anew, with the spec that it has."""
-    deploy = place.deployment.deploy
-    place.command(
-        control.Migrate(
-            id=name,
-            agent="a",
-            life=1,
-            how=how,
-            replaces=deploy.digest,
-            spec=deploy.spec,
-            digest=deploy.digest,
-            emit_topic=deploy.emit_topic,
-            partitions=1,
-            bases=(control.Base(partition=0, epoch=0, next_offset=0, digest=""),),
-            anew=True,
-        )
-    )
-
-
-@pytest.mark.parametrize(("how", "begin"), [("refold", 0), ("reset", 50)])
-def test_what_is_refused_begins_anew_where_somebody_says_so(
-    tmp_path: Path, steps_otherwise: Callable[[], None], how: How, begin: int
-) -> None:
-    """In a new epoch, from the log's beginning or from where the decisions end."""
-
-    async def work(place: Place, shard: Shard) -> None:
-        await taken(place, shard)
-        steps_otherwise()
-        with pytest.raises(OtherBuildError):
-            await reopened(place, shard, river="99")
-        anew(place, how)
-        while place.deployment.epoch < 2:  # noqa: ASYNC110 - not told
-            await asyncio.sleep(0.05)
-        again = await place.shards.open(place.deployment, WHERE)
-        assert (again.origin.epoch, again.next_offset) == (2, begin)
-        assert place.deployment.effect("m", WHERE) == 50
-        assert place.directory.former("a", range(9), *WHERE) == []
-        await place.shards.close(again, flush=True)
-
-    told(tmp_path, work)
-
-
-def test_a_crash_after_the_effect_begins_it_anew_at_the_same_place(
-    tmp_path: Path, steps_otherwise: Callable[[], None]
-) -> None:
-    """The effect is in the log, the store was not there yet: it is made then."""
-
-    async def work(place: Place, shard: Shard) -> None:
-        await taken(place, shard)
-        await place.shards.close(shard, flush=True)
-        steps_otherwise()
-        place.become(river="99")
-        anew(place, "reset")
-        while place.deployment.epoch < 2:  # noqa: ASYNC110 - not told
-            await asyncio.sleep(0.05)
-        again = await place.shards.open(place.deployment, WHERE)
-        await place.shards.close(again, flush=False)
-        place.directory.drop_shard(place.directory.shard_path("a", 2, *WHERE))
-        again = await place.shards.open(place.deployment, WHERE)
-        assert (again.origin.epoch, again.next_offset) == (2, 50)
-        await place.shards.close(again, flush=True)
-
-    told(tmp_path, work)
-
-
-@pytest.mark.parametrize("where", ["here", "in a snapshot"])
-def test_to_begin_anew_is_agreed_to_once(
-    tmp_path: Path, steps_otherwise: Callable[[], None], where: str
-) -> None:
-    """What was learned since is another state: the next build does not throw it away in silence."""
-
-    async def work(place: Place, shard: Shard) -> None:
-        anew(place, "reset")
-        while shard.origin.epoch < 2:  # noqa: ASYNC110 - not told
-            await asyncio.sleep(0.05)
-        await more(place, shard)
-        if where == "in a snapshot":
-            await taken(place, shard)
-        await place.shards.close(shard, flush=True)
-        if where == "in a snapshot":
-            place.directory.drop_agent("a", through=2)
-        steps_otherwise()
-        place.become(river="99")
-        with pytest.raises(OtherBuildError):
-            await place.shards.open(place.deployment, WHERE)
-        anew(place, "reset", "once more")
-        while place.deployment.epoch < 3:  # noqa: ASYNC110 - not told
-            await asyncio.sleep(0.05)
-        agreed = await place.shards.open(place.deployment, WHERE)
-        assert (agreed.origin.epoch, agreed.next_offset) == (3, 100)
-        await place.shards.close(agreed, flush=True)
-
-    told(tmp_path, work)
-
-
-def test_what_a_rewind_left_out_is_not_learned_anew_and_nothing_is_decided_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """As in a refold beside a state that can be read; also after a restart on the way, when old
-    decisions have been retired.
-    """
-
-    async def work(place: Place, shard: Shard) -> None:
-        vouched = await taken(place, shard)
-        base = control.Base(partition=0, epoch=1, next_offset=50, digest=vouched.digest)
-        await more(place, shard)
-        out = Exclusion(decisions=("a/1/events/0/60", "a/1/events/0/61"))
-        rollback = control.Rollback(id="r", agent="a", life=1, snapshot_id="a.s1", bases=(base,))
-        place.command(structs.replace(rollback, mode="rewind", exclude=out))
-        while shard.origin.epoch < 2:  # noqa: ASYNC110 - not told
-            await asyncio.sleep(0.05)
-        rows = dict(shard.store.scan(KEY_ROW))
-        decided = place.broker.logs[Partition("decided", 0)]
-        await taken(place, shard, "s2")
-        await place.shards.close(shard, flush=True)
-        monkeypatch.setattr(Probing, "accepts", lambda *_: ("it goes on otherwise",))
-        place.become(river="99")
-        anew(place, "refold")
-        while place.deployment.epoch < 3:  # noqa: ASYNC110 - not told
-            await asyncio.sleep(0.05)
-        again = await place.shards.open(place.deployment, WHERE)
-        await again.process(Chunk("events", 0, place.chunk().records[:55], 55))
-        await place.shards.close(again, flush=True)
-        decided.begin = decided.end
-        again = await place.shards.open(place.deployment, WHERE)
-        await again.process(place.chunk())
-        await again.flush()
-        assert set(again.store.scan(KEY_ROW)) == set(rows.items())
-        assert decided.end == decided.begin
-        await place.shards.close(again, flush=True)
-
-    told(tmp_path, work)
 
 
 # -- where a rollback goes to --------------------------------------------------------------------
