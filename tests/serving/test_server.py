@@ -279,12 +279,13 @@ async def test_a_silent_stream_asks_for_no_attention(world: World) -> None:
     """A two-way stream that is kept open asks with its messages, not by being open."""
     clock = ManualClock()
     server = Server(world.backend, Listen(port=0), clock=clock)
-    going = asyncio.Event()
+    going, over = asyncio.Event(), asyncio.Event()
 
     async def questions() -> AsyncIterator[Question]:
         yield Question(agent="card-fraud", key="4711")
         await going.wait()
         yield Question(agent="card-fraud", key="4711")
+        await over.wait()
 
     async with AsyncClient(f"127.0.0.1:{await server.start()}") as client:
         rows = client.predict_stream(questions())
@@ -296,6 +297,7 @@ async def test_a_silent_stream_asks_for_no_attention(world: World) -> None:
         await anext(rows)
         seen.append(server.is_asked)
         assert server.in_flight == 1
+        over.set()
     await server.stop()
     assert seen == [True, False, True]
 
