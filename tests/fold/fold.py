@@ -172,11 +172,14 @@ class _Fold:
 
     def _revert(self, rollback: Rollback | Migration, *, resumes: bool = True) -> None:
         """Not `resumes`: what waits now is for other models, and is dropped."""
-        base = self._cleansed(rollback)._seen()
-        now = self._seen() if resumes else {}
-        scope = set(rollback.keys) or base.keys() | now.keys() | self.out.keys.keys()
+        cleansed = self._cleansed(rollback)
+        base, now = cleansed._seen(), self._seen() if resumes else {}
+        scope = set(rollback.keys) or {*cleansed.out.keys, *self.out.keys}
         for key in scope:
             reverted = self._reverted(key, base.get(key), now.get(key), alone=bool(rollback.keys))
+            idle = None if rollback.keys or reverted else cleansed.out.keys.get(key)
+            if idle is not None and not idle.waiting:
+                reverted = copy.copy(idle)  # it may still have its row
             if reverted is None:
                 self.out.keys.pop(key, None)
             else:
