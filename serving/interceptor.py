@@ -198,9 +198,12 @@ class Interceptor(grpc.aio.ServerInterceptor):
         except (RequestError, SpecError, EventError, StateError) as error:
             code = status.row_of(error).status.name
             await _abort(context, status.describe(error))
-        except (asyncio.CancelledError, grpc.aio.InternalError):
+        except asyncio.CancelledError:
             code = "CANCELLED"  # the client went away, or its deadline passed
             raise
+        except grpc.aio.InternalError as error:
+            code = "CANCELLED"  # it went away while it was written to: gRPC would log an error
+            raise asyncio.CancelledError from error
         except (KeyboardInterrupt, SystemExit, GeneratorExit):
             raise
         except BaseException as error:  # River's Rust panics are no Exceptions

@@ -18,6 +18,7 @@ from headrace.errors import (
 from headrace.models.wants import MAX_KEY
 from headrace.serving import prediction_pb2
 from headrace.serving.client import AsyncClient
+from headrace.serving.interceptor import Interceptor
 from headrace.serving.limits import Limits
 from headrace.serving.server import Listen, Server
 from headrace.views import Question
@@ -312,4 +313,22 @@ async def test_a_client_that_leaves_in_mid_stream_is_no_bug(
     await client.close()
     async with asyncio.timeout(5):
         await world.feed_closed.wait()
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
+
+
+async def test_a_client_that_leaves_while_it_is_written_to_is_no_bug(
+    world: World, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """GRPC finds that the connection is gone before it cancels the call."""
+
+    async def gone(*_: object) -> None:
+        raise grpc.aio.InternalError('Failed "execute_batch"')
+
+    monkeypatch.setattr(Interceptor, "_write", gone)
+    server = Server(world.backend, Listen(port=0))
+    async with AsyncClient(f"127.0.0.1:{await server.start()}") as client:
+        with pytest.raises(TimeoutError):  # this client is still there, and hears nothing more
+            async with asyncio.timeout(1):
+                await anext(client.watch_decisions("card-fraud", from_start=True))
+    await server.stop()
     assert not [record for record in caplog.records if record.levelname == "ERROR"]
