@@ -6,6 +6,7 @@ The messages are good ones with faults in their bytes, good ones with monstrous 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -139,7 +140,9 @@ async def _answer(channel: grpc.aio.Channel, asked: Asked) -> Answered:
     method: Any = getattr(channel, kind)(asked.path)
     messages: list[bytes] = []
     try:
-        if many_in:
+        if many_in and not many_out:
+            messages.append(await _told(method(timeout=timeout), asked.messages))
+        elif many_in:
             await _converse(method(timeout=timeout), asked.messages, messages)
         elif many_out:
             await _listen(method(asked.messages[0], timeout=timeout), messages)
@@ -166,6 +169,16 @@ async def _converse(call: Any, sent: Iterable[bytes], answers: list[bytes]) -> N
         answers.append(answer)
     await call.done_writing()
     await _listen(call, answers)
+
+
+async def _told(call: Any, sent: Iterable[bytes]) -> bytes:
+    """Send all, and read the one answer, which may come before the last message."""
+    with contextlib.suppress(asyncio.InvalidStateError):  # it has been answered
+        for message in sent:
+            await call.write(message)
+        await call.done_writing()
+    answer: bytes = await call
+    return answer
 
 
 async def _listen(call: Any, answers: list[bytes]) -> None:
