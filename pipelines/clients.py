@@ -53,6 +53,20 @@ def waiting_cures(error: KafkaError) -> bool:
     return bool(error.retriable) or isinstance(error, KafkaTimeoutError)
 
 
+async def start(client: AIOKafkaConsumer | AIOKafkaProducer) -> None:
+    """Start a client. Where the caller is cancelled meanwhile, it is let come to its end first, for a
+    moment: aiokafka would leave its first connection open.
+    """
+    starting = asyncio.ensure_future(client.start())
+    try:
+        await asyncio.shield(starting)
+    except asyncio.CancelledError:
+        await asyncio.wait({starting}, timeout=STOP_WAIT_S)
+        if not starting.cancel() and not starting.cancelled():
+            starting.exception()  # what it raises is nobody's concern any more
+        raise
+
+
 async def stop(client: AIOKafkaConsumer | AIOKafkaProducer) -> None:
     """Stop a client that nothing depends on any more, in a bounded time."""
     stopping = asyncio.ensure_future(client.stop())

@@ -75,7 +75,7 @@ async def _reading(bootstrap: str, partitions: list[Partition]) -> AsyncIterator
     """A consumer without a group. Raises UnavailableError `broker_away`, for its user too."""
     consumer = clients.log_reader(bootstrap)
     try:
-        await consumer.start()
+        await clients.start(consumer)
         consumer.assign([TopicPartition(*p) for p in partitions])
         yield consumer
     except KafkaError as error:

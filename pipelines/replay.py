@@ -37,7 +37,7 @@ async def replaying(bootstrap: str, partition: Partition, begin: int) -> AsyncIt
     consumer = clients.log_reader(bootstrap, auto_offset_reset="none")
     tp = TopicPartition(*partition)
     try:
-        await consumer.start()
+        await clients.start(consumer)
         consumer.assign([tp])
         consumer.seek(tp, begin)
         yield _KafkaReplay(consumer, partition, begin)

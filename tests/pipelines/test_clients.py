@@ -1,13 +1,16 @@
-"""Stopping a client takes a bounded time, and whoever is cancelled meanwhile ends."""
+"""Clients are started and stopped in a bounded time, and whoever is cancelled meanwhile ends."""
 
 from __future__ import annotations
 
 import asyncio
 from typing import Any, cast
 
+import aiokafka.client
 import pytest
 
-from headrace.pipelines import clients
+from headrace.pipelines import clients, reader
+from headrace.pipelines.broker import Broker
+from headrace.views import Partition
 
 TURNS = 12
 
@@ -35,3 +38,24 @@ async def test_a_cancellation_at_any_moment_of_a_stop_is_not_swallowed(turns: in
     in_time = stopping.cancel()
     await asyncio.wait({stopping})
     assert (stopping.cancelled(), after) == ((True, []) if in_time else (False, ["went on"]))
+
+
+async def test_a_reader_that_is_given_up_while_it_starts_leaves_no_connection(
+    broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Aiokafka forgets its first connection when it is cancelled before it has the metadata."""
+    made: list[Any] = []
+    real = aiokafka.client.create_conn
+
+    async def create_conn(*where: Any, **how: Any) -> Any:
+        made.append(await real(*where, **how))
+        return made[-1]
+
+    monkeypatch.setattr(aiokafka.client, "create_conn", create_conn)
+    reading = asyncio.create_task(reader.span(broker.bootstrap, Partition("left", 0)))
+    while not made:  # noqa: ASYNC110 - it asks for metadata now
+        await asyncio.sleep(0)
+    reading.cancel()
+    await asyncio.wait({reading})
+    assert reading.cancelled()
+    assert not any(connection.connected() for connection in made)
