@@ -54,8 +54,8 @@ def waiting_cures(error: KafkaError) -> bool:
 
 
 async def start(client: AIOKafkaConsumer | AIOKafkaProducer) -> None:
-    """Start a client. Where the caller is cancelled meanwhile, it is let come to its end first, for a
-    moment: aiokafka would leave its first connection open.
+    """Start a client. Where the caller is cancelled meanwhile, the start is let come to its end
+    first, for a moment: aiokafka would leave its first connection open.
     """
     starting = asyncio.ensure_future(client.start())
     try:
