@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
 from typing import get_args
 
@@ -17,14 +18,33 @@ from tests.crash.verdict import Verdict, judge
 PROTECTIONS: tuple[RollbackProtection, ...] = get_args(RollbackProtection)
 Verdicts = dict[RollbackProtection, Verdict]
 
+CAMPAIGNS_MAX = 5
+"""Tries to see what is missing: on a busy machine a kill may come when nothing is at stake."""
+
+SIGNS: dict[RollbackProtection, Callable[[Verdict], bool]] = {
+    "read-back": lambda verdict: any("says epoch" in found for found in verdict.differences),
+    "settling": lambda verdict: verdict.rows_wrong > 0,
+    "undo-first": lambda verdict: any("the undo" in found for found in verdict.differences),
+    "manifest-first": lambda verdict: verdict.unkept > 0,
+    "told-below": lambda verdict: verdict.told_again > 0,
+}
+
 
 @pytest.fixture(scope="module")
 def verdicts(broker: Broker, tmp_path_factory: pytest.TempPathFactory) -> Verdicts:
-    """The verdicts on short campaigns without each protection, run side by side."""
+    """The verdicts on short campaigns without each protection, run side by side: of each the first
+    that shows that it is missing, else the last.
+    """
 
     async def one(protection: RollbackProtection, directory: Path) -> Verdict:
-        plan = rolling_control(f"no-{protection}", protection)
-        return await judge(broker, await Campaign(plan, broker, directory).run())
+        for number in range(CAMPAIGNS_MAX):
+            plan = rolling_control(f"no-{protection}-{number}", protection)
+            place = directory / str(number)
+            place.mkdir()
+            verdict = await judge(broker, await Campaign(plan, broker, place).run())
+            if SIGNS[protection](verdict):
+                break
+        return verdict
 
     async def every() -> list[Verdict]:
         directories = [tmp_path_factory.mktemp(protection) for protection in PROTECTIONS]
@@ -35,24 +55,24 @@ def verdicts(broker: Broker, tmp_path_factory: pytest.TempPathFactory) -> Verdic
 
 def test_a_rollback_before_its_effect_is_logged_counts_elsewhere(verdicts: Verdicts) -> None:
     """A crash in between, and the next worker logs a later position than the state has it."""
-    assert any("says epoch" in found for found in verdicts["read-back"].differences)
+    assert SIGNS["read-back"](verdicts["read-back"])
 
 
 def test_a_rollback_that_does_not_flush_loses_what_was_counted(verdicts: Verdicts) -> None:
     """The new state stands behind events that it knows nothing of."""
-    assert verdicts["settling"].rows_wrong > 0
+    assert SIGNS["settling"](verdicts["settling"])
 
 
 def test_an_undo_taken_too_late_undoes_nothing(verdicts: Verdicts) -> None:
     """It goes back to the state that it was to take back."""
-    assert any("the undo" in found for found in verdicts["undo-first"].differences)
+    assert SIGNS["undo-first"](verdicts["undo-first"])
 
 
 def test_a_manifest_vouched_for_too_early_may_never_come(verdicts: Verdicts) -> None:
     """A crash in between and a lost disk: the catalogue names what is not there."""
-    assert verdicts["manifest-first"].unkept > 0
+    assert SIGNS["manifest-first"](verdicts["manifest-first"])
 
 
 def test_a_restored_shard_that_does_not_look_decides_again(verdicts: Verdicts) -> None:
     """Decisions behind the snapshot are in their topic already, and come a second time."""
-    assert verdicts["told-below"].told_again > 0
+    assert SIGNS["told-below"](verdicts["told-below"])
