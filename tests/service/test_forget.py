@@ -112,9 +112,10 @@ async def test_no_byte_of_a_forgotten_key_is_left(start: Start, tmp_path: Path) 
         rolled = await client.rollback(RollbackRequest(agent="erased", snapshot_id="erased.kept"))
         await teach(running, "erased", 60, 90)
         assert holding(state)
+        published = running.service.worker.vault.catalogue.shards
         async with asyncio.timeout(20):
-            while not running.service.worker.vault.catalogue.shards(rolled.undo_snapshot_id):  # noqa: ASYNC110
-                await asyncio.sleep(0.05)  # it is being published
+            while not published(rolled.undo_snapshot_id):  # noqa: ASYNC110 - not told
+                await asyncio.sleep(0.05)
         planned = await client.preview_forget("erased", GONE)
         assert planned.known
         assert "erased.kept" in planned.rewriting
