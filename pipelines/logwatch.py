@@ -73,7 +73,7 @@ class LogWatch:
         )
 
     async def start(self) -> None:
-        await self._consumer.start()
+        await clients.start(self._consumer)
 
     async def stop(self) -> None:
         await clients.stop(self._consumer)

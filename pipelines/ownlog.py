@@ -54,7 +54,7 @@ class OwnLog:
         await self._producer.start()
         self._consumer = clients.log_reader(self._bootstrap)
         self._taken.push_async_callback(clients.stop, self._consumer)
-        await self._consumer.start()
+        await clients.start(self._consumer)
         partition = TopicPartition(self.topic, 0)
         self._consumer.assign([partition])
         await self._consumer.seek_to_beginning(partition)

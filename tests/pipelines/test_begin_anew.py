@@ -20,9 +20,9 @@ from tests.pipelines.small_place import WHERE, Place
 from tests.pipelines.snapshots_of_one import more, reopened, taken, told
 
 
-def anew(place: Place, how: How, name: str = "m") -> None:
-    """Somebody says that the agent begins anew, with the spec that it has."""
-    deploy = place.deployment.deploy
+async def anew(place: Place, how: How, name: str = "m") -> None:
+    """Somebody says that the agent begins anew, with the spec that it has; this is known then."""
+    deploy, epoch = place.deployment.deploy, place.deployment.epoch
     place.command(
         control.Migrate(
             id=name,
@@ -38,6 +38,8 @@ def anew(place: Place, how: How, name: str = "m") -> None:
             anew=True,
         )
     )
+    while place.deployment.epoch == epoch:  # noqa: ASYNC110 - not told
+        await asyncio.sleep(0.05)
 
 
 @pytest.mark.parametrize(("how", "begin"), [("refold", 0), ("reset", 50)])
@@ -51,9 +53,7 @@ def test_what_is_refused_begins_anew_where_somebody_says_so(
         steps_otherwise()
         with pytest.raises(OtherBuildError):
             await reopened(place, shard, river="99")
-        anew(place, how)
-        while place.deployment.epoch < 2:  # noqa: ASYNC110 - not told
-            await asyncio.sleep(0.05)
+        await anew(place, how)
         again = await place.shards.open(place.deployment, WHERE)
         assert (again.origin.epoch, again.next_offset) == (2, begin)
         assert place.deployment.effect("m", WHERE) == 50
@@ -73,9 +73,7 @@ def test_a_crash_after_the_effect_begins_it_anew_at_the_same_place(
         await place.shards.close(shard, flush=True)
         steps_otherwise()
         place.become(river="99")
-        anew(place, "reset")
-        while place.deployment.epoch < 2:  # noqa: ASYNC110 - not told
-            await asyncio.sleep(0.05)
+        await anew(place, "reset")
         again = await place.shards.open(place.deployment, WHERE)
         await place.shards.close(again, flush=False)
         place.directory.drop_shard(place.directory.shard_path("a", 2, *WHERE))
@@ -93,7 +91,7 @@ def test_to_begin_anew_is_agreed_to_once(
     """What was learned since is another state: the next build does not throw it away in silence."""
 
     async def work(place: Place, shard: Shard) -> None:
-        anew(place, "reset")
+        await anew(place, "reset")
         while shard.origin.epoch < 2:  # noqa: ASYNC110 - not told
             await asyncio.sleep(0.05)
         await more(place, shard)
@@ -106,9 +104,7 @@ def test_to_begin_anew_is_agreed_to_once(
         place.become(river="99")
         with pytest.raises(OtherBuildError):
             await place.shards.open(place.deployment, WHERE)
-        anew(place, "reset", "once more")
-        while place.deployment.epoch < 3:  # noqa: ASYNC110 - not told
-            await asyncio.sleep(0.05)
+        await anew(place, "reset", "once more")
         agreed = await place.shards.open(place.deployment, WHERE)
         assert (agreed.origin.epoch, agreed.next_offset) == (3, 100)
         await place.shards.close(agreed, flush=True)
@@ -138,9 +134,7 @@ def test_what_a_rewind_left_out_is_not_learned_anew_and_nothing_is_decided_again
         await place.shards.close(shard, flush=True)
         monkeypatch.setattr(Probing, "accepts", lambda *_: ("it goes on otherwise",))
         place.become(river="99")
-        anew(place, "refold")
-        while place.deployment.epoch < 3:  # noqa: ASYNC110 - not told
-            await asyncio.sleep(0.05)
+        await anew(place, "refold")
         again = await place.shards.open(place.deployment, WHERE)
         await again.process(Chunk("events", 0, place.chunk().records[:55], 55))
         await place.shards.close(again, flush=True)
