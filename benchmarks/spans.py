@@ -42,7 +42,7 @@ STEPS: tuple[tuple[Any, str, str], ...] = (
     (Checkpoints, "take", "take in its thread"),
     (checkpoints, "sync_tree", "sync the checkpoint"),
     (ShardStore, "checkpoint", "checkpoint"),
-    (Revert, "_draft", "draft"),
+    (Revert, "_new_state", "draft"),
     (Replacement, "_adopted", "adopt and open"),
     (Learner, "__init__", "learner"),
     (ShardStore, "__init__", "open a database"),

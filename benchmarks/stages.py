@@ -54,7 +54,7 @@ STAGES: tuple[tuple[str, str, str], ...] = (
     ("pipelines/emit.py", "append", "decision: append"),
     ("pipelines/emit.py", "", "decision: send"),
     ("aiokafka/producer/", "", "decision: send"),
-    ("pipelines/shard.py", "_emit", "decision: append"),
+    ("pipelines/shardstart.py", "emit", "decision: append"),
     ("pipelines/shard.py", "_flush", "flush: around it"),
     ("pipelines/shard.py", "", "shard: slices"),
     ("pipelines/transport.py", "", "fetch and driver"),

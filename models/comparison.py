@@ -24,11 +24,11 @@ from headrace.models.recommend.ranked import Ranked
 from headrace.models.row_reading import RowReading
 from headrace.models.slots import KEY_ROW, Slot
 from headrace.models.spec import Adjust, Recommend, Score, Spec
-from headrace.models.stored import key_digest
+from headrace.models.stored import is_same_model
 from headrace.ports import Record, Rows
 from headrace.views import MetricChange
 
-__all__ = ["Comparison", "KeyChanges", "changed_keys", "compare"]
+__all__ = ["Comparison", "KeyChanges", "changed_keys", "compare", "is_changed"]
 
 ROWS_READ_MAX: Final = 100_000
 """Rows that a look for changed keys reads, of both states together."""
@@ -40,6 +40,8 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
     decisions_compared: int
     decisions_flipped: int
     metrics: tuple[MetricChange, ...]  # over the events that brought their label; may be none
+    refused: int = 0  # records that the guard does not admit: no decision is theirs
+    failed: int = 0  # events on which both states fail
     note: str = ""  # what one has to know to read the figures
 
 
@@ -63,13 +65,15 @@ def compare(spec: Spec, now: Rows, then: Rows, records: Iterable[Record]) -> Com
     guard = Guard(spec)
     time = _log_time(now)
     sides = _Side(spec, now, time), _Side(spec, then, time)
-    compared = flipped = 0
+    compared = flipped = refused = failed = 0
     for record in records:
         event = guard.admit(record)
         if not isinstance(event, Event):
+            refused += 1
             continue
         one, other = (side.said(event) for side in sides)
         if one is None and other is None:
+            failed += 1
             continue
         compared += 1
         if one is None or other is None:
@@ -84,16 +88,19 @@ def compare(spec: Spec, now: Rows, then: Rows, records: Iterable[Record]) -> Com
         decisions_compared=compared,
         decisions_flipped=flipped,
         metrics=_changes(*sides),
+        refused=refused,
+        failed=failed,
         note=_note(spec, compared, outlived=_outlived(spec, time, _log_time(then))),
     )
 
 
 def changed_keys(now: Rows, then: Rows, limit: int = ROWS_READ_MAX) -> KeyChanges:
-    """How many keys are in another state in `then`, and how many there are in either.
+    """How many keys have another model in `then`, and how many keys there are in either.
 
-    When a key was seen last and what waits for its label is not looked at, as it does not go back;
-    a key of one side only is changed. With one model for all keys this tells whose events have
-    taught it. At most about `limit` rows are read. Raises CorruptStateError.
+    A key of one side only is changed. When it was seen last, when it learned last and what waits
+    for its label is not looked at: no model differs by that. With one model for all keys, and for
+    a recommender's users, this tells whose events have taught it. At most about `limit` rows are
+    read. Raises CorruptStateError.
 
     >>> from headrace.models.memory_rows import MemoryRows
     >>> changed_keys(MemoryRows(), MemoryRows())
@@ -107,7 +114,7 @@ def changed_keys(now: Rows, then: Rows, limit: int = ROWS_READ_MAX) -> KeyChange
             return KeyChanges(changed, total, complete=False)
         total += 1
         if left is not None and right is not None and left[0] == right[0]:
-            changed += left[1] != right[1] and key_digest(*left) != key_digest(*right)
+            changed += not is_same_model(*left, right[1])
             left, right = next(one, None), next(other, None)
             rows_read += 2
         elif right is None or (left is not None and left[0] < right[0]):
@@ -119,6 +126,13 @@ def changed_keys(now: Rows, then: Rows, limit: int = ROWS_READ_MAX) -> KeyChange
             right = next(other, None)
             rows_read += 1
     return KeyChanges(changed, total, complete=True)
+
+
+def is_changed(row: bytes, now: bytes | None, then: bytes | None) -> bool:
+    """The same of one key's row, None where there is none. Raises CorruptStateError."""
+    if now is None or then is None:
+        return now is not then
+    return not is_same_model(row, now, then)
 
 
 class _Said(NamedTuple):
@@ -230,7 +244,6 @@ def _note(spec: Spec, compared: int, *, outlived: bool) -> str:
             " event; single keys that were seen since can go back to it"
         )
     if not compared:
-        notes.append("there is no recent event that both states could be asked about")
         return "; ".join(notes)
     if spec.label is not None and spec.label.later:
         notes.append("labels come later, so there are no metrics of what would have been decided")

@@ -2,6 +2,7 @@
 
 The record is a contract (`schema: 1`): fields are added, never changed. The same event in the same
 epoch gives the same bytes, so a decision that is delivered twice can be told from a contradiction.
+Between decisions stand boundaries, which say where an epoch ended (docs/records.md).
 """
 
 from __future__ import annotations
@@ -31,6 +32,14 @@ class Origin(msgspec.Struct, frozen=True):
         'card-fraud/0/transactions/3/17'
         """
         return f"{self.agent}/{self.epoch}/{self.topic}/{self.partition}/{offset}"
+
+    def boundary_id(self) -> str:
+        """The name of the boundary at which this epoch begins; none of a decision.
+
+        >>> Origin("card-fraud", 1, 2, "transactions", 3).boundary_id()
+        'card-fraud/2/transactions/3/boundary'
+        """
+        return f"{self.agent}/{self.epoch}/{self.topic}/{self.partition}/boundary"
 
 
 class Decision(msgspec.Struct, frozen=True, kw_only=True, gc=False, tag_field="cause", tag="event"):
@@ -63,8 +72,27 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True, gc=False, tag_field="c
         return self.position.offset
 
 
+class Boundary(msgspec.Struct, frozen=True, kw_only=True, tag_field="cause", tag="boundary"):
+    """Where an epoch began, as it stands in the decision topic, behind all decisions of the epochs
+    before: of one `life` of the agent, a decision of an older epoch on an event at `position`, or
+    behind it, is void.
+    """
+
+    schema: Literal[1] = 1
+    id: str
+    agent: str
+    life: int  # the epoch at which the agent was deployed
+    epoch: int
+    position: Position
+    control_id: str  # of the rollback or migration
+
+
 _ENCODE: Callable[[Decision], bytes] = msgspec.json.Encoder().encode
 _DECODE: Callable[[bytes], Decision] = msgspec.json.Decoder(Decision).decode
+_ENCODE_BOUNDARY: Callable[[Boundary], bytes] = msgspec.json.Encoder().encode
+_DECODE_RECORD: Callable[[bytes], Decision | Boundary] = msgspec.json.Decoder(
+    Decision | Boundary
+).decode
 
 
 def encode_decision(decision: Decision) -> bytes:
@@ -81,8 +109,31 @@ def encode_decision(decision: Decision) -> bytes:
 
 
 def decode_decision(data: bytes) -> Decision:
-    """The record of these bytes. Raises msgspec.DecodeError."""
+    """The record of these bytes. Raises msgspec.DecodeError, also for a boundary."""
     return _DECODE(data)
+
+
+def encode_boundary(boundary: Boundary) -> bytes:
+    """The record as canonical JSON."""
+    return _ENCODE_BOUNDARY(boundary)
+
+
+def decode_record(data: bytes) -> Decision | Boundary:
+    """Whatever stands in a topic of decisions. Raises msgspec.DecodeError.
+
+    >>> boundary = Boundary(
+    ...     id="a/2/t/0/boundary", agent="a", life=1, epoch=2, position=Position("t", 0, 7),
+    ...     control_id="c",
+    ... )
+    >>> decode_record(encode_boundary(boundary)) == boundary
+    True
+    """
+    return _DECODE_RECORD(data)
+
+
+def is_boundary(data: bytes) -> bool:
+    """Whether a record of a decision topic says where an epoch began."""
+    return data.startswith(b'{"cause":"boundary",')
 
 
 class VerdictPolicy:

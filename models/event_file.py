@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import gzip
 import io
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path as File
 from typing import IO, Any, NamedTuple, cast
@@ -38,7 +39,7 @@ class EventFile:
 
     A CSV column belongs to the path of its name: `amount` to $.amount, `place.city` (or the path
     itself) to $.place.city. Its values are read as the spec declares them; an empty one is missing.
-    A JSON line goes through as it is.
+    A JSON line goes through as it is. What is open already is read as JSON lines.
 
     >>> from headrace.models.spec import load_spec
     >>> spec = load_spec('''
@@ -49,11 +50,13 @@ class EventFile:
 value=b'{"id":"ada","at":1700000000000,"x":1.5}')]
     """
 
-    def __init__(self, spec: Spec, source: str | File | Iterable[Mapping[str, Any]]) -> None:
+    def __init__(
+        self, spec: Spec, source: str | File | IO[bytes] | Iterable[Mapping[str, Any]]
+    ) -> None:
         self._wants = tuple(wants_of(spec).values())
         self._key = self._wants[0].path
         self._time = next((want for want in self._wants if want.kind == "time"), None)
-        self._source = File(source) if isinstance(source, str) else source
+        self._source: Any = File(source) if isinstance(source, str) else source
         if isinstance(self._source, File) and not self._source.name.endswith(_KINDS):
             reason = f"{self._source.name} is none of {', '.join(_KINDS)}"
             raise RequestError("invalid_request", reason)
@@ -67,27 +70,39 @@ value=b'{"id":"ada","at":1700000000000,"x":1.5}')]
         return max(lines - (self._source.suffix == ".csv"), 0)
 
     def __iter__(self) -> Iterator[Row]:
-        """The records in order. Raises RequestError for a file that cannot be opened."""
-        last = 0
-        for offset, (value, document) in enumerate(self._documents()):
-            last = self._timestamp(document, offset, last)
-            yield Row(offset, last, self._key_of(document), value)
+        """The records in order. Raises RequestError for a file that cannot be read."""
+        return (row for _, row in self.numbered())
 
-    def _documents(self) -> Iterator[tuple[bytes, Any]]:
+    def numbered(self) -> Iterator[tuple[int, Row]]:
+        """Each record with the line on which it begins, from 1. Raises RequestError."""
+        last = line = 0
+        try:
+            for offset, (line, value, document) in enumerate(self._documents()):
+                last = self._timestamp(document, offset, last)
+                yield line, Row(offset, last, self._key_of(document), value)
+        except (OSError, EOFError, zlib.error, UnicodeDecodeError, csv.Error) as error:
+            text = f"{self._name} cannot be read behind line {line:,}: {error}"
+            raise RequestError("invalid_request", text) from error
+
+    @property
+    def _name(self) -> str:
+        return str(self._source) if isinstance(self._source, File) else "standard input"
+
+    def _documents(self) -> Iterator[tuple[int, bytes, Any]]:
         source = self._source
-        if not isinstance(source, File):
-            for row in source:
-                yield msgspec.json.encode(row), row
+        if isinstance(source, io.IOBase):
+            yield from _json_lines(cast("IO[bytes]", source))
+        elif not isinstance(source, File):
+            for line, row in enumerate(source, 1):
+                yield line, msgspec.json.encode(row), row
         elif source.name.endswith(".csv"):
             with _opened(source) as file:
                 text = io.TextIOWrapper(file, encoding="utf-8-sig", newline="")
-                for row in _csv_rows(text, self._wants):
-                    yield msgspec.json.encode(row), row
+                for line, row in _csv_rows(text, self._wants):
+                    yield line, msgspec.json.encode(row), row
         else:
             with _opened(source) as file:
-                for line in file:
-                    if line.strip():
-                        yield line.rstrip(b"\r\n"), _parsed(line)
+                yield from _json_lines(file)
 
     def _key_of(self, document: Any) -> bytes | None:
         try:
@@ -112,6 +127,12 @@ def _opened(file: File) -> IO[bytes]:
         raise RequestError("invalid_request", f"cannot read {file}: {error.strerror}") from error
 
 
+def _json_lines(file: IO[bytes]) -> Iterator[tuple[int, bytes, Any]]:
+    for number, line in enumerate(file, 1):
+        if line.strip():
+            yield number, line.rstrip(b"\r\n"), _parsed(line)
+
+
 def _parsed(line: bytes) -> Any:
     try:
         return msgspec.json.decode(line)
@@ -119,17 +140,22 @@ def _parsed(line: bytes) -> Any:
         return None
 
 
-def _csv_rows(text: io.TextIOWrapper, wants: tuple[Want, ...]) -> Iterator[dict[str, Any]]:
+def _csv_rows(
+    text: io.TextIOWrapper, wants: tuple[Want, ...]
+) -> Iterator[tuple[int, dict[str, Any]]]:
     names = {".".join(want.path): want for want in wants}
     names |= {format_path(want.path): want for want in wants}
     reader = csv.reader(text)
     columns = [(index, names[name]) for index, name in enumerate(next(reader, [])) if name in names]
+    ended = reader.line_num  # a cell may have line ends in it
     for cells in reader:
+        begun, ended = ended + 1, reader.line_num
         row: dict[str, Any] = {}
         for index, want in columns:
             if index < len(cells) and cells[index] != "":
                 _put(row, want.path, _typed(want, cells[index]))
-        yield row
+        if cells:  # else the line is empty
+            yield begun, row
 
 
 def _put(row: dict[str, Any], path: Path, value: Any) -> None:

@@ -35,7 +35,7 @@ REASONS: Mapping[str, str] = {
     "bad_utf8": "a text is not UTF-8",
     "bad_json": "the event is not JSON",
     "not_an_object": "the event is JSON, but not an object",
-    "key_missing": "the record has no key, or the event does not hold it",
+    "key_missing": "the record has no key, or the event does not hold it; an empty one is none",
     "key_mismatch": "the record's key differs from the key in the event",
     "missing": "a field that must be there is absent or null",
     "wrong_type": "a field is of another type than declared",
@@ -134,7 +134,7 @@ class Guard:
             key = values[0]
             if key.__class__ is not str:
                 key = str(key)
-            if record.key != key.encode():
+            if not key or record.key != key.encode():
                 self._check_key(record, key)
             end = self._end
             x, extreme = self._assembly.assemble(values[1:end])
@@ -255,7 +255,9 @@ class Guard:
             raise EventError("bad_json", f"not JSON: {error}") from None
 
     def _check_key(self, record: Record, key: str | int) -> None:
-        """Raises EventError unless the record's key is the text of the event's."""
+        """Raises EventError unless the record has the event's key as text, and it is not empty."""
+        if key == "":
+            raise self._wants[0].fail("key_missing", "is empty")
         if record.key == str(key).encode():
             return
         if not record.key:

@@ -30,6 +30,8 @@ from headrace.views import Answer, KeyView, MetricView, Position, Question
 COUNTERS_ROW = b"s/counters"
 LOGTIME_ROW = b"s/logtime"
 
+_COUNTERS_DECODER = msgspec.msgpack.Decoder(Counters)
+
 
 class Outcome(msgspec.Struct):
     """What a batch of records came to, each list in offset order."""
@@ -73,7 +75,7 @@ class Learner:
             self._metrics.load(rows)
             saved = rows.get(COUNTERS_ROW)
             if saved is not None:
-                self.counters = msgspec.msgpack.decode(saved, type=Counters)
+                self.counters = _COUNTERS_DECODER.decode(saved)
             saved = rows.get(LOGTIME_ROW)
             if saved is not None:
                 self._time.load(saved)

@@ -14,7 +14,7 @@ from headrace.models.memory_rows import MemoryRows
 from headrace.models.row_reading import RowReading
 from headrace.models.slots import HEAD, KEY_ROW, SHARED_ROW, Slot, SlotLimits, Slots
 
-__all__ = ["key_digest", "key_of", "read", "waits", "written"]
+__all__ = ["is_same_model", "key_digest", "key_of", "read", "waits", "written"]
 
 _NOTHING_WAITS = msgspec.msgpack.encode([])
 _DIGEST_BYTES = 32  # of SHA-256, before the row's body: `Slots.pack`
@@ -87,3 +87,24 @@ def key_digest(row: bytes, data: bytes) -> str:
     slot = read(row, data)
     parts = (slot.updates, slot.last_learned, slot.full, slot.baseline, slot.model or b"")
     return sha256(msgspec.msgpack.encode(parts)).hexdigest()
+
+
+def is_same_model(row: bytes, one: bytes, other: bytes) -> bool:
+    """Whether a key's model is the same in both: what it answers with, how often it has learned.
+
+    When it last learned is not looked at. That is log time, which is another one by a few
+    milliseconds for all keys once some records are left out; no model differs by it.
+
+    >>> ada = Slot("ada", b"a model's bytes", updates=3, last_learned=1_000)
+    >>> before = written(ada)
+    >>> ada.last_learned = ada.last_seen = 1_001
+    >>> is_same_model(b"k/ada", before, written(ada))
+    True
+    >>> ada.updates = 4
+    >>> is_same_model(b"k/ada", before, written(ada))
+    False
+    """
+    if one == other:
+        return True
+    left, right = read(row, one), read(row, other)
+    return (left.model, left.updates, left.full) == (right.model, right.updates, right.full)

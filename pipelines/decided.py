@@ -6,40 +6,51 @@ from collections.abc import Iterable, Iterator
 
 import msgspec
 
-from headrace.models.decisions import Decision, decode_decision
+from headrace.models.decisions import Boundary, Decision, decode_record
+from headrace.pipelines import control
 from headrace.ports import Record
 from headrace.views import Partition
 
 NEWEST_DECISIONS = 10
 """Records read at the end of a partition of decisions: some offsets hold none."""
+EPOCHS_MAX = 10**15
+"""No agent has had so many: each takes a command."""
 
 
-def decided_below(records: Iterable[Record], agent: str, where: Partition, life: int) -> int:
-    """Decisions of that life of the agent on events below this offset are in their topic: they
-    went there in the order of the events. `records`: the newest of the partition of decisions;
-    `where`: the partition of the events.
+def decided_below(
+    records: Iterable[Record], deployment: control.Deployment, where: Partition
+) -> int:
+    """Decisions of this life of the agent on events below this offset are in their topic: they went
+    there in the order of the events, and a boundary behind them. What is void tells nothing: a
+    worker that did not know of the boundary has written it.
+
+    `records`: the newest of the partition of decisions; `where`: the partition of the events.
     """
-    return max(
-        (
-            decision.offset + 1
-            for decision in _decisions(records, agent)
-            if decision.epoch >= life
-            and (decision.position.topic, decision.position.partition) == where
-        ),
-        default=0,
-    )
+    below = 0
+    for record in _records(records, deployment.agent):
+        if (record.position.topic, record.position.partition) != where:
+            continue
+        offset = record.position.offset
+        if isinstance(record, Boundary):
+            below = max(below, offset if record.life == deployment.life else 0)
+        elif record.epoch >= max(deployment.life, deployment.epoch_at(where, offset)):
+            below = max(below, offset + 1)
+    return below
 
 
 def newest_epoch(records: Iterable[Record], agent: str) -> int:
-    """The highest epoch in which the agent decided any of them; 0: it decided none."""
-    return max((decision.epoch for decision in _decisions(records, agent)), default=0)
+    """The highest epoch of the agent of which any of them tells; 0: none does. One from
+    `EPOCHS_MAX` on is not of ours.
+    """
+    epochs = (record.epoch for record in _records(records, agent))
+    return max((epoch for epoch in epochs if epoch < EPOCHS_MAX), default=0)
 
 
-def _decisions(records: Iterable[Record], agent: str) -> Iterator[Decision]:
+def _records(records: Iterable[Record], agent: str) -> Iterator[Decision | Boundary]:
     for record in records:
         try:
-            decision = decode_decision(record.value or b"")
+            found = decode_record(record.value or b"")
         except msgspec.DecodeError:
             continue  # what else may be in that topic
-        if decision.agent == agent:
-            yield decision
+        if found.agent == agent:
+            yield found

@@ -78,7 +78,7 @@ class Emitter:
         self._given_up = asyncio.get_running_loop().create_future()
         self._producer = AIOKafkaProducer(**self._settings)
         clients.never_expire(self._producer)
-        await self._producer.start()
+        await clients.start(self._producer)
 
     def give_up_in(self, seconds: float) -> None:
         """Wait for the broker no longer than that from now on: the process is going down.

@@ -9,13 +9,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import NamedTuple
 
 from headrace.errors import StateError
 from headrace.logs import fields
 from headrace.pipelines import control
-from headrace.pipelines.housekeeping import Holder, holds_first, in_use_by
+from headrace.pipelines.housekeeping import (
+    Holder,
+    holds_first,
+    in_use_by,
+    is_kept,
+    keeps_house,
+    known_of,
+)
 from headrace.pipelines.vault import Vault
 from headrace.views import Partition, SnapshotView
 
@@ -23,10 +30,15 @@ log = logging.getLogger(__name__)
 
 LOOK_S = 5.0
 """Between two looks at what still holds a key that was forgotten."""
+ANYBODY_EVERY = 720
+"""Looks, an hour, between two of a worker at what agents have left that are deleted, if it is not
+the one to do it, for all it knows; see `housekeeping.keeps_house`."""
 
 FORGET_WITHIN_MS = 8 * 24 * 3_600_000
 """By then no file of the repository holds it: a snapshot is taken and others are rewritten within
-minutes, and a collection, once an hour, removes a file after two grace times of three days."""
+minutes, and a collection, once an hour, removes a file after two grace times of three days, and a
+manifest that was to go when the repository was away. Not while a manifest that is vouched for
+cannot be read, of whatever agent: then nothing is removed; see `state.collecting`."""
 
 
 class Owed(NamedTuple):
@@ -39,10 +51,19 @@ class Owed(NamedTuple):
 class Erasing:
     """Order of calls: `run` is a task that runs for ever."""
 
-    def __init__(self, vault: Vault, registry: control.Registry, holder: Holder) -> None:
+    def __init__(
+        self,
+        vault: Vault,
+        registry: control.Registry,
+        holder: Holder,
+        broken: Collection[str] = (),
+    ) -> None:
+        """`broken`: the agents that have failed here, whatever they are by then."""
         self._vault = vault
         self._registry = registry
         self._holder = holder
+        self._broken = broken
+        self._looks = 0
 
     async def run(self) -> None:
         """Look again and again; what fails is tried again at the next look."""
@@ -52,7 +73,9 @@ class Erasing:
 
     async def look(self) -> None:
         """Do what can be done now."""
-        for deployment in self._mine():
+        self._looks += 1
+        for deployment in list(self._mine()):
+            await asyncio.sleep(0)  # a turn for the events: there may be many agents
             try:
                 await self._erase(deployment)
             except StateError as error:
@@ -66,21 +89,20 @@ class Erasing:
 
     def _mine(self) -> Iterator[control.Deployment]:
         """Agents that have been told to forget and that this worker keeps house for; deleted ones
-        are its own if it keeps house for the first.
+        are its own if it keeps house for the repository, and now and then in any case. Two workers
+        may see to one of these at once: see `Repository.withdraw`.
         """
-        live = list(self._registry.live())
-        first = bool(live) and holds_first(self._holder, live[0])
-        agents = [d for d in live if holds_first(self._holder, d)]
-        yield from (
-            d for d in (*agents, *(self._registry.deleted() if first else ())) if d.forgets()
-        )
+        mine = [d for d in self._registry.live() if holds_first(self._holder, d)]
+        first = keeps_house(self._holder, self._registry, self._broken)
+        if first or self._looks % ANYBODY_EVERY == 0:
+            mine += self._registry.deleted()
+        yield from (deployment for deployment in mine if deployment.forgets())
 
     async def _erase(self, deployment: control.Deployment) -> None:
         vault, agent = self._vault, deployment.agent
         owed = owed_by(vault, agent)
-        in_use = in_use_by(self._registry, vault)
         for snapshot_id in owed.rewriting:
-            if snapshot_id in in_use:
+            if snapshot_id in in_use_by(self._registry, vault, agent):
                 continue  # a rollback may yet ask for what its record vouches for
             try:
                 await self._rewrite(snapshot_id)
@@ -89,12 +111,13 @@ class Erasing:
                 log.warning("forget.not_erased", extra=failed)
         if self._is_fresh(agent):
             for snapshot_id in owed.deleting:
-                if snapshot_id not in in_use:
-                    await vault.remove(snapshot_id)
+                # One that was pinned meanwhile is written anew at the next look.
+                if not is_kept(snapshot_id, self._registry, vault):
+                    await vault.remove(snapshot_id, *known_of(snapshot_id, self._registry))
 
     async def _rewrite(self, snapshot_id: str) -> None:
         for vouched in list(self._vault.catalogue.shards(snapshot_id).values()):
-            if self._vault.is_held(vouched):
+            if self._vault.holds_forgotten(vouched):
                 await self._vault.rewrite(vouched)
 
     def _is_fresh(self, agent: str) -> bool:
@@ -106,7 +129,7 @@ class Erasing:
             return True
         views = self._vault.catalogue.snapshots(agent)
         mine = (v for v in views if v.complete and not v.imported and v.epoch >= deployment.life)
-        return any(_is_after(deployment, v) and not _is_held(self._vault, v) for v in mine)
+        return any(_is_after(deployment, v) and not _holds_forgotten(self._vault, v) for v in mine)
 
 
 def _is_after(deployment: control.Deployment, view: SnapshotView) -> bool:
@@ -119,7 +142,7 @@ def _is_after(deployment: control.Deployment, view: SnapshotView) -> bool:
 
 def owed_by(vault: Vault, agent: str) -> Owed:
     """What of an agent's snapshots still holds a key that was forgotten. Raises StateError."""
-    held = [v for v in vault.catalogue.snapshots(agent) if _is_held(vault, v)]
+    held = [v for v in vault.catalogue.snapshots(agent) if _holds_forgotten(vault, v)]
     return Owed(list(_ids(held, kept=False)), list(_ids(held, kept=True)))
 
 
@@ -129,5 +152,5 @@ def _ids(views: Iterable[SnapshotView], *, kept: bool) -> Iterator[str]:
             yield view.snapshot_id
 
 
-def _is_held(vault: Vault, view: SnapshotView) -> bool:
-    return any(map(vault.is_held, vault.catalogue.shards(view.snapshot_id).values()))
+def _holds_forgotten(vault: Vault, view: SnapshotView) -> bool:
+    return any(map(vault.holds_forgotten, vault.catalogue.shards(view.snapshot_id).values()))

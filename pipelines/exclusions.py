@@ -14,14 +14,15 @@ def left_out(
     deployment: control.Deployment, accepted: control.Accepted, partition: Partition
 ) -> Callable[[Record], bool]:
     """Whether a record is excluded where a rewind or a refold learns the log again: by the command
-    itself, or by an earlier rewind that was not undone, which excluded records below where it
-    counted: of its keys, if it was of some.
+    itself, or by an earlier rewind that was not undone, which excluded records from its snapshot on
+    to where it counted: of its keys, if it was of some.
     """
     topic, number = partition
     rules = [
         (
             exclusion.matcher(command.exclude, topic=topic, partition=number),
             {key.encode() for key in command.keys},
+            command.base(number).next_offset,
             below,
         )
         for command, below in _lineage(deployment, accepted, partition)
@@ -30,10 +31,11 @@ def left_out(
 
     def is_left_out(record: Record) -> bool:
         return any(
-            (below is None or record.offset < below)
+            begin <= record.offset
+            and (below is None or record.offset < below)
             and (not only or record.key in only)
             and rule(record)
-            for rule, only, below in rules
+            for rule, only, begin, below in rules
         )
 
     return is_left_out
@@ -43,14 +45,8 @@ def _lineage(
     deployment: control.Deployment, accepted: control.Accepted, partition: Partition
 ) -> Iterable[tuple[control.Rollback, int | None]]:
     """The earlier rollbacks that hold, with where each counted, and this one."""
-    before = [other for other in deployment.rollbacks() if other.offset < accepted.offset]
-    undone: set[str] = set()
-    for other in reversed(before):  # what is undone itself undoes nothing
-        command = other.command
-        assert isinstance(command, control.Rollback)
-        failed = partition in deployment.failed(command.id)
-        if not failed and command.id not in undone:
-            undone.add(command.undoes)
-            yield command, deployment.effect(command.id, partition)
+    for other in deployment.standing(partition, below=accepted.offset):
+        assert isinstance(other.command, control.Rollback)
+        yield other.command, deployment.effect(other.control_id, partition)
     if isinstance(accepted.command, control.Rollback):
         yield accepted.command, None

@@ -97,6 +97,13 @@ class FaustApp(faust.App):
             self.flowing = frozenset(subscription.topics)
             self._is_settled.set()
 
+    def _on_rebalance_when_stopped(self) -> None:
+        """Nothing: the thread stops its consumer itself, in a moment.
+
+        Faust's own closes it under the thread, which then cannot leave the group any more; and that
+        waits a session timeout for a member that is gone.
+        """
+
     def _create_directories(self) -> None:
         """None: there are no tables."""
 

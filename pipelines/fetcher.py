@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 import copy
 import logging
-import shutil
-from collections import deque
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Protocol, Self
 
@@ -17,6 +16,7 @@ from headrace.errors import (
     CorruptStateError,
     ForeignStateError,
     GoneStateError,
+    NotFoundError,
     OtherBuildError,
     RequestError,
     StateError,
@@ -26,6 +26,8 @@ from headrace.pipelines import control
 from headrace.pipelines.forgotten import Forgotten
 from headrace.pipelines.probing import Probing
 from headrace.pipelines.shard import Shard
+from headrace.pipelines.threads import in_a_thread, remove_drafts
+from headrace.pipelines.uses import Uses
 from headrace.state.catalogue import Catalogue
 from headrace.state.checkpoints import Checkpoints, link_or_copy
 from headrace.state.cut import Cut
@@ -41,6 +43,9 @@ from headrace.views import Partition
 
 log = logging.getLogger(__name__)
 
+CATALOGUE_WAIT_S = 1.0
+"""How long the catalogue may take to tell that a manifest which is missing was removed."""
+CATALOGUE_LOOK_S = 0.02
 ERASING_BYTES = 8 << 20
 """Memory for the blocks of drafts from which keys are erased."""
 
@@ -71,13 +76,12 @@ class Fetcher:
         self._repository = repository
         self._topic = topic
         self.probing = Probing(versions)
+        self.uses = Uses()
         self._stores = StoreOptions(cache_bytes=ERASING_BYTES, buffer_bytes=ERASING_BYTES)
         self._clock = clock or SystemClock()
         self._checkpoints = Checkpoints(directory.checkpoints)
         self._sources = Sources(self._checkpoints, repository)
         self._sums = Sums()
-        self._owed: deque[Cut] = deque(self._checkpoints.owed())
-        self._woken = asyncio.Event()
         self._owner: Owner | None = None
         self._claimed = True  # there is nobody to claim it for
 
@@ -114,14 +118,14 @@ class Fetcher:
         Raises OtherBuildError (another build wrote it, and its probes do not reproduce),
         CorruptStateError, ForeignStateError, StateError.
         """
-        draft = self._directory.draft()
         ref = self._ref(snapshot_id, partition, digest)
         probing = self.probing
-        found = await asyncio.to_thread(
-            restore, ref, self._sources, draft, probing.versions, probing.accepts
-        )
-        await self._cleanse(draft, found.manifest)
-        return draft
+        async with self._draft() as draft:
+            found = await in_a_thread(
+                lambda: restore(ref, self._sources, draft, probing.versions, probing.accepts)
+            )
+            await self._cleanse(draft, found.manifest)
+            return draft
 
     def afar(self) -> Self:
         """One that fetches from the repository alone, whatever this disk has. It takes nothing."""
@@ -129,22 +133,28 @@ class Fetcher:
         vault._sources = Sources(None, self._repository)
         return vault
 
+    @asynccontextmanager
+    async def _draft(self) -> AsyncIterator[Path]:
+        """Where files come in. Nothing is left there if they do not come in whole."""
+        draft = self._directory.draft()
+        try:
+            yield draft
+        except BaseException:
+            await remove_drafts(draft)
+            raise
+
     async def _cleanse(self, draft: Path, manifest: Manifest | Cut) -> None:
-        """Raises StateError; then nothing is left at the draft."""
+        """Raises StateError."""
         where = Partition(manifest.topic, manifest.partition)
         epoch, known = manifest.epoch, manifest.forgotten
         there = self.catalogue.shards(manifest.snapshot_id).get(where)
         imported = there is not None and there.imported
         if there is not None and imported:  # what its manifest says is of another control log
             epoch, known = 0, there.forgotten
-        try:
-            forgotten = self.forgotten(manifest.agent, where, epoch)
-            if forgotten.newest > known or imported:
-                gone = forgotten.since(known).has_row
-                await asyncio.to_thread(erase, draft, gone, forgotten.newest, self._stores)
-        except BaseException:
-            shutil.rmtree(draft, ignore_errors=True)
-            raise
+        forgotten = self.forgotten(manifest.agent, where, epoch)
+        if forgotten.newest > known or imported:
+            gone = forgotten.since(known).has_row
+            await in_a_thread(lambda: erase(draft, gone, forgotten.newest, self._stores))
 
     def _ref(self, snapshot_id: str, partition: Partition, digest: str) -> ShardRef:
         """The manifest of that digest, or the one that was written in its place without a key."""
@@ -169,7 +179,9 @@ class Fetcher:
                 if not self.catalogue.was_removed(snapshot_id):
                     raise
                 raise GoneStateError(
-                    f"snapshot {snapshot_id!r} has been removed, and what followed was made from it"
+                    f"snapshot {snapshot_id!r} has been removed, and what followed was made from "
+                    "it. If no worker has that state any more, delete the agent and deploy it "
+                    "again, which learns what the log still holds"
                 ) from error
         place = (base.epoch, base.next_offset)
         vouched = self.catalogue.shards(snapshot_id).get(partition)
@@ -178,44 +190,64 @@ class Fetcher:
         cut = self._checkpoints.cut(snapshot_id, *partition)
         path = self._checkpoints.find(snapshot_id, *partition)
         if cut is None or path is None or (cut.epoch, cut.next_offset) != place:
-            raise StateError(
+            gone = self.catalogue.was_removed(snapshot_id)
+            raise (GoneStateError if gone else StateError)(
                 f"snapshot {snapshot_id!r} is neither on this disk nor published: it was lost with "
                 "the worker that took it, or it has been removed. Take another one"
             )
-        draft = self._directory.draft()
-        await asyncio.to_thread(link_or_copy, path, draft)
-        await self._cleanse(draft, cut)
-        return draft
+        async with self._draft() as draft:
+            await in_a_thread(lambda: link_or_copy(path, draft))
+            await self._cleanse(draft, cut)
+            return draft
 
     async def copy(self, shard: Shard) -> Path:
         """A shard as it stands, in a draft of its own; not a snapshot. Raises StateError."""
-        draft = self._directory.draft()
+        async with self._draft() as draft:
+            wanted = True
 
-        async def work(shard: Shard) -> bool:
-            settled = await shard.settle()
-            if settled:
-                await asyncio.to_thread(shard.store.checkpoint, draft)
-            return settled
+            async def work(shard: Shard) -> bool:
+                settled = wanted and await shard.settle()
+                if settled:
+                    await asyncio.to_thread(shard.store.checkpoint, draft)
+                    if not wanted:
+                        await remove_drafts(draft)
+                return settled
 
-        if not await shard.between_events(work):
-            raise StateError(f"the shard of {shard.origin.agent!r} is being closed: ask again")
-        return draft
+            try:
+                done = await shard.between_events(work)
+            except asyncio.CancelledError:
+                wanted = False  # the work goes on without the caller
+                raise
+            if not done:
+                raise StateError(f"the shard of {shard.origin.agent!r} is being closed: ask again")
+            return draft
 
     async def check(self, partition: Partition, snapshot_id: str, digest: str) -> None:
-        """Raises RequestError `snapshot_damaged` if the manifest is not the one vouched for, and
-        ConflictError `other_build` if another build wrote the state, which does not go on here as
-        there.
+        """Raises RequestError `snapshot_damaged` if the manifest is not the one vouched for,
+        NotFoundError `snapshot_expired` if the snapshot has been removed since, and ConflictError
+        `other_build` if another build wrote the state, which does not go on here as there.
         """
         ref = self._ref(snapshot_id, partition, digest)
         try:
             manifest = await asyncio.to_thread(manifest_of, ref, self._sources)
             if manifest.versions != self.probing.versions:
                 draft = await self.fetch(partition, snapshot_id, digest)
-                await asyncio.to_thread(shutil.rmtree, draft, ignore_errors=True)
+                await remove_drafts(draft)
         except OtherBuildError as error:
             raise ConflictError("other_build", str(error), snapshot=snapshot_id) from error
         except CorruptStateError as error:
-            raise RequestError("snapshot_damaged", str(error), snapshot=snapshot_id) from error
+            raise await self.told(error, snapshot_id) from error
+
+    async def told(self, error: CorruptStateError, snapshot_id: str) -> RequestError:
+        """What a caller is told of it: somebody may just have removed the snapshot."""
+        clock = asyncio.get_running_loop().time
+        until = clock() + CATALOGUE_WAIT_S
+        while not self.catalogue.was_removed(snapshot_id):
+            if clock() > until:
+                return RequestError("snapshot_damaged", str(error), snapshot=snapshot_id)
+            await asyncio.sleep(CATALOGUE_LOOK_S)
+        text = f"snapshot {snapshot_id!r} has been removed"
+        return NotFoundError("snapshot_expired", text, snapshot=snapshot_id)
 
     def refused(self, snapshot_id: str, partition: Partition, error: StateError) -> None:
         """Tell of a snapshot that cannot be used; an older one is going to be."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from headrace.clock import SystemClock, new_id
@@ -11,6 +12,7 @@ from headrace.pipelines.erasing import FORGET_WITHIN_MS, owed_by
 from headrace.pipelines.shard import Shard
 from headrace.pipelines.site import spec_of
 from headrace.pipelines.submission import Submission
+from headrace.pipelines.vault import undo_id
 from headrace.pipelines.worker import Worker
 from headrace.state.tombstones import Secret, tombstone
 from headrace.views import ForgetView, Position
@@ -37,13 +39,15 @@ class ForgetCommands:
         partitions = await self._worker.topics.partition_count(deployment.source_topic)
         views = self._worker.vault.catalogue.snapshots(agent)
         kept = [view.kind == "named" or view.pinned for view in views]
+        deleting = tuple(v.snapshot_id for v, k in zip(views, kept, strict=True) if not k)
         return ForgetView(
             control_id="",
             agent=agent,
-            known=any(_knows(shard, key) for shard in self._worker.shards.of_agent(agent)),
+            known=self._is_known(agent, key, partitions),
             partitions=partitions,
-            deleting=tuple(v.snapshot_id for v, k in zip(views, kept, strict=True) if not k),
+            deleting=deleting,
             rewriting=tuple(v.snapshot_id for v, k in zip(views, kept, strict=True) if k),
+            rollbacks=tuple(self._losing_undo(deployment, deleting)),
             gone_by_ms=self._now_ms() + FORGET_WITHIN_MS,
             note=self._note(deployment),
         )
@@ -122,6 +126,22 @@ class ForgetCommands:
             gone_by_ms=command.asked_ms + FORGET_WITHIN_MS,
             note=self._note(deployment),
         )
+
+    def _is_known(self, agent: str, key: str, partitions: int) -> bool | None:
+        """None: not to this worker's shards, and others have the rest."""
+        shards = self._worker.shards.of_agent(agent)
+        if any(_knows(shard, key) for shard in shards):
+            return True
+        return False if len(shards) >= partitions else None
+
+    def _losing_undo(
+        self, deployment: control.Deployment, deleting: Sequence[str]
+    ) -> Iterator[str]:
+        """Rollbacks that can be taken back now, and not without those snapshots; newest first."""
+        for accepted in deployment.standing():
+            undo = undo_id(deployment.agent, accepted.control_id)
+            if undo in deleting or self._worker.vault.owes(undo):
+                yield accepted.control_id
 
     def _note(self, deployment: control.Deployment) -> str:
         note = TOPICS.format(

@@ -18,6 +18,7 @@ from headrace.models.slots import KEY_ROW
 from headrace.pipelines import control
 from headrace.pipelines.forgotten import Forgotten, forgotten_in, lost
 from headrace.pipelines.shard import Shard
+from headrace.pipelines.threads import in_a_thread
 from headrace.pipelines.vault import Vault
 from headrace.state.erasing import rows_of, take_out
 from headrace.state.store import Store
@@ -47,7 +48,8 @@ class Forgetting:
 
     async def prepare(self, shard: Shard) -> None:
         """Wait until the secret is known, earlier forgets have counted, and the shard learns only
-        what is new: below the effect nothing must be left to decide.
+        what is new: below the effect nothing must be left to decide, nor above it what was there
+        before the command.
 
         Raises StateError if the secret is lost, UnavailableError `stopping`.
         """
@@ -71,7 +73,7 @@ class Forgetting:
             return False
         forgotten = self._forgotten(shard.partition)
         owed = forgotten.since(shard.forgotten.newest)
-        rows = await asyncio.to_thread(rows_of, shard.store, owed.has_row)
+        rows = await in_a_thread(lambda: rows_of(shard.store, owed.has_row))
         shard.forgotten = forgotten
         return await shard.erase(rows, {row[len(KEY_ROW) :].decode() for row in rows})
 
@@ -84,7 +86,7 @@ class Forgetting:
     def _is_due(self, shard: Shard) -> bool:
         counted = self._deployment.effect
         earlier = all(counted(i, shard.partition) is not None for i in self._earlier)
-        return self._is_known() and earlier and not shard.relearns
+        return self._is_known() and earlier and not (shard.relearns or shard.apart)
 
 
 def honour(store: Store, forgotten: Forgotten) -> None:

@@ -93,14 +93,17 @@ def forgotten_in(
     former: bool = False,
 ) -> Forgotten:
     """What has been forgotten there. `former`: for the state of a former life, which forgets also
-    what has counted elsewhere since. Raises StateError if a secret is lost.
+    what has counted elsewhere since. Of an agent that is deleted every state is such: what has not
+    counted by then never will, and it was to be forgotten everywhere. Raises StateError if a
+    secret is lost.
     """
+    everywhere = former or deployment.deleted
     marks = []
     for accepted in deployment.forgets():
         command = accepted.command
         assert isinstance(command, control.Forget)
         below = deployment.effect(command.id, partition)
-        if below is None and former:
+        if below is None and everywhere:
             below = 0
         if below is None:
             continue

@@ -2,19 +2,27 @@
 
 An agent is given up as a whole: where one of its shards cannot be used, the others are closed too,
 it is told as `failed` with the reason, and the other agents go on. What is not to be trusted is not
-opened again by a rebalance; only an agent that found no room on the disk is tried again.
+opened again by a rebalance; only an agent that found no room on the disk, or its repository away,
+is tried again.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Collection, Coroutine
 from typing import Any, Protocol
 
 from aiokafka.errors import KafkaError
 
-from headrace.errors import DiskFullError, OtherBuildError, StateError, UnavailableError
+from headrace.errors import (
+    AwayStateError,
+    DiskFullError,
+    OtherBuildError,
+    StateError,
+    UnavailableError,
+)
 from headrace.logs import fields
 from headrace.pipelines import control
 from headrace.pipelines.presence import patiently
@@ -28,8 +36,10 @@ log = logging.getLogger(__name__)
 Drop = Callable[[Shard, StateError], Awaitable[None]]
 """`Holdings.drop`, for whoever finds that a shard cannot be used any more."""
 
-ROOM_RETRY_S = 5.0
-"""After this an agent that found no room when it was opened is tried again."""
+PASSING = (DiskFullError, AwayStateError)
+"""What waiting may cure: no room on the disk, a repository that cannot be reached."""
+RETRY_S = 5.0
+"""After this an agent that was given up for what may pass is tried again."""
 
 
 class Host(Protocol):
@@ -102,6 +112,22 @@ class Holdings:
         self._host.spawn(self._flush(shard))
         return shard
 
+    async def open_all(self, partitions: Collection[Partition]) -> list[Shard]:
+        """The shards of all live agents of these partitions. The caller holds `opening`."""
+        opened = await asyncio.gather(
+            *(
+                self.open(deployment, partition)
+                for deployment in self._registry.live()
+                for partition in sorted(partitions)
+                if partition.topic == deployment.source_topic
+            ),
+            return_exceptions=True,  # none is still being opened when `opening` ends
+        )
+        for outcome in opened:
+            if isinstance(outcome, BaseException):
+                raise outcome
+        return [shard for shard in opened if isinstance(shard, Shard)]
+
     def in_background(self, shard: Shard, work: Coroutine[Any, Any, None]) -> None:
         """Do something beside a shard that takes long; the stop waits for it."""
         self._host.spawn(self._beside(shard, work))
@@ -125,7 +151,8 @@ class Holdings:
     async def _drop(self, shard: Shard, error: StateError) -> None:
         if self._shards.find(shard.origin.agent, shard.partition) is not shard:
             return  # closed meanwhile, and perhaps opened anew
-        await self._shards.close(shard, flush=False)
+        with contextlib.suppress(StateError):  # it is closed all the same
+            await self._shards.close(shard, flush=False)
         await self._give_up_of(shard, error)
 
     async def close(self, shards: Collection[Shard], *, flush: bool) -> None:
@@ -161,21 +188,21 @@ class Holdings:
     async def _give_up(self, deployment: control.Deployment, error: StateError) -> None:
         log.error("agent.broken", extra=fields(agent=deployment.agent, error=str(error)))
         known = self.broken.get(deployment.agent)
-        # Several shards may fail: want of room is what the agent is tried again after, so it hides
+        # Several shards may fail: what may pass is what the agent is tried again after, so it hides
         # no other reason.
-        if known is None or not isinstance(error, DiskFullError):
+        if known is None or not isinstance(error, PASSING):
             # Without its traceback, which would keep all that the shard held in memory.
             self.broken[deployment.agent] = error.with_traceback(None)
         await self._host.tell_waiting()
         await self.close(self._shards.of_agent(deployment.agent), flush=True)
-        if known is None and isinstance(error, DiskFullError):
-            asyncio.get_running_loop().call_later(ROOM_RETRY_S, self._try_again, deployment)
+        if known is None and isinstance(error, PASSING):
+            asyncio.get_running_loop().call_later(RETRY_S, self._try_again, deployment)
 
     def _try_again(self, deployment: control.Deployment) -> None:
         """Unless it has begun another life, or broken in another way."""
         live = self._registry.last(deployment.agent) is deployment and not deployment.deleted
-        found_no_room = isinstance(self.broken.get(deployment.agent), DiskFullError)
-        if live and found_no_room and not self._host.over():
+        may_have_passed = isinstance(self.broken.get(deployment.agent), PASSING)
+        if live and may_have_passed and not self._host.over():
             del self.broken[deployment.agent]
             self._host.spawn(self._host.follow_source(deployment))
 

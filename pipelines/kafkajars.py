@@ -18,6 +18,7 @@ from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 from headrace.errors import StateError
+from headrace.extras import install
 from headrace.logs import fields
 
 log = logging.getLogger(__name__)
@@ -139,7 +140,7 @@ def _checked(kept: Path, wanted: Sequence[Jar]) -> list[Path]:
 def missing_extra(package: str) -> StateError:
     """`package` is not installed: what to do."""
     return StateError(
-        f"--broker local: needs the package {package}: in a checkout, pip install '.[kafka]' "
+        f"--broker local: needs the package {package}: in a checkout, `{install('kafka')}` "
         "(no Java and no Maven), or use memory: or kafka://"
     )
 

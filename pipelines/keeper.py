@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from headrace.errors import DiskFullError
 from headrace.logs import fields
 from headrace.models.decisions import Origin
+from headrace.pipelines.threads import in_a_thread
 from headrace.state.store import ShardMeta, Store
 
 log = logging.getLogger(__name__)
@@ -33,11 +34,9 @@ class Keeper:
         """Whether rows and meta are durable; False: there was no room. Raises StateError."""
         try:
             # In a thread: an fsync takes milliseconds, and answers must not wait for the disk.
-            await asyncio.to_thread(self._store.write, rows, meta)
+            await in_a_thread(lambda: self._store.write(rows, meta))
         except DiskFullError as error:
-            self.waits_for = str(error)
-            self._since = asyncio.get_running_loop().time()
-            log.warning("shard.no_room", extra=self._fields(error=str(error)))
+            self._wait(error)
             return False
         return True
 
@@ -51,10 +50,10 @@ class Keeper:
         if not await self.write(rows, meta):
             return False
         try:
-            await asyncio.to_thread(self._store.compact, deleted)
+            await in_a_thread(lambda: self._store.compact(deleted))
             self._store.recover()  # not in a thread, as below
         except DiskFullError as error:
-            self.waits_for = str(error)
+            self._wait(error)
             return False
         self.recovered += 1
         return True
@@ -74,6 +73,11 @@ class Keeper:
         seconds = round(asyncio.get_running_loop().time() - self._since, 1)
         log.warning("shard.has_room", extra=self._fields(seconds=seconds))
         return True
+
+    def _wait(self, error: DiskFullError) -> None:
+        self.waits_for = str(error)
+        self._since = asyncio.get_running_loop().time()
+        log.warning("shard.no_room", extra=self._fields(error=str(error)))
 
     def _fields(self, **more: object) -> dict[str, object]:
         at = self._origin

@@ -72,8 +72,5 @@ class Leftovers:
 
 
 def _cleansed(path: Path, forgotten: Forgotten, options: StoreOptions) -> None:
-    store = ShardStore.open(path, create=False, options=options, compact=False)
-    try:
+    with ShardStore.open(path, create=False, options=options, compact=False) as store:
         honour(store, forgotten)
-    finally:
-        store.close()

@@ -49,7 +49,8 @@ def descent(deployment: control.Deployment, kept: Mapping[str, Taken]) -> Descen
         elif isinstance(command, control.Rollback | control.Migrate):
             if len(deployment.positions(command.id)) < command.partitions:
                 continue  # its state is not there yet
-            if command.snapshot_id and not command.keys:
+            of_keys = isinstance(command, control.Rollback) and bool(command.keys)
+            if command.snapshot_id and not of_keys:
                 now = _origin(command, deployment.source_topic, taken, began)
             elif isinstance(command, control.Migrate) and command.how != "keep":
                 now = None

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from aiokafka.partitioner import murmur2
 from msgspec import structs
 
 from headrace.clock import Clock, SystemClock
-from headrace.errors import UnavailableError
+from headrace.errors import NotFoundError, RequestError, UnavailableError, Violation
 from headrace.models.metrics import merge_views
 from headrace.pipelines import control
 from headrace.pipelines.shard import Shard
+from headrace.pipelines.site import spec_of
 from headrace.pipelines.worker import Worker
 from headrace.views import (
     AgentView,
@@ -34,7 +36,7 @@ def partition_of(key: str, partitions: int) -> int:
 
 
 class LiveShards:
-    """Finds the shard of a key. Implements `ports.Predictor` and `ports.Directory`."""
+    """Finds the shard of a key. Implements `ports.Predictor`, `Directory` and `Specs`."""
 
     def __init__(self, worker: Worker, clock: Clock | None = None) -> None:
         self._worker = worker
@@ -63,6 +65,18 @@ class LiveShards:
     def agent(self, name: str) -> AgentView:
         self._worker.check_ready()
         return self._view(self._worker.controls.registry.get(name))
+
+    def spec(self, agent: str, spec_version: int) -> dict[str, Any]:
+        """Raises NotFoundError `unknown_spec`, and `unknown_agent`."""
+        self._worker.check_ready()
+        deployment = self._worker.controls.registry.get(agent)
+        spec = deployment.spec(spec_version)
+        if spec is None:
+            first, last = deployment.first_spec_version, deployment.spec_version
+            known = f"only {last}" if first == last else f"{first} to {last}"
+            text = f"{agent!r} has no spec version {spec_version}: since its deploy it had {known}"
+            raise NotFoundError("unknown_spec", text, agent=agent)
+        return spec
 
     def snapshots_standing(self) -> SnapshotsStanding:
         self._worker.check_ready()
@@ -121,9 +135,14 @@ class LiveShards:
         )
 
     def shard(self, agent: str, key: str) -> Shard:
-        """The open one that has the key. Raises UnavailableError, NotFoundError, StateError."""
+        """The open one that has the key. Raises UnavailableError, NotFoundError, StateError, and
+        RequestError for an empty key, unless all keys share one model.
+        """
         self._worker.check_ready()
         deployment = self._worker.controls.registry.get(agent)
+        if not key and not spec_of(deployment).shared:
+            text = f"agent {agent!r} has a model per key: give the key, which is not empty"
+            raise RequestError("invalid_request", text, violations=[Violation("key", "is empty")])
         broken = self._worker.holdings.broken.get(agent)
         if broken is not None:
             raise type(broken)(str(broken))
@@ -139,6 +158,16 @@ class LiveShards:
             f"this worker does not hold the shard of key {key!r} of agent {agent!r}: ask again in "
             "a moment if it is starting, else another worker",
         )
+
+    def _catching_up(self, shards: Sequence[Shard]) -> str:
+        """Which of them learn apart, and how far they are behind."""
+        told = []
+        for shard in shards:
+            if shard.apart:
+                heard = self._worker.streams.heard(shard.partition)
+                lack = "" if heard is None else f", {heard.end_offset - shard.next_offset:,} behind"
+                told.append(f"{shard.partition.topic}[{shard.partition.partition}]{lack}")
+        return f"catches up with a reader of its own: {'; '.join(told)}" if told else ""
 
     def _without_shards(self, topic: str) -> tuple[str, str]:
         """State and note of an agent of which nothing is open here."""
@@ -172,7 +201,7 @@ class LiveShards:
                         f"{accepted} events wait for a label: one {label.after_ms / 1000:g} s or "
                         "more after them, by the timestamps of Kafka's records"
                     )
-        note = "; ".join(filter(None, [_changing(deployment), note]))
+        note = "; ".join(filter(None, [_changing(deployment), self._catching_up(shards), note]))
         waits_for = next((s.waits_for for s in shards if s.waits_for), "")
         if waits_for:
             note = f"nothing is learned or made durable until there is room: {waits_for}"
@@ -189,6 +218,7 @@ class LiveShards:
             shards=tuple(map(self._shard_view, shards)),
             metrics=tuple(merge_views([s.learner.metrics() for s in shards])),
             note=note,
+            first_spec_version=deployment.first_spec_version,
         )
 
 

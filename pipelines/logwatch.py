@@ -12,7 +12,6 @@ What is found concerns the agents of that log alone: they are given up, and the 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import NamedTuple
@@ -22,12 +21,14 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 
 from headrace.errors import ForeignStateError, UnavailableError
+from headrace.logs import fields
 from headrace.pipelines import clients
 from headrace.pipelines.applied import is_that
 from headrace.pipelines.holdings import Drop
 from headrace.pipelines.logidentity import check_log
 from headrace.pipelines.reader import Logs, LogSpan
 from headrace.pipelines.shard import Shard
+from headrace.pipelines.wakeup import Wakeup
 from headrace.ports import Record
 from headrace.state.store import AppliedRecord, ShardMeta
 from headrace.views import Partition
@@ -39,6 +40,8 @@ LOOK_S = 5.0
 ANSWER_S = 3.0
 """How long one look waits for the anchors; those that do not come are looked for next time."""
 POLL_MS = 60
+GONE_PAUSE_S = 0.5
+"""Before a log that lacked a position is read again: what it has may not be known at once."""
 
 
 class ClusterId(NamedTuple):
@@ -63,7 +66,7 @@ class LogWatch:
         self._shards = shards
         self._drop = drop
         self._known_id, self._ask_id = cluster_id
-        self._hurry = asyncio.Event()
+        self._timer = Wakeup()
         self._looking = asyncio.Lock()
         # What retention or compaction has taken away cannot be read again: until the shard has
         # applied more, the cluster's id must suffice, as at a start.
@@ -80,14 +83,12 @@ class LogWatch:
 
     def hurry(self) -> None:
         """Look now: the broker has been away, and may be another one."""
-        self._hurry.set()
+        self._timer.wake()
 
     async def watch(self) -> None:
         """Look at all logs again and again, for ever."""
         while True:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._hurry.wait(), LOOK_S)
-            self._hurry.clear()
+            await self._timer.sleep(LOOK_S)
             await self.look(self._shards())
 
     async def look(self, shards: Iterable[Shard], *, closely: bool = False) -> None:
@@ -112,7 +113,7 @@ class LogWatch:
                 )
                 cluster_id = await self._ask_id() if seen else ""
             except (KafkaError, UnavailableError) as error:
-                log.debug("logs_not_seen error=%r", error)
+                log.debug("logs.not_seen", extra=fields(error=repr(error)))
                 return
             for shard, anchor, applied in seen:
                 if not there.get(shard) or cluster_id != self._known_id:
@@ -122,6 +123,13 @@ class LogWatch:
                     if applied is not None and (shard in there or applied.offset < span.begin):
                         self._retired[shard] = applied
                 shard.anchor = applied
+
+    async def look_closely(self, shards: Iterable[Shard]) -> None:
+        """Give up those shards whose log lacks what they have to read, which was not found there;
+        the others may be read on then.
+        """
+        await self.look(shards, closely=True)
+        await asyncio.sleep(GONE_PAUSE_S)
 
     async def _closely(
         self, shard: Shard, anchor: AppliedRecord | None, cluster_id: str
@@ -143,7 +151,7 @@ class LogWatch:
         except ForeignStateError as error:
             await self._drop(shard, error)
         except UnavailableError as error:
-            log.debug("log_not_seen error=%r", error)
+            log.debug("logs.not_seen", extra=fields(error=repr(error)))
         return None
 
     async def _there(self, wanted: Mapping[Shard, AppliedRecord]) -> dict[Shard, bool]:

@@ -45,6 +45,8 @@ class Migrating:
         if asked is None:
             raise await self._which(there, spec)
         present = spec_of(there)
+        # Now: all that follows is asked of this spec, whatever another migration brings meanwhile.
+        replaces, anew = there.deploy.digest, not there.takes(spec.digest)
         if fixed := list(_fixed(present, spec)):
             raise _conflict(there, "no migration changes what an agent reads and writes", fixed)
         self._worker.controls.registry.check_replacing(there)
@@ -56,14 +58,14 @@ class Migrating:
             agent=there.agent,
             life=there.life,
             how=asked.how,
-            replaces=there.deploy.digest,
+            replaces=replaces,
             spec=spec.to_dict(),
             digest=spec.digest,
             emit_topic=spec.emit_topic,
             partitions=partitions,
             snapshot_id=asked.snapshot_id,
             bases=await self._bases(there, spec, asked, partitions),
-            anew=not there.takes(spec.digest),
+            anew=anew,
         )
 
     async def plan(
@@ -77,12 +79,19 @@ class Migrating:
             new_spec_version=there.spec_version + 1,
             changes=tuple(_changes(present.to_dict(), spec.to_dict()))[:CHANGES_TOLD],
             keep_problems=tuple(problems),
-            events=self._events(command),
+            events=await self._events(command, there.source_topic),
         )
 
-    def _events(self, command: control.Migrate) -> int:
+    async def _events(self, command: control.Migrate, topic: str) -> int:
         """How many events are learned again, or what was learned of so many goes."""
         shards = self._worker.shards.of_agent(command.agent)
+        if command.how == "refold":
+            stands = {shard.partition.partition: shard.next_offset for shard in shards}
+            for base in command.bases:  # an agent whose state is refused has no shard
+                if base.partition not in stands:
+                    log_span = await self._logs.span(Partition(topic, base.partition))
+                    stands[base.partition] = log_span.end
+            return sum(max(stands[b.partition] - b.next_offset, 0) for b in command.bases)
         if command.how == "reset":
             return sum(shard.learner.learned for shard in shards)
         begins = {base.partition: base.next_offset for base in command.bases}

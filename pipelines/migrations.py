@@ -8,9 +8,7 @@ a rewind does, while the shard goes on answering under the old one.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import shutil
 from collections.abc import Iterable
 from itertools import islice
 from pathlib import Path
@@ -27,8 +25,9 @@ from headrace.pipelines.replacement import Replacement
 from headrace.pipelines.rewind import Again
 from headrace.pipelines.shard import Shard
 from headrace.pipelines.site import spec_of
+from headrace.pipelines.threads import in_a_thread, remove_drafts
 from headrace.state.checkpoints import link_or_copy
-from headrace.state.store import ShardMeta, ShardStore
+from headrace.state.store import ShardMeta
 from headrace.views import Partition
 
 ROWS_AT_A_TIME = 10_000
@@ -57,18 +56,9 @@ class Migration(Replacement):
 class Reset(Migration):
     """Nothing of what was learned: as if the agent had been deployed here."""
 
-    async def prepare(self, shard: Shard) -> None:
-        """Nothing is needed."""
-
-    async def end(self) -> None:
-        """Nothing was made."""
-
-    async def ready(self, shard: Shard) -> None:
-        """Nothing is needed."""
-
-    async def _draft(self, shard: Shard, undo: Path, meta: ShardMeta) -> Path:
-        draft = self._site.directory.draft()
-        await asyncio.to_thread(self._written, draft, (), meta, create=True)
+    async def _new_state(self, shard: Shard, undo: Path, meta: ShardMeta) -> Path:
+        draft = self._new_draft()
+        await in_a_thread(lambda: self._written(draft, (), meta, create=True))
         return draft
 
     def _written(
@@ -80,32 +70,26 @@ class Reset(Migration):
         create: bool = False,
     ) -> None:
         """Add rows to the store at a draft, piece by piece: nobody sees it before it is adopted."""
-        store = ShardStore.open(draft, create=create, options=self._site.stores, compact=False)
-        try:
+        with self._store_at(draft, create=create) as store:
             rows = iter(rows)
             while piece := list(islice(rows, ROWS_AT_A_TIME)):
                 store.write(piece, meta)
             store.write((), meta)
-        finally:
-            store.close()
 
 
 class Keep(Reset):
     """The models as they are, with the parameters of the new spec."""
 
-    async def _draft(self, shard: Shard, undo: Path, meta: ShardMeta) -> Path:
-        return await asyncio.to_thread(self._carried, shard, undo, meta)
+    async def _new_state(self, shard: Shard, undo: Path, meta: ShardMeta) -> Path:
+        return await in_a_thread(lambda: self._carried(shard, undo, meta))
 
     def _carried(self, shard: Shard, undo: Path, meta: ShardMeta) -> Path:
         """In a thread: nobody writes to the shard's store meanwhile."""
         rows = migration.migrated(shard.learner.spec, self._new_spec(), shard.store)
-        draft = self._site.directory.draft()
+        draft = self._new_draft()
         link_or_copy(undo, draft)
-        store = ShardStore.open(draft, create=False, options=self._site.stores, compact=False)
-        try:
+        with self._store_at(draft) as store:
             honour(store, shard.forgotten)  # the checkpoint may be of a former try
-        finally:
-            store.close()
         self._written(draft, rows, meta)
         return draft
 
@@ -120,18 +104,19 @@ class Taken(Migration):
             await self.ready(shard)
 
     async def end(self) -> None:
-        if self._base is not None:
-            shutil.rmtree(self._base, ignore_errors=True)
-        self._base = None
+        base, self._base = self._base, None
+        if base is not None:
+            await remove_drafts(base)
 
     async def ready(self, shard: Shard) -> None:
         if self._base is None:
             self._base = await self._fetched(shard.partition)
 
-    async def _draft(self, shard: Shard, undo: Path, meta: ShardMeta) -> Path:
+    async def _new_state(self, shard: Shard, undo: Path, meta: ShardMeta) -> Path:
         assert self._base is not None
-        await asyncio.to_thread(self._carried, self._base, shard, meta)
         draft, self._base = self._base, None
+        self._drafts.append(draft)
+        await in_a_thread(lambda: self._carried(draft, shard, meta))
         return draft
 
     def _carried(self, draft: Path, shard: Shard, meta: ShardMeta) -> None:
@@ -139,15 +124,12 @@ class Taken(Migration):
         epoch = self._command.base(shard.partition.partition).epoch
         old = spec_of(self._deployment, self._deployment.version_at(epoch, shard.partition))
         new = self._new_spec()
-        store = ShardStore.open(draft, create=False, options=self._site.stores, compact=False)
-        try:
+        with self._store_at(draft) as store:
             honour(store, shard.forgotten)  # also what counted since it was fetched
             rows = migration.migrated(old, new, store)
             while piece := list(islice(rows, ROWS_AT_A_TIME)):
                 store.write(piece, meta)
             store.write(migration.resumed(shard.learner.spec, new, store, shard.store), meta)
-        finally:
-            store.close()
 
 
 class Refold(Migration, Again):
@@ -156,7 +138,5 @@ class Refold(Migration, Again):
     """
 
     async def _first(self, partition: Partition) -> Path:
-        """Nothing: a new store."""
-        draft = self._site.directory.draft()
-        await asyncio.to_thread(lambda: ShardStore.open(draft, create=True).close())
-        return draft
+        """Nothing: the twin begins with a new store."""
+        return self._site.directory.draft()

@@ -2,30 +2,37 @@
 
 from __future__ import annotations
 
+import functools
 import logging
-from collections.abc import Iterable, Iterator
+import shutil
 from pathlib import Path
 from typing import NamedTuple
 
-from headrace.errors import DiskFullError, ForeignStateError, OtherBuildError, StateError
+from msgspec import structs
+
+from headrace.errors import (
+    AwayStateError,
+    BadDiskError,
+    DiskFullError,
+    ForeignStateError,
+    OtherBuildError,
+    StateError,
+)
 from headrace.logs import fields
-from headrace.pipelines import control
+from headrace.pipelines import boundaries, control
+from headrace.pipelines.beginning_anew import BeginningAnew
 from headrace.pipelines.decided import NEWEST_DECISIONS, decided_below
-from headrace.pipelines.exclusions import left_out
+from headrace.pipelines.leading import leading_here, leads, worth_a_try
 from headrace.pipelines.logidentity import check_log
-from headrace.pipelines.shard import ShardStart
+from headrace.pipelines.shardstart import ShardStart
 from headrace.pipelines.site import Commands, Site, log_effect, spec_of
+from headrace.pipelines.threads import in_a_thread
 from headrace.pipelines.vault import Vault
-from headrace.state.catalogue import Catalogue, Vouched
-from headrace.state.manifest import Versions
-from headrace.state.restoring import REFOLD, differing
+from headrace.state.catalogue import Vouched
 from headrace.state.store import ShardMeta, ShardStore, Store
 from headrace.views import Partition
 
 log = logging.getLogger(__name__)
-
-OTHER_BUILDS_MAX = 3
-"""Snapshots that other builds wrote of which the probes are tried, the newest, for one shard."""
 
 
 class State(NamedTuple):
@@ -52,150 +59,160 @@ class Opening:
         self._vault = vault
         self._deployment = deployment
         self._partition = partition
+        self._new = BeginningAnew(site, vault, deployment, partition)
+        # The one that is open; `state` gives it away, or closes it.
+        self._store: Store | None = None
+        self._away: AwayStateError | None = None  # why a newer snapshot was not fetched
 
     async def state(self) -> State:
         """The newest state that belongs to what the control log says.
 
-        Raises StateError if what there is cannot be used, with what to do.
+        Raises StateError if what there is cannot be used, with what to do; AwayStateError if it
+        lacks a snapshot that cannot be reached: then it is to be tried again.
         """
-        found = self._local()
         try:
-            restored = await self._restored(found)
-            if restored is None and found is None:
-                self._check_former()
-        except OtherBuildError:
-            restored = await self._anew()
-            if restored is None:
-                raise
-        store = restored or found or self._site.open_store(self._path(self._deployment.life))
-        try:
-            state = await self._begun(store)
-        except BaseException:
-            store.close()
+            await self._find()
+            state = await self._begun()
+            agent = self._deployment.agent
+            drop = self._site.directory.drop_former
+            await in_a_thread(lambda: drop(agent, self._life(), *self._partition))
+        except BaseException as error:
+            if self._store is not None:
+                self._store.close()
+            if self._away is not None and isinstance(error, ForeignStateError):
+                raise self._away from error  # a snapshot may be what the log goes on from
             raise
-        agent = self._deployment.agent
-        self._site.directory.drop_former(agent, self._life(), *self._partition)
         return state
+
+    # -- the store that is open ----------------------------------------------------------------
+
+    async def _open(self, path: Path) -> Store:
+        """Have that store open, made if it is missing; none is open."""
+
+        def work() -> None:
+            self._store = self._site.open_store(path)
+
+        await in_a_thread(work)
+        assert self._store is not None
+        return self._store
+
+    async def _close(self) -> None:
+        """Have none open."""
+        store, self._store = self._store, None
+        if store is not None:
+            await in_a_thread(store.close)
 
     # -- what there is -----------------------------------------------------------------------
 
-    def _local(self) -> Store | None:
-        """The newest on this disk; older ones, and those that went astray, are removed."""
-        found: Store | None = None
+    async def _find(self) -> None:
+        """Open the newest state that can be used; a new store if there is none."""
+        await self._local()
+        try:
+            await self._restored()
+            if self._store is None:
+                self._new.check_former()
+        except OtherBuildError:
+            await self._anew()
+            if self._store is None:
+                raise
+        if self._store is None:
+            await self._open(self._path(self._deployment.life))
+
+    async def _local(self) -> None:
+        """Open the newest on this disk; older ones, and those that went astray, are removed."""
         for epoch in reversed(self._epochs()):
             path = self._path(epoch)
-            if found is None:
-                store = self._site.open_store(path)
+            if self._store is None:
+                store = await self._open(path)
                 if store.meta is None or self._is_on_lineage(store.meta):
-                    found = store
                     continue
-                store.close()
+                await self._close()
                 log.warning("shard.astray", extra=self._fields(epoch=epoch))
-            self._site.directory.drop_shard(path)
-        return found
+            await in_a_thread(functools.partial(self._site.directory.drop_shard, path))
 
     def _epochs(self) -> list[int]:
         epochs = self._site.directory.epochs(self._deployment.agent, *self._partition)
         return [epoch for epoch in epochs if epoch >= self._deployment.life]
 
-    def _check_former(self) -> None:
-        """Raises OtherBuildError if another build has left a state here that nothing replaces: it
-        is not learned again, from further back perhaps, unless somebody says so.
-        """
-        agent, versions = self._deployment.agent, self._vault.probing.versions
-        for wrote in self._site.directory.former(agent, self._life(), *self._partition):
-            raise OtherBuildError(
-                f"the state of agent {agent!r} here was written with {differing(wrote, versions)},"
-                f" and it has no snapshot whose probes could show how its models go on: start the"
-                f" build that wrote it and take one (`headrace snapshot create {agent} NAME`),"
-                f" {REFOLD}"
-            )
-
     def _life(self) -> range:
         return range(self._deployment.life, self._deployment.epoch + 1)
 
-    async def _restored(self, local: Store | None) -> Store | None:
-        """The newest good snapshot in its place on this disk, if it is newer than what is there.
+    async def _restored(self) -> None:
+        """Put the newest good snapshot in its place on this disk and open it, if it is newer than
+        what is open.
 
-        Raises OtherBuildError if there is none but of other builds, and nothing here.
+        Raises OtherBuildError if there is none but of other builds, and nothing here, and
+        AwayStateError if the repository is away, and nothing here: no snapshot is refused for that.
         """
         published = leading_here(self._vault.catalogue, self._deployment, self._partition)
         refused: OtherBuildError | None = None
         for vouched in worth_a_try(published, self._vault.probing.versions):
-            if local is not None and not _newer(vouched, local):
-                return None
+            if self._store is not None and not _newer(vouched, self._store):
+                return
+            snapshot_id = vouched.snapshot_id
             try:
-                draft = await self._vault.fetch(
-                    self._partition, vouched.snapshot_id, vouched.digest
-                )
-            except DiskFullError:  # nothing is wrong with the snapshot: there is a next try
-                if local is not None:
-                    local.close()
+                draft = await self._vault.fetch(self._partition, snapshot_id, vouched.digest)
+            except AwayStateError as error:  # so are the older ones
+                if self._store is None or self._store.meta is None:
+                    raise
+                self._away = error
+                why = {"snapshot": snapshot_id, "error": str(error)}
+                log.warning("shard.not_restored", extra=self._fields(**why))
+                return
+            except (DiskFullError, BadDiskError):  # nothing is wrong with the snapshot
                 raise
             except StateError as error:
-                self._vault.refused(vouched.snapshot_id, self._partition, error)
+                self._vault.refused(snapshot_id, self._partition, error)
                 if refused is None and isinstance(error, OtherBuildError):
                     refused = error
                 continue
-            if local is not None:
-                local.close()
-            path = self._path(vouched.epoch)
-            self._site.directory.drop_shard(path)  # an older state of this epoch
-            self._site.directory.adopt(draft, path)
-            position = {"snapshot": vouched.snapshot_id, "next_offset": vouched.next_offset}
+            await self._close()
+            await self._adopt(draft, self._path(vouched.epoch))
+            position = {"snapshot": snapshot_id, "next_offset": vouched.next_offset}
             log.info("shard.restored", extra=self._fields(**position))
-            return self._site.open_store(path)
-        if local is None and refused is not None:
+            return
+        if self._store is None and refused is not None:
             raise refused
-        return None
 
-    async def _anew(self) -> Store | None:
-        """Where somebody has said that the agent begins anew: a store with nothing in it, where the
-        log is learned from. It counts behind what was decided in the state that is left.
+    async def _adopt(self, draft: Path, path: Path) -> None:
+        """Put what is at the draft in the place of what is there, and open it."""
+
+        def adopt() -> None:
+            try:
+                self._site.directory.drop_shard(path)  # an older state, or what a crash has left
+                self._site.directory.adopt(draft, path)
+            except BaseException:  # it is tried again, and fetched again: the room may be wanted
+                shutil.rmtree(draft, ignore_errors=True)
+                raise
+
+        await in_a_thread(adopt)
+        await self._open(path)
+
+    async def _anew(self) -> None:
+        """Where somebody has said that the agent begins anew, open a store with nothing in it, from
+        where the log is learned. It counts behind what was decided in the state that is left.
         """
-        accepted = next(iter(self._deployment.replacements()[::-1]), None)
-        if accepted is None or not isinstance(accepted.command, control.Migrate):
-            return None
-        command, partition = accepted.command, self._partition
-        if not control.begins_anew(command) or partition in self._deployment.failed(command.id):
-            return None
-        if self._has_begun(accepted.epoch):
-            return None
-        effect = self._deployment.effect(command.id, partition)
+        accepted, partition = self._new.agreed(), self._partition
+        if accepted is None:
+            return
+        effect = self._deployment.effect(accepted.control_id, partition)
         if effect is None:
             log_span = await self._site.logs.span(partition)
             end = min(max(await self._told_below(), log_span.begin), log_span.end)
             effect = await log_effect(self._site, self._controls, accepted, (partition, end))
-        refold = command.how == "refold"  # it has nothing to answer with meanwhile
-        meta = ShardMeta(
-            next_offset=command.base(partition.partition).next_offset if refold else effect,
-            epoch=accepted.epoch,
-            spec_digest=command.digest,
-            control_offset=accepted.offset,
-            cluster_id=self._site.cluster_id,
-        )
+        meta = self._new.meta(accepted, effect)
         draft = self._site.directory.draft()
-        store = ShardStore.open(draft, create=True)
-        store.write((), meta)
-        store.close()
-        path = self._path(accepted.epoch)
-        self._site.directory.adopt(draft, path)
-        return self._site.open_store(path)
-
-    def _has_begun(self, epoch: int) -> bool:
-        """Whether a state has been made since the agent began anew: that consent is used up."""
-        agent, since = self._deployment.agent, range(epoch, self._deployment.epoch + 1)
-        published = leading_here(self._vault.catalogue, self._deployment, self._partition)
-        return any(vouched.epoch in since for vouched in published) or bool(
-            self._site.directory.former(agent, since, *self._partition)
-        )
+        await in_a_thread(lambda: _begin(draft, meta))
+        await boundaries.send(self._site.sink, self._deployment, accepted, partition)
+        await self._site.sink.drain()
+        await self._adopt(draft, self._path(accepted.epoch))
 
     # -- whether it belongs here -------------------------------------------------------------
 
     def _is_on_lineage(self, meta: ShardMeta) -> bool:
         if meta.epoch > self._deployment.epoch:
             return True  # of another control log: `_check_deployment` says so
-        return _leads(meta.epoch, meta.next_offset, self._deployment, self._partition)
+        return leads(meta.epoch, meta.next_offset, self._deployment, self._partition)
 
     def _check_deployment(self, meta: ShardMeta) -> None:
         """Raises ForeignStateError unless the state is of this deployment: its effect was in the
@@ -214,8 +231,10 @@ class Opening:
 
     # -- where it begins ---------------------------------------------------------------------
 
-    async def _begun(self, store: Store) -> State:
+    async def _begun(self) -> State:
         site, deployment, partition = self._site, self._deployment, self._partition
+        store = self._store
+        assert store is not None
         meta = store.meta
         if meta is not None:
             log_span = await check_log(site.logs, site.cluster_id, partition, meta)
@@ -232,26 +251,14 @@ class Opening:
             life=deployment.life,
             told_below=await self._told_below() if next_offset < end else 0,
         )
-        return State(store, epoch, self._learning_again(epoch, start))
-
-    def _learning_again(self, epoch: int, start: ShardStart) -> ShardStart:
-        """A refold that began anew learns what its agent decided in earlier epochs, and decides
-        none of it again.
-        """
-        for accepted in self._deployment.replacements():
-            effect = self._deployment.effect(accepted.control_id, self._partition)
-            if accepted.epoch == epoch and effect is not None and start.next_offset < effect:
-                rule = left_out(self._deployment, accepted, self._partition)
-                told_below = max(start.told_below, effect)
-                return start._replace(told_below=told_below, left_out=rule)
-        return start
+        return State(store, epoch, self._new.start(epoch, start))
 
     async def _told_below(self) -> int:
         """Decisions on events below this offset are in their topic, and are not sent again."""
         deploy, partition = self._deployment.deploy, self._partition
         where = Partition(deploy.emit_topic, partition.partition)
         records = await self._site.logs.newest(where, NEWEST_DECISIONS)
-        return decided_below(records, deploy.agent, partition, self._deployment.life)
+        return decided_below(records, self._deployment, partition)
 
     async def _deployed_at(self) -> tuple[int, int]:
         """Where the log says that the agent began here, and how far it may have decided since.
@@ -262,6 +269,7 @@ class Opening:
         deploy = deployment.commands[0]
         logged = deployment.effect(deploy.control_id, partition)
         if logged is None:
+            await self._settle_forgets()
             start = await self._start()
             effect = await log_effect(self._site, self._controls, deploy, (partition, start))
             return effect, 0
@@ -274,6 +282,18 @@ class Opening:
                 "and deploy it again to start from what is there"
             )
         return logged, log_span.end
+
+    async def _settle_forgets(self) -> None:
+        """What a former life was told to forget, and had not when it ended, counts from the log's
+        end on, before this one learns anything.
+        """
+        life = self._deployment.life
+        for accepted in self._deployment.former_forgets:
+            if self._deployment.effect(accepted.control_id, self._partition) is None:
+                ours = structs.replace(accepted, life=life, epoch=life)
+                log_span = await self._site.logs.span(self._partition)
+                at = (self._partition, log_span.end)
+                await log_effect(self._site, self._controls, ours, at)
 
     async def _start(self) -> int:
         deployment = self._deployment
@@ -295,39 +315,10 @@ class Opening:
         return fields(agent=self._deployment.agent, topic=topic, partition=partition, **more)
 
 
-def leading_here(
-    catalogue: Catalogue, deployment: control.Deployment, partition: Partition
-) -> list[Vouched]:
-    """Snapshots of a shard that lead to its present state, newest first."""
-    return [
-        vouched
-        for vouched in catalogue.newest(deployment.agent, *partition)
-        if vouched.spec_digest == deployment.version_at(vouched.epoch, partition).digest
-        and deployment.life <= vouched.epoch <= deployment.epoch
-        and _leads(vouched.epoch, vouched.next_offset, deployment, partition)
-    ]
-
-
-def worth_a_try(published: Iterable[Vouched], versions: Versions) -> Iterator[Vouched]:
-    """All of this build, and some of others: what does not go on here in the newest of them rarely
-    does in an older one, and to fetch each takes long.
-    """
-    others = 0
-    for vouched in published:
-        others += vouched.versions != versions
-        if vouched.versions == versions or others <= OTHER_BUILDS_MAX:
-            yield vouched
-
-
-def _leads(
-    epoch: int, next_offset: int, deployment: control.Deployment, partition: Partition
-) -> bool:
-    """Whether what ended this epoch counts from there on, or from later."""
-    for accepted in deployment.replacements():
-        if accepted.epoch > epoch:
-            effect = deployment.effect(accepted.control_id, partition)
-            return effect is None or next_offset <= effect
-    return True
+def _begin(draft: Path, meta: ShardMeta) -> None:
+    """Make a store there that has learned nothing."""
+    with ShardStore.open(draft, create=True) as store:
+        store.write((), meta)
 
 
 def _newer(vouched: Vouched, store: Store) -> bool:

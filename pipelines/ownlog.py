@@ -51,7 +51,7 @@ class OwnLog:
         """`greeting` is appended, and all is read until it comes back."""
         self._producer = AIOKafkaProducer(bootstrap_servers=self._bootstrap, acks="all")
         self._taken.push_async_callback(clients.stop, self._producer)
-        await self._producer.start()
+        await clients.start(self._producer)
         self._consumer = clients.log_reader(self._bootstrap)
         self._taken.push_async_callback(clients.stop, self._consumer)
         await clients.start(self._consumer)

@@ -59,11 +59,8 @@ class Probing:
             if spec is None:
                 return b""  # deleted meanwhile
             limit = AUTOMATIC_KEYS_MAX if cut.kind == "automatic" else probes.KEYS_MAX
-            store = ShardStore.open(draft, create=False, compact=False)
-            try:
+            with ShardStore.open(draft, create=False, compact=False) as store:
                 return probes.make(spec, store, limit)
-            finally:
-                store.close()
         except CorruptStateError as error:
             at = fields(snapshot=cut.snapshot_id, partition=cut.partition, error=str(error))
             log.error("snapshot.not_probed", extra=at)  # noqa: TRY400 - the text says all
@@ -79,8 +76,5 @@ class Probing:
             return [str(error)]
         if spec is None:
             return ["the control log has no spec of that digest"]
-        store = ShardStore.open(draft, create=False, compact=False)
-        try:
+        with ShardStore.open(draft, create=False, compact=False) as store:
             return probes.check(manifest.probes, spec, store)
-        finally:
-            store.close()

@@ -18,6 +18,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import msgspec
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 from cramjam import DecompressionError
@@ -31,6 +32,15 @@ _ERRORS = (
 TURN_RECORDS = 256
 """Records of a batch that are read in one go. It may hold many thousands, for which answers shall
 not wait."""
+
+
+class FetchedRecord(msgspec.Struct, frozen=True, gc=False):
+    """What is used of a record: making one takes a third of the time of aiokafka's own."""
+
+    offset: int
+    timestamp: int
+    key: bytes | None
+    value: bytes | None
 
 
 class ReadableConsumer(AIOKafkaConsumer):  # type: ignore[misc]  # aiokafka has no types
@@ -69,6 +79,13 @@ class _Fetched(OrderedDict[Any, Any]):
         if records is not None:
             readable(records, self._make, self._give_way)
         super().__setitem__(tp, result)
+
+
+def as_used(_: TopicPartition, record: Any) -> FetchedRecord | Unread:
+    """The record with what is used of it, for `ReadableConsumer.make`."""
+    if record.__class__ is Unread:
+        return record
+    return FetchedRecord(record.offset, record.timestamp, record.key, record.value)
 
 
 def readable(

@@ -147,6 +147,27 @@ async def recent(
     return sorted(newest, key=lambda pair: (pair[1].timestamp, pair[0], pair[1].offset))
 
 
+async def below(
+    bootstrap: str, partition: Partition, offset: int, count: int
+) -> list[ConsumerRecord]:
+    """The records of the `count` offsets below that one, as far as the log has them; oldest first.
+
+    There may be fewer: compaction and transactions leave offsets without a record.
+    """
+    tp = TopicPartition(*partition)
+    found: list[ConsumerRecord] = []
+    async with _reading(bootstrap, [partition]) as consumer:
+        begin = max((await consumer.beginning_offsets([tp]))[tp], offset - count)
+        if begin >= offset:
+            return found
+        consumer.seek(tp, begin)
+        async for record in _to_the_end(consumer, [partition]):
+            if record.offset >= offset:
+                break
+            found.append(record)
+    return found
+
+
 async def span(bootstrap: str, partition: Partition) -> LogSpan:
     """The offsets of a partition that can be read now."""
     tp = TopicPartition(*partition)

@@ -224,13 +224,8 @@ class Registering:
     ) -> Reference | None:
         """What is needed to load a snapshot; None if its spec is not known."""
         first = next(iter(shards.values()), None)
-        brought = (
-            a.command
-            for a in deployment.commands
-            if isinstance(a.command, control.Deploy | control.Migrate)
-        )
-        specs = [b.spec for b in brought if first is not None and b.digest == first.spec_digest]
-        if first is None or not specs:
+        brought = None if first is None else deployment.brought(first.spec_digest)
+        if first is None or brought is None:
             return None
         return Reference(
             repository=self._repository,
@@ -238,7 +233,7 @@ class Registering:
             agent=first.agent,
             epoch=first.epoch,
             spec_version=first.spec_version,
-            spec=specs[-1],
+            spec=brought.spec,
             spec_digest=first.spec_digest,
             topic=first.topic,
             created_ms=max(vouched.created_ms for vouched in shards.values()),
@@ -265,8 +260,7 @@ def _identity(reference: Reference) -> Identity:
 def _metrics_in(draft: Path, reference: Reference, partition: int) -> list[MetricView]:
     """Those of a shard whose files are in `draft`, which goes. Raises StateError."""
     try:
-        store = ShardStore.open(draft, create=False)
-        try:
+        with ShardStore.open(draft, create=False) as store:
             spec = load_spec(msgspec.json.encode(reference.spec))
             origin = Origin(
                 agent=reference.agent,
@@ -276,8 +270,6 @@ def _metrics_in(draft: Path, reference: Reference, partition: int) -> list[Metri
                 partition=partition,
             )
             return Learner(spec, origin, store).metrics()
-        finally:
-            store.close()
     finally:
         shutil.rmtree(draft, ignore_errors=True)
 

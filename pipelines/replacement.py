@@ -6,10 +6,11 @@ The steps of a rollback or a migration, each of which may be the last one before
 2. what was learned below X is durable, in the old epoch, and its decisions are acknowledged;
 3. a checkpoint of that is on this disk: the undo snapshot, which is published by and by;
 4. a draft has the new state, its position X and the new epoch, synced;
-5. the draft takes its place under the new epoch: renamed, and the directory synced;
-6. the shard goes on with it, and the old epoch's directory is removed.
+5. the boundary of the new epoch is acknowledged, in the topic of decisions;
+6. the draft takes its place under the new epoch: renamed, and the directory synced;
+7. the shard goes on with it, and the old epoch's directory is removed.
 
-After a crash before 5, the old epoch is learned up to X again and the rest is done then; after it,
+After a crash before 6, the old epoch is learned up to X again and the rest is done then; after it,
 the new epoch is there. So it is always all of the old state or all of the new one.
 """
 
@@ -17,31 +18,41 @@ from __future__ import annotations
 
 import abc
 import asyncio
-import shutil
+import functools
+import logging
+from collections.abc import Callable
 from pathlib import Path
 
 from msgspec import structs
 
 from headrace import interpreter
-from headrace.errors import UnavailableError
+from headrace.errors import StateError, UnavailableError
+from headrace.logs import fields
 from headrace.models.decisions import Origin
 from headrace.models.learner import Learner
 from headrace.models.spec import Spec
-from headrace.pipelines import control
+from headrace.pipelines import boundaries, control
+from headrace.pipelines.forgetting import honour
+from headrace.pipelines.forgotten import NOTHING, Forgotten
 from headrace.pipelines.shard import Shard
 from headrace.pipelines.site import Site
+from headrace.pipelines.threads import in_a_thread, remove_drafts
 from headrace.pipelines.vault import Vault, undo_id
 from headrace.state.store import ShardMeta, ShardStore, Store
 from headrace.views import Partition
 
-COOL_KEYS = 500
+log = logging.getLogger(__name__)
+
+COOL_KEYS = 50
 """Live models of the former state that are let go of between two turns of the event loop."""
 
 
 class Replacement(abc.ABC):
     """One rollback or migration in one shard. Order of calls: `prepare` before the command counts,
     as far as that is possible, `ready` when it is about to count, `work` when it does, both under
-    the shard's turn; `end` in any case.
+    the shard's turn; `let_go` in any case. Or `on_copy` alone, for a state of the past.
+
+    What each kind makes is its `_new_state`; `prepare`, `ready` and `end` are for what it needs.
     """
 
     def __init__(
@@ -57,13 +68,13 @@ class Replacement(abc.ABC):
         self._deployment = deployment
         self._accepted = accepted
         self._command: control.Rollback | control.Migrate = accepted.command
+        self._working = False
+        self._drafts: list[Path] = []  # made, and not in their place
 
-    @abc.abstractmethod
-    async def prepare(self, shard: Shard) -> None:
+    async def prepare(self, shard: Shard) -> None:  # noqa: B027 - most need none
         """Have ready what takes long, while the shard goes on."""
 
-    @abc.abstractmethod
-    async def ready(self, shard: Shard) -> None:
+    async def ready(self, shard: Shard) -> None:  # noqa: B027
         """Have ready all that is needed where the shard stands, under its turn.
 
         Raises StateError if it cannot be had, because the snapshot is damaged, say, and
@@ -71,11 +82,10 @@ class Replacement(abc.ABC):
         """
 
     @abc.abstractmethod
-    async def _draft(self, shard: Shard, undo: Path, meta: ShardMeta) -> Path:
-        """Step 4: a closed store with the new state and that meta."""
+    async def _new_state(self, shard: Shard, undo: Path, meta: ShardMeta) -> Path:
+        """Step 4: a closed store with the new state and that meta, in one of the `_drafts`."""
 
-    @abc.abstractmethod
-    async def end(self) -> None:
+    async def end(self) -> None:  # noqa: B027
         """Give back what `prepare` has made; `work` makes it again if it comes later."""
 
     def _going_on(self, shard: Shard) -> tuple[Spec, Origin]:
@@ -88,14 +98,28 @@ class Replacement(abc.ABC):
         return shard.meta(self._accepted.epoch)
 
     async def work(self, shard: Shard) -> bool:
-        """Do it, from step 2 on; False: the shard is being closed. Raises StateError."""
+        """Do it, from step 2 on; False: the shard is being closed, or is about to be.
+
+        Raises StateError, and UnavailableError `broker_away` while the shard is being opened.
+        """
+        self._working = True
         try:
-            return await self._replaced(shard)
+            with self._site.precedence.held():
+                return await self._replaced(shard)
         except UnavailableError:
-            if shard.leaving:
+            if shard.must_end:
                 return False
             raise
         finally:
+            self._working = False
+            await self.end()
+            await self._drop_drafts()
+
+    async def let_go(self) -> None:
+        """Give back what was prepared, unless it is at work: where it counts from further on, the
+        shard may come to it at any moment.
+        """
+        if not self._working:
             await self.end()
 
     async def _replaced(self, shard: Shard) -> bool:
@@ -107,15 +131,21 @@ class Replacement(abc.ABC):
             undo_id(self._command.agent, self._command.id),
             "undo",
             self._command.partitions,
+            self._accepted.offset,
         )
-        former_epoch = shard.origin.epoch
-        draft = await self._draft(shard, undo, self._meta(shard))
-        learner, store = await asyncio.to_thread(self._adopted, draft, *self._going_on(shard))
+        former_epoch, sink = shard.origin.epoch, self._site.sink
+        # It is on its way while the draft is written; step 5 is over when the sink is drained.
+        await boundaries.send(sink, self._deployment, self._accepted, shard.partition)
+        draft = await self._new_state(shard, undo, self._meta(shard))
+        await sink.drain()
+        spec, origin = self._going_on(shard)
+        adopted = functools.partial(self._adopted, draft, origin)
+        learner, store = await learner_on(adopted, spec, origin)
         former_learner, former = shard.learner, shard.renew(learner, store)
         interpreter.keep()
         former_path = self._site.shard_path(self._command.agent, former_epoch, shard.partition)
         # In a thread: answers of the new state must not wait until the old one has been put away.
-        await asyncio.to_thread(self._put_away, former, former_path)
+        await in_a_thread(lambda: self._put_away(former, former_path))
         while former_learner.cool(COOL_KEYS):  # noqa: ASYNC110 - to free them all takes long
             await asyncio.sleep(0)
         return True
@@ -126,39 +156,76 @@ class Replacement(abc.ABC):
 
         Returns where the new store lies, a draft. Raises StateError, UnavailableError.
         """
-        old = self._site.directory.draft()
+        old = self._new_draft()
         try:
             await self.ready(shard)
             if not await shard.settle():
                 raise UnavailableError("stopping", "the worker is going down")
-            await asyncio.to_thread(shard.store.checkpoint, old)
-            draft = await self._draft(shard, old, self._meta(shard))
+            await in_a_thread(lambda: shard.store.checkpoint(old))
+            draft = await self._new_state(shard, old, self._meta(shard))
+            opened = functools.partial(self._store_at, draft)
+            learner, store = await learner_on(opened, *self._going_on(shard))
+            self._drafts.remove(draft)  # it is the caller's
         finally:
             await self.end()
-            await asyncio.to_thread(shutil.rmtree, old, ignore_errors=True)
-        learner, store = await asyncio.to_thread(self._opened, draft, *self._going_on(shard))
+            await self._drop_drafts()
         shard.renew(learner, store).close()
         return draft
 
+    def _new_draft(self) -> Path:
+        """A path of its own, of which nothing is left when the work is done."""
+        draft = self._site.directory.draft()
+        self._drafts.append(draft)
+        return draft
+
+    async def _drop_drafts(self) -> None:
+        drafts, self._drafts = self._drafts, []
+        await remove_drafts(*drafts)
+
     def _put_away(self, former: Store, path: Path) -> None:
-        """Step 6, in a thread."""
-        former.close()
-        self._site.directory.drop_shard(path)
+        """Step 7, in a thread. The new state has counted: whatever is left of the old one, the next
+        opening removes.
+        """
+        try:
+            former.close()
+            self._site.directory.drop_shard(path)
+        except StateError as error:
+            log.warning("epoch.not_removed", extra=fields(path=str(path), error=str(error)))
 
     async def _fetched(self, partition: Partition) -> Path:
         """The files of the snapshot, verified, at a draft. Raises StateError."""
         base = self._command.base(partition.partition)
         return await self._vault.base(partition, self._command.snapshot_id, base)
 
-    def _adopted(self, draft: Path, spec: Spec, origin: Origin) -> tuple[Learner, Store]:
-        """Step 5, and the state opened, in a thread."""
+    def _adopted(self, draft: Path, origin: Origin) -> Store:
+        """Step 6, and the state open, in a thread."""
         partition = Partition(origin.topic, origin.partition)
         path = self._site.shard_path(origin.agent, origin.epoch, partition)
         self._site.directory.adopt(draft, path)
-        store = self._site.open_store(path)
-        return Learner(spec, origin, store), store
+        return self._site.open_store(path)
 
-    def _opened(self, draft: Path, spec: Spec, origin: Origin) -> tuple[Learner, Store]:
-        options = self._site.stores
-        store = ShardStore.open(draft, create=False, options=options, compact=False)
-        return Learner(spec, origin, store), store
+    def _store_at(self, draft: Path, *, create: bool = False) -> ShardStore:
+        """The store at a draft, which is closed again soon."""
+        return ShardStore.open(draft, create=create, options=self._site.stores, compact=False)
+
+
+async def learner_on(
+    opened: Callable[[], Store], spec: Spec, origin: Origin, forgotten: Forgotten = NOTHING
+) -> tuple[Learner, Store]:
+    """A learner that goes on with the state that `opened` opens, in a thread; the state is to know
+    nothing of some keys. It is closed again if it cannot be read, which raises StateError, or if
+    the caller is cancelled meanwhile.
+    """
+    stores: list[Store] = []
+
+    def work() -> Learner:
+        stores.append(store := opened())
+        honour(store, forgotten)
+        return Learner(spec, origin, store)
+
+    try:
+        return await in_a_thread(work), stores[0]
+    except BaseException:
+        for store in stores:
+            store.close()
+        raise

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from typing import Protocol
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -13,11 +13,16 @@ from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 from headrace.errors import StateError, UnavailableError
 from headrace.pipelines import clients
 from headrace.pipelines.order import Chunk
+from headrace.pipelines.readable import as_used
 from headrace.ports import Record
 from headrace.views import Partition
 
 POLL_MS = 300
 """How long one look waits for records."""
+IDLE_S = 0.02
+"""Before whoever has learned all that a replay brought looks again."""
+FETCHED_MAX = 500
+"""Records made of what was fetched at a time: to make more of them would stop the loop for long."""
 
 
 class Replay(Protocol):
@@ -33,23 +38,28 @@ class Replay(Protocol):
 
 @asynccontextmanager
 async def replaying(bootstrap: str, partition: Partition, begin: int) -> AsyncIterator[Replay]:
-    """A replay from `begin` on. Raises UnavailableError `broker_away`, for its user too."""
+    """A replay from `begin` on. It and its `upto` raise UnavailableError `broker_away`; what its
+    user meets with meanwhile passes through as it is.
+    """
     consumer = clients.log_reader(bootstrap, auto_offset_reset="none")
+    consumer.make = as_used
     tp = TopicPartition(*partition)
     try:
-        await clients.start(consumer)
+        with _reading():
+            await clients.start(consumer)
         consumer.assign([tp])
         consumer.seek(tp, begin)
         yield _KafkaReplay(consumer, partition, begin)
-    except OffsetOutOfRangeError as error:
-        raise StateError(
-            f"{partition.topic}[{partition.partition}] does not reach back to offset {begin} any "
-            "more: retention has cut it. Go back to a newer snapshot"
-        ) from error
-    except KafkaError as error:
-        raise UnavailableError("broker_away", f"the broker cannot be read: {error}") from error
     finally:
         await clients.stop(consumer)
+
+
+@contextmanager
+def _reading() -> Iterator[None]:
+    try:
+        yield
+    except KafkaError as error:
+        raise UnavailableError("broker_away", f"the broker cannot be read: {error}") from error
 
 
 class _KafkaReplay:
@@ -60,10 +70,22 @@ class _KafkaReplay:
 
     async def upto(self, offset: int) -> Chunk | None:
         if not self._pieces.reach(offset):
-            fetched = await self._consumer.getmany(self._tp, timeout_ms=POLL_MS)
-            position: int = await self._consumer.position(self._tp)
-            self._pieces.add(fetched.get(self._tp, ()), position)
+            with _reading():
+                await self._fetch()
         return self._pieces.upto(offset)
+
+    async def _fetch(self) -> None:
+        try:
+            fetched = await self._consumer.getmany(
+                self._tp, timeout_ms=POLL_MS, max_records=FETCHED_MAX
+            )
+        except OffsetOutOfRangeError as error:
+            raise StateError(
+                f"{self._tp.topic}[{self._tp.partition}] does not reach back to offset "
+                f"{self._pieces.begins} any more: retention has cut it. Go back to a newer snapshot"
+            ) from error
+        position: int = await self._consumer.position(self._tp)
+        self._pieces.add(fetched.get(self._tp, ()), position)
 
 
 class Pieces:
@@ -81,7 +103,7 @@ class Pieces:
 
     def __init__(self, partition: Partition, begin: int) -> None:
         self._partition = partition
-        self._begins = begin  # of the next chunk
+        self.begins = begin  # of the next chunk
         self._end = begin  # there is nothing below it but what is in `_records`
         self._records: deque[Record] = deque()
 
@@ -96,11 +118,11 @@ class Pieces:
 
     def upto(self, offset: int) -> Chunk | None:
         """What there is below `offset`; None: nothing more."""
-        begins, end = self._begins, min(self._end, offset)
+        begins, end = self.begins, min(self._end, offset)
         if end <= begins:
             return None
         records = []
         while self._records and self._records[0].offset < end:
             records.append(self._records.popleft())
-        self._begins = end
+        self.begins = end
         return Chunk(*self._partition, records, end, begins)

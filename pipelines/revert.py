@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import shutil
 from pathlib import Path
 
 from headrace.errors import StateError
@@ -13,6 +11,7 @@ from headrace.pipelines import control
 from headrace.pipelines.forgetting import honour
 from headrace.pipelines.replacement import Replacement
 from headrace.pipelines.shard import Shard
+from headrace.pipelines.threads import in_a_thread, remove_drafts
 from headrace.state.checkpoints import link_or_copy
 from headrace.state.store import ShardMeta, ShardStore
 
@@ -21,25 +20,35 @@ class Revert(Replacement):
     """All keys as the snapshot has them, or some of them; see `models.reverting`."""
 
     _command: control.Rollback
-    _base: ShardStore | None = None  # the snapshot's state, at a draft of its own
+    _path: Path | None = None  # a draft with the snapshot's files
+    _base: ShardStore | None = None  # the state there
 
     async def prepare(self, shard: Shard) -> None:
         with contextlib.suppress(StateError):  # `ready` tries again, and says so
             await self.ready(shard)
 
     async def end(self) -> None:
-        if self._base is not None:
-            await asyncio.to_thread(self._base.close)
-            shutil.rmtree(self._base.path, ignore_errors=True)
-        self._base = None
+        base, path = self._base, self._path
+        self._base = self._path = None
+        try:
+            if base is not None:
+                await in_a_thread(base.close)
+        finally:
+            if path is not None:
+                await remove_drafts(path)
 
     async def ready(self, shard: Shard) -> None:
+        if self._path is None:
+            self._path = await self._fetched(shard.partition)
         if self._base is None:
-            path = await self._fetched(shard.partition)
-            self._base = await asyncio.to_thread(self._store_at, path)
+            path = self._path
+            await in_a_thread(lambda: self._open(path))
 
-    async def _draft(self, shard: Shard, undo: Path, meta: ShardMeta) -> Path:
-        return await asyncio.to_thread(self._written, shard, undo, meta)
+    def _open(self, path: Path) -> None:
+        self._base = self._store_at(path)
+
+    async def _new_state(self, shard: Shard, undo: Path, meta: ShardMeta) -> Path:
+        return await in_a_thread(lambda: self._written(shard, undo, meta))
 
     def _written(self, shard: Shard, undo: Path, meta: ShardMeta) -> Path:
         """In a thread: nobody writes to the shard's store meanwhile."""
@@ -49,17 +58,12 @@ class Revert(Replacement):
         if not keys:
             base.write(reverting.whole(spec, base, shard.store), meta)
             base.close()
-            self._base = None
+            self._base = self._path = None
+            self._drafts.append(base.path)
             return base.path
-        draft = self._site.directory.draft()
+        draft = self._new_draft()
         link_or_copy(undo, draft)
-        state = self._store_at(draft)
-        try:
+        with self._store_at(draft) as state:
             honour(state, shard.forgotten)  # the checkpoint may be of a former try
             state.write(reverting.of_keys(spec, keys, base, shard.store), meta)
-        finally:
-            state.close()
         return draft
-
-    def _store_at(self, draft: Path) -> ShardStore:
-        return ShardStore.open(draft, create=False, options=self._site.stores, compact=False)

@@ -12,26 +12,26 @@ from __future__ import annotations
 import abc
 import asyncio
 import functools
-import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
-
-from msgspec import structs
+from typing import NamedTuple, TypeAlias
 
 from headrace.errors import StateError, UnavailableError
-from headrace.models.decisions import Origin
-from headrace.models.learner import Learner
 from headrace.models.slots import KEY_ROW
-from headrace.models.spec import Spec
 from headrace.pipelines import control
 from headrace.pipelines.changes import Change
 from headrace.pipelines.exclusions import left_out
 from headrace.pipelines.forgetting import Forgetting, honour
-from headrace.pipelines.forgotten import Forgotten
-from headrace.pipelines.replacement import Replacement
-from headrace.pipelines.replay import Replay
-from headrace.pipelines.shard import Outlets, Shard, ShardStart
+from headrace.pipelines.order import Chunk
+from headrace.pipelines.presence import patiently
+from headrace.pipelines.reader import Logs
+from headrace.pipelines.replacement import Replacement, learner_on
+from headrace.pipelines.replay import IDLE_S, Replay
+from headrace.pipelines.seams import Muted
+from headrace.pipelines.shard import Shard
+from headrace.pipelines.shardstart import Outlets, ShardStart
+from headrace.pipelines.threads import in_a_thread, remove_drafts
 from headrace.ports import Record
 from headrace.state.checkpoints import link_or_copy
 from headrace.state.store import ShardMeta, ShardStore, Store
@@ -39,154 +39,157 @@ from headrace.views import Partition
 
 NEAR_RECORDS = 2_000
 """How far behind its shard a twin may be when the shard stops for it."""
-IDLE_S = 0.02
-"""Before a twin that has learned all that its shard has looks again."""
-ROOM_LOOK_S = 0.5
+
+Watch: TypeAlias = Callable[[Sequence[Record], Sequence[Record]], None]
+"""Told of each piece of the log: the records that are learned again, and those left out."""
 
 
-class Muted:
-    """A sink of which nothing comes; see `pipelines.shard.Sink`."""
+class _Twin(NamedTuple):
+    """What learns, and what it learns from. `held` gives all of it back."""
 
-    def append(self, to: Partition, key: bytes | None, value: bytes) -> None:
-        """It was decided before."""
-
-    async def flow(self) -> None:
-        """Never full."""
-
-    async def send(self) -> None:
-        """Nothing."""
-
-    async def drain(self) -> None:
-        """Nothing."""
+    shard: Shard
+    drafts: list[Path]  # its state, until that is taken over
+    reader: _Reader
+    is_left_out: Callable[[Record], bool]
+    held: AsyncExitStack
 
 
 class Again(Replacement):
-    """A part of the log, learned again from the first state on."""
+    """A part of the log, learned again from the first state on.
 
-    excluded = 0  # records that were left out
+    A broker that is away is waited for, with what has been learned, as long as nobody has to know:
+    a preview raises UnavailableError at once, and so does a shard that is being opened. Others wait
+    behind that, and it is opened again.
+    """
 
-    def __init__(self, *whose: object) -> None:
-        super().__init__(*whose)  # type: ignore[arg-type]
-        self._held = AsyncExitStack()
-        self._twin: Shard | None = None
-        self._path: Path | None = None
-        self._replay: Replay
-        self._is_left_out: Callable[[Record], bool]
+    watch: Watch | None = None  # is told what is learned, and what is left out, for a preview
+    over: Callable[[], bool] | None = None  # whether nobody wants that preview any more
+
+    _twin: _Twin | None = None
 
     async def prepare(self, shard: Shard) -> None:
         """Let the twin learn until it is close behind."""
         try:
             while shard.relearns or shard.next_offset - self._stands() > NEAR_RECORDS:
-                await self._learn_some(shard)
+                await self._learn_more(shard)
         except StateError:  # `ready` begins once more, and says so
             await self.end()
 
     async def end(self) -> None:
-        if self._twin is not None:
-            await self._twin.close(flush=False)
-        await self._held.aclose()
-        if self._path is not None:
-            shutil.rmtree(self._path, ignore_errors=True)
-        self._twin = self._path = None
-
-    def leaves_out(self, record: Record) -> bool:
-        """Whether the record is excluded; known once the twin has begun."""
-        return self._is_left_out(record)
+        twin, self._twin = self._twin, None
+        if twin is not None:
+            await twin.held.aclose()
 
     async def ready(self, shard: Shard) -> None:
         offset = shard.next_offset
         while self._stands() < offset:
-            await self._learn_some(shard)
+            await self._learn_more(shard)
         assert self._twin is not None
-        await self._tell(self._twin)  # also what counts from here on
+        await self._tell(self._twin.shard)  # also what counts from here on
+        self._check_wanted(shard)  # a forget is not done in a twin that is over
 
-    async def _draft(self, shard: Shard, undo: Path, meta: ShardMeta) -> Path:
+    async def _new_state(self, shard: Shard, undo: Path, meta: ShardMeta) -> Path:
         return await self._closed(meta)
 
     async def _closed(self, meta: ShardMeta) -> Path:
         assert self._twin is not None
-        assert self._path is not None
-        if not await self._twin.settle():
-            raise AssertionError("nobody closes a twin but its rewind")
-        self._twin.store.write((), meta)
-        await self._twin.close(flush=False)
-        path, self._path = self._path, None
+        twin, drafts = self._twin.shard, self._twin.drafts
+        await twin.flush()
+        await self._has_room(twin)
+        assert twin.durable_offset == twin.next_offset, "nobody closes a twin but its rewind"
+        await in_a_thread(lambda: twin.store.write((), meta))
+        await twin.close(flush=False)
+        self._drafts.append(path := drafts.pop())
         return path
 
     # -- the twin ----------------------------------------------------------------------------
 
     def _stands(self) -> int:
         """Up to where the twin has learned; -1: there is none yet."""
-        return -1 if self._twin is None else self._twin.next_offset
+        return -1 if self._twin is None else self._twin.shard.next_offset
 
     @abc.abstractmethod
     async def _first(self, partition: Partition) -> Path:
-        """The state that the twin begins with, a closed store at a draft. Raises StateError."""
+        """A draft with the state that the twin begins with; nothing is there: with a new one.
+        Raises StateError.
+        """
 
-    async def _begin(self, shard: Shard) -> None:
-        try:
-            await self._begun(shard)
-        except BaseException:
-            await self.end()
-            raise
-
-    async def _begun(self, shard: Shard) -> None:
+    async def _begun(self, shard: Shard) -> _Twin:
         partition = shard.partition
         base = self._command.base(partition.partition)
-        self._replay = await self._held.enter_async_context(
-            self._site.logs.replay(partition, base.next_offset)
-        )
-        self._path = await self._first(partition)
-        epoch = max(base.epoch, self._deployment.life)  # a refold has no base
-        forgotten = self._vault.forgotten(self._command.agent, partition, epoch)
-        learner, store = await asyncio.to_thread(
-            self._learner, self._path, self._going_on(shard), forgotten
-        )
-        start = ShardStart(
-            next_offset=base.next_offset,
-            decided_below=0,
-            cluster_id=self._site.cluster_id,
-            spec_digest=self._meta(shard).spec_digest,
-            life=self._deployment.life,
-        )
-        outlets = Outlets(Muted(), partition, partition)
-        self._twin = Shard(learner, store, outlets, start, busy=self._site.busy)
-        self._twin.forgotten = forgotten
-        self._is_left_out = left_out(self._deployment, self._accepted, partition)
+        drafts = [await self._first(partition)]
+        async with AsyncExitStack() as held:
+            held.push_async_callback(lambda: remove_drafts(*drafts))
+            epoch = max(base.epoch, self._deployment.life)  # a refold has no base
+            forgotten = self._vault.forgotten(self._command.agent, partition, epoch)
+            opened = functools.partial(self._twins_store, *drafts)
+            learner, store = await learner_on(opened, *self._going_on(shard), forgotten)
+            is_left_out = left_out(self._deployment, self._accepted, partition)
+            start = ShardStart(
+                next_offset=base.next_offset,
+                decided_below=0,
+                cluster_id=self._site.cluster_id,
+                spec_digest=self._meta(shard).spec_digest,
+                life=self._deployment.life,
+                left_out=is_left_out,
+                over=functools.partial(self._is_over, shard),
+            )
+            outlets = Outlets(Muted(), partition, partition)
+            twin = Shard(learner, store, outlets, start, busy=self._site.busy)
+            held.push_async_callback(twin.close, flush=False)
+            twin.forgotten = forgotten
+            twin.opening = shard.opening  # then neither waits for room
+            reader = _Reader(self._site.logs, partition)
+            held.push_async_callback(reader.close)
+            return _Twin(twin, drafts, reader, is_left_out, held.pop_all())
 
-    def _learner(
-        self, path: Path, going_on: tuple[Spec, Origin], forgotten: Forgotten
-    ) -> tuple[Learner, Store]:
-        """Of the state there, open, in a thread. Raises StateError; then it is closed."""
-        store = ShardStore.open(path, create=False, options=self._site.stores)
-        try:
-            honour(store, forgotten)
-            return Learner(*going_on, store), store
-        except BaseException:
-            store.close()
-            raise
+    def _twins_store(self, path: Path) -> Store:
+        # Its tables are merged: it may learn for hours.
+        return ShardStore.open(path, create=not path.exists(), options=self._site.stores)
+
+    async def _learn_more(self, shard: Shard) -> None:
+        """The same as `_learn_some`, but a broker that is away is waited for."""
+
+        def waits_not() -> bool:
+            return self.watch is not None or shard.opening or self._is_over(shard)
+
+        await patiently(lambda: self._learn_some(shard), waits_not)
 
     async def _learn_some(self, shard: Shard) -> None:
         """One piece of the log, below what the shard has learned: what counted there is known.
 
-        Raises StateError, and UnavailableError `stopping` if the shard is being closed.
+        Raises StateError, UnavailableError `broker_away`, and `stopping` if the shard is being
+        closed.
         """
-        if shard.leaving:
-            raise UnavailableError("stopping", "the shard is being closed")
+        self._check_wanted(shard)
         if self._twin is None:
-            await self._begin(shard)
-        twin = self._twin
-        assert twin is not None
-        chunk = await self._replay.upto(shard.next_offset)
+            self._twin = await self._begun(shard)
+        twin, _, reader, is_left_out, _ = self._twin
+        chunk = await reader.chunk(twin.next_offset, shard.next_offset)
         if chunk is None:
             await asyncio.sleep(IDLE_S)
             return
         await self._tell(twin)
-        kept = [record for record in chunk.records if not self._is_left_out(record)]
-        self.excluded += len(chunk.records) - len(kept)
-        await twin.process(structs.replace(chunk, records=kept))
-        while twin.waits_for and not shard.leaving:
-            await asyncio.sleep(ROOM_LOOK_S)
+        if self.watch is not None:
+            self.watch(*_split(chunk.records, is_left_out))
+        await twin.process(chunk)
+        await self._has_room(twin)
+
+    def _is_over(self, shard: Shard) -> bool:
+        """Whether nothing is to be learned any more: the shard is being closed, or nobody asks."""
+        # Whoever is at work has the shard's turn.
+        ends = shard.must_end if self._working else shard.leaving
+        return ends or (self.over is not None and self.over())
+
+    def _check_wanted(self, shard: Shard) -> None:
+        if self._is_over(shard):
+            raise UnavailableError("stopping", "the shard is being closed")
+
+    async def _has_room(self, twin: Shard) -> None:
+        """Wait for room on the disk, if the twin does, as its shard would."""
+        while twin.waits_for:
+            if not await twin.waits_on(twin.waits_for):
+                raise UnavailableError("stopping", "the shard is being closed")
             await twin.flush()
 
     async def _tell(self, twin: Shard) -> None:
@@ -204,7 +207,45 @@ class Again(Replacement):
                 changes.append(Change(effect, accepted.kind, accepted.offset, work))
             elif not forget:
                 break
-        await twin.schedule(sorted(changes, key=lambda change: change.offset))
+        await twin.schedule(changes)
+
+
+class _Reader:
+    """Reads the log for a twin. When the broker was away, it is read again from where the twin
+    stands: what a replay had fetched may be lost with it.
+    """
+
+    def __init__(self, logs: Logs, partition: Partition) -> None:
+        self._logs = logs
+        self._partition = partition
+        self._replay: Replay | None = None
+        self._held = AsyncExitStack()
+
+    async def chunk(self, begins: int, below: int) -> Chunk | None:
+        """As `Replay.upto`, from where the twin stands."""
+        if self._replay is None:
+            replay = self._logs.replay(self._partition, begins)
+            self._replay = await self._held.enter_async_context(replay)
+        try:
+            return await self._replay.upto(below)
+        except UnavailableError:
+            await self.close()
+            raise
+
+    async def close(self) -> None:
+        """Let go of the connection."""
+        self._replay = None
+        await self._held.aclose()
+
+
+def _split(
+    records: Sequence[Record], is_left_out: Callable[[Record], bool]
+) -> tuple[list[Record], list[Record]]:
+    """Those that are learned, and those that are left out."""
+    parts: tuple[list[Record], list[Record]] = ([], [])
+    for record in records:
+        parts[is_left_out(record)].append(record)
+    return parts
 
 
 class Rewind(Again):
@@ -223,30 +264,23 @@ class Rewind(Again):
         await self.ready(shard)
         return await self._closed(shard.meta(self._accepted.epoch))
 
-    async def _draft(self, shard: Shard, undo: Path, meta: ShardMeta) -> Path:
+    async def _new_state(self, shard: Shard, undo: Path, meta: ShardMeta) -> Path:
         path = await self._closed(meta)
         if not self._command.keys:
             return path
         honoured = functools.partial(honour, forgotten=shard.forgotten)
-        return await asyncio.to_thread(self._merged, path, undo, meta, honoured)
+        return await in_a_thread(lambda: self._merged(path, undo, meta, honoured))
 
     def _merged(
         self, learned: Path, undo: Path, meta: ShardMeta, honoured: Callable[[Store], None]
     ) -> Path:
         """The old state with the rows of some keys as the twin has them, in a thread."""
-        draft = self._site.directory.draft()
+        draft = self._new_draft()
         link_or_copy(undo, draft)
-        options = self._site.stores
-        state = ShardStore.open(draft, create=False, options=options, compact=False)
-        twin = ShardStore.open(learned, create=False, options=options, compact=False)
-        try:
+        with self._store_at(draft) as state, self._store_at(learned) as twin:
             honoured(state)  # the checkpoint may be of a former try
             names = [KEY_ROW + key.encode() for key in self._command.keys]
             # To delete what is not there would write its name.
             changed = [name for name in names if twin.get(name) != state.get(name)]
             state.write([(name, twin.get(name)) for name in changed], meta)
-        finally:
-            state.close()
-            twin.close()
-        shutil.rmtree(learned, ignore_errors=True)
         return draft

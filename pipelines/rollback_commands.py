@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from typing import overload
 
 import msgspec
 
-from headrace.clock import new_id
+from headrace.clock import SystemClock, new_id
 from headrace.errors import (
     ConflictError,
     NotFoundError,
@@ -18,11 +19,13 @@ from headrace.models import exclusion
 from headrace.models.reverting import can_revert_keys
 from headrace.pipelines import control
 from headrace.pipelines.bases import bases, check_complete, check_life
+from headrace.pipelines.past.reach import check_past
 from headrace.pipelines.previewing import Preview
 from headrace.pipelines.reader import KafkaLogs
 from headrace.pipelines.site import spec_of
 from headrace.pipelines.snapshot_commands import SnapshotCommands
-from headrace.pipelines.submission import Submission
+from headrace.pipelines.submission import Submission, used_otherwise
+from headrace.pipelines.undoing import keeping, to_undo, way_back
 from headrace.pipelines.vault import undo_id
 from headrace.pipelines.worker import Worker
 from headrace.views import (
@@ -49,43 +52,40 @@ class RollbackCommands:
         command = await self._command(request)
         return await Preview(self._worker, command).made()
 
-    async def rollback(self, request: RollbackRequest) -> RollbackView:
-        """Returns when the shards of this worker answer from the new epoch.
+    async def rollback(
+        self, request: RollbackRequest, request_id: str | None = None
+    ) -> RollbackView:
+        """Returns when the shards of this worker answer from the new epoch; at once, if this has
+        been asked before under that id.
 
         Raises NotFoundError, ConflictError, RequestError, CorruptStateError `snapshot_damaged`,
         and what a command raises.
         """
-        return await self._roll_back(await self._command(request))
+        begun = self._begun(request.agent, request_id, lambda done: _asks_for(request, done))
+        return begun or await self._roll_back(await self._command(request), request_id)
 
-    async def undo(self, agent: str, control_id: str | None) -> RollbackView:
-        """Go back to what the rollback replaced, in the same scope.
+    async def undo(
+        self, agent: str, control_id: str | None, request_id: str | None = None
+    ) -> RollbackView:
+        """Go back to what the rollback replaced, in the same scope; `request_id` as in `rollback`.
 
-        Raises NotFoundError `unknown_rollback`, ConflictError.
+        Raises NotFoundError `unknown_rollback`, ConflictError, RequestError.
         """
-        self._worker.check_ready()
+        begun = self._begun(
+            agent, request_id, lambda done: bool(done.undoes) and control_id in (None, done.undoes)
+        )
+        if begun is not None:
+            return begun
         deployment = self._worker.controls.registry.get(agent)
-        done = [
-            a.command for a in deployment.rollbacks() if isinstance(a.command, control.Rollback)
-        ]
-        undone = {command.undoes for command in done}
-        found = [
-            command
-            for command in done
-            if (command.id == control_id)
-            or (control_id is None and not command.undoes and command.id not in undone)
-        ]
-        if not found:
-            which = "no rollback to undo" if control_id is None else f"no rollback {control_id!r}"
-            raise NotFoundError(
-                "unknown_rollback", f"agent {agent!r} has {which}", rollback=control_id or ""
-            )
-        undone_now = found[-1]
-        snapshot_id = undo_id(agent, undone_now.id)
-        command = self._not_published(deployment, snapshot_id, undone_now.keys)
+        accepted = to_undo(deployment, control_id)
+        assert isinstance(accepted.command, control.Rollback)
+        keys = accepted.command.keys
+        command = self._early(deployment, accepted, keys)
         if command is None:
-            snapshot = self._snapshots.get(snapshot_id)
-            command = await self._to(deployment, snapshot, undone_now.keys)
-        return await self._roll_back(msgspec.structs.replace(command, undoes=undone_now.id))
+            snapshot = self._snapshots.get(undo_id(agent, accepted.control_id))
+            command = await self._to(deployment, snapshot, keys)
+        command = msgspec.structs.replace(command, undoes=accepted.control_id)
+        return await self._roll_back(command, request_id)
 
     def get(self, control_id: str) -> RollbackView:
         """Raises NotFoundError `unknown_rollback`."""
@@ -99,17 +99,43 @@ class RollbackCommands:
     def list(self, agent: str) -> Sequence[RollbackView]:
         self._worker.check_ready()
         deployment = self._worker.controls.registry.get(agent)
-        return [self._view(deployment, accepted) for accepted in deployment.rollbacks()[::-1]]
+        return _Views(deployment.rollbacks()[::-1], lambda done: self._view(deployment, done))
 
     # -- what is asked for -------------------------------------------------------------------
+
+    def _begun(
+        self, agent: str, request_id: str | None, is_it: Callable[[control.Rollback], bool]
+    ) -> RollbackView | None:
+        """What was asked for under that id before; None: nothing was.
+
+        Raises RequestError if that was something else, and what it was refused with.
+        """
+        self._worker.check_ready()
+        registry = self._worker.controls.registry
+        deployment = registry.get(agent)
+        if request_id is None:
+            return None
+        done = deployment.accepted(request_id)
+        if done is None:
+            refused = registry.refusal(request_id)
+            if refused is not None:
+                raise refused
+            if registry.has_seen(request_id):
+                raise used_otherwise(request_id)
+            return None
+        if not isinstance(done.command, control.Rollback) or not is_it(done.command):
+            raise used_otherwise(request_id)
+        return self._view(deployment, done)
 
     async def _command(self, request: RollbackRequest) -> control.Rollback:
         self._worker.check_ready()
         deployment = self._worker.controls.registry.get(request.agent)
         _check_mode(request)
-        early = self._not_published(deployment, request.snapshot_id or "", request.keys)
-        if early is not None and request.mode == "revert":
-            return early
+        kept_by = keeping(deployment, request.snapshot_id or "")
+        if kept_by is not None and request.mode == "revert":
+            early = self._early(deployment, kept_by, request.keys)
+            if early is not None:
+                return early
         snapshot = self._chosen(request)
         command = await self._to(deployment, snapshot, request.keys)
         if request.mode != "rewind":
@@ -144,52 +170,39 @@ class RollbackCommands:
             return self._snapshots.get(request.snapshot_id)
         if request.before_ms is None:
             raise RequestError("invalid_request", "name a snapshot, or a time before which")
+        check_past(request.before_ms, int(SystemClock().time() * 1000))
+        former = 0
         for view in self._snapshots.list(request.agent):  # newest first
-            taken = view.complete and view.kind != "undo" and not view.imported
-            if taken and view.created_ms < request.before_ms:
+            taken = view.complete and view.kind != "undo" and not (view.imported or view.former)
+            if view.created_ms >= request.before_ms:
+                continue
+            if taken:
                 return view
+            former += view.former
         before = datetime.fromtimestamp(request.before_ms / 1000, UTC)
         raise NotFoundError(
             "unknown_snapshot",
-            f"agent {request.agent!r} has no complete snapshot from before {before:%F %T} UTC; "
-            f"`headrace snapshot ls {request.agent}` lists them",
+            f"agent {request.agent!r} has no complete snapshot from before {before:%F %T} UTC"
+            + (f" of its present life, and {former} of former ones" if former else "")
+            + f"; `headrace snapshot ls {request.agent}` lists them",
         )
 
-    def _not_published(
-        self, deployment: control.Deployment, snapshot_id: str, keys: tuple[str, ...]
+    def _early(
+        self, deployment: control.Deployment, accepted: control.Accepted, keys: tuple[str, ...]
     ) -> control.Rollback | None:
-        """The command that goes back to the undo snapshot of a rollback which has been done in all
-        partitions, as long as it is not published as a whole; else None. Raises ConflictError.
+        """The way back to what a rollback replaced, while that is not published as a whole; None:
+        it is, or was removed, or is of another spec. Raises ConflictError.
         """
-        view = self._worker.vault.catalogue.get(snapshot_id)
-        if (view is not None and view.complete) or self._worker.vault.catalogue.was_removed(
-            snapshot_id
-        ):
+        catalogue = self._worker.vault.catalogue
+        snapshot_id = undo_id(deployment.agent, accepted.control_id)
+        view = catalogue.get(snapshot_id)
+        if (view is not None and view.complete) or catalogue.was_removed(snapshot_id):
             return None
-        for accepted in deployment.rollbacks():
-            agent, control_id = deployment.agent, accepted.control_id
-            of_spec = accepted.spec_version == deployment.spec_version
-            if undo_id(agent, control_id) != snapshot_id or not of_spec:
-                continue
-            self._check_keys(deployment, keys)
-            self._worker.controls.registry.check_replacing(deployment)
-            return control.Rollback(
-                id=new_id(),
-                agent=agent,
-                life=deployment.life,
-                snapshot_id=snapshot_id,
-                bases=tuple(
-                    control.Base(
-                        partition=partition.partition,
-                        epoch=accepted.epoch - 1,
-                        next_offset=offset,
-                        digest="",
-                    )
-                    for partition, offset in sorted(deployment.positions(control_id).items())
-                ),
-                keys=keys,
-            )
-        return None
+        if accepted.spec_version != deployment.spec_version:
+            return None
+        self._check_keys(deployment, keys)
+        self._worker.controls.registry.check_replacing(deployment)
+        return way_back(deployment, accepted, keys)
 
     def _check_keys(self, deployment: control.Deployment, keys: tuple[str, ...]) -> None:
         """Raises ConflictError `not_per_key` if single keys of the agent cannot go back."""
@@ -229,6 +242,7 @@ class RollbackCommands:
             snapshot_id=snapshot.snapshot_id,
             bases=await bases(self._worker.vault, snapshot),
             keys=keys,
+            spec_digest=snapshot.spec_digest,
         )
 
     async def _check_partitions(
@@ -247,13 +261,17 @@ class RollbackCommands:
 
     # -- on its way --------------------------------------------------------------------------
 
-    async def _roll_back(self, command: control.Rollback) -> RollbackView:
+    async def _roll_back(self, command: control.Rollback, request_id: str | None) -> RollbackView:
+        if request_id is not None:
+            command = msgspec.structs.replace(command, id=request_id)
         try:
             await self._submission.submit(command)
+            self._check_own(command)
             await self._submission.swapped(command)
         except UnavailableError as error:
             if error.code != "control_timeout":
                 raise
+            self._check_own(command)
             if command.mode != "rewind":
                 raise UnavailableError(
                     "control_timeout",
@@ -263,9 +281,24 @@ class RollbackCommands:
                 ) from None
         return self.get(command.id)  # a rewind takes as long as its log is long
 
+    def _check_own(self, command: control.Rollback) -> None:
+        """Raises RequestError if somebody was quicker to ask for another thing under that id."""
+        accepted = self._worker.controls.registry.get(command.agent).accepted(command.id)
+        done = command if accepted is None else accepted.command
+        assert isinstance(done, control.Rollback)
+        if _meant(done) != _meant(command):
+            raise used_otherwise(command.id)
+
     def _view(self, deployment: control.Deployment, accepted: control.Accepted) -> RollbackView:
         command = accepted.command
         assert isinstance(command, control.Rollback)
+        told = deployment.published.get(command.id, {}).values()
+        failed = deployment.failed(command.id)
+        notes = [
+            f"not done in {p.topic}[{p.partition}]: {why}" for p, why in sorted(failed.items())
+        ]
+        if self._worker.vault.catalogue.was_removed(undo_id(command.agent, command.id)):
+            notes.append("its undo snapshot has been removed: it cannot be taken back")
         return RollbackView(
             control_id=command.id,
             agent=command.agent,
@@ -280,11 +313,47 @@ class RollbackCommands:
                 Position(p.topic, p.partition, offset)
                 for p, offset in sorted(deployment.positions(command.id).items())
             ),
-            note="; ".join(
-                f"not done in {p.topic}[{p.partition}]: {why}"
-                for p, why in sorted(deployment.failed(command.id).items())
-            ),
+            note="; ".join(notes),
+            published=len(told),
+            withdrawn=sum(withdrawn for withdrawn, _ in told),
+            reinstated=sum(reinstated for _, reinstated in told),
+            failed=len(failed),
         )
+
+
+class _Views(Sequence[RollbackView]):
+    """One view per rollback, made when somebody looks at it: there may be thousands."""
+
+    def __init__(
+        self, done: Sequence[control.Accepted], view: Callable[[control.Accepted], RollbackView]
+    ) -> None:
+        self._done = done
+        self._view = view
+
+    def __len__(self) -> int:
+        return len(self._done)
+
+    @overload
+    def __getitem__(self, at: int) -> RollbackView: ...
+
+    @overload
+    def __getitem__(self, at: slice) -> _Views: ...
+
+    def __getitem__(self, at: int | slice) -> RollbackView | _Views:
+        if isinstance(at, slice):
+            return _Views(self._done[at], self._view)
+        return self._view(self._done[at])
+
+
+def _meant(command: control.Rollback) -> tuple[object, ...]:
+    """What it says but for what was reckoned of that."""
+    return command.snapshot_id, command.mode, command.keys, command.exclude, command.undoes
+
+
+def _asks_for(request: RollbackRequest, done: control.Rollback) -> bool:
+    """Whether that is what came of the request: a time is not held against the snapshot."""
+    same = (done.mode, done.keys, done.exclude) == (request.mode, request.keys, request.exclude)
+    return same and not done.undoes and request.snapshot_id in (None, done.snapshot_id)
 
 
 def _check_mode(request: RollbackRequest) -> None:

@@ -1,4 +1,4 @@
-"""What a shard learns from and what it writes to, as Protocols."""
+"""What a shard learns from and what it writes to, as Protocols; a sink of which nothing comes."""
 
 from __future__ import annotations
 
@@ -34,3 +34,19 @@ class Sink(Protocol):
     async def send(self) -> None: ...
 
     async def drain(self) -> None: ...
+
+
+class Muted:
+    """A sink of which nothing comes."""
+
+    def append(self, to: Partition, key: bytes | None, value: bytes) -> None:
+        """It was decided before."""
+
+    async def flow(self) -> None:
+        """Never full."""
+
+    async def send(self) -> None:
+        """Nothing."""
+
+    async def drain(self) -> None:
+        """Nothing."""

@@ -19,51 +19,31 @@ between any two steps repeats work whose results are byte-identical, and loses n
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import NamedTuple
 
-from headrace.errors import StateError
-from headrace.models.decisions import Origin, encode_decision
+from headrace.errors import DiskFullError, StateError
+from headrace.models.decisions import Origin
 from headrace.models.learner import Learner, Outcome
-from headrace.pipelines import quarantine
 from headrace.pipelines.applied import applied
 from headrace.pipelines.changes import Change, Changes, Work, in_order
 from headrace.pipelines.control import Kind
 from headrace.pipelines.forgotten import NOTHING, Forgotten
 from headrace.pipelines.keeper import Keeper
-from headrace.pipelines.seams import Chunk, Sink
+from headrace.pipelines.seams import Chunk
+from headrace.pipelines.shardstart import Outlets, ShardStart
 from headrace.pipelines.slices import Slices
 from headrace.pipelines.sweeping import Sweep, is_due
+from headrace.pipelines.threads import in_a_thread
+from headrace.pipelines.turn import Turn
+from headrace.pipelines.wakeup import Wakeup
 from headrace.ports import Record
 from headrace.state.store import AppliedRecord, ShardMeta, Store
 from headrace.views import Partition
 
 ROOM_RETRY_MAX_S = 5.0
 """Between two tries to flush to a disk without room, after shorter ones."""
-
 ROOM_LOOK_S = 0.1
-"""How often an intake that waits for room on the disk looks whether it goes on."""
-
-
-class Outlets(NamedTuple):
-    """Where a shard's output goes."""
-
-    sink: Sink
-    decisions: Partition
-    quarantine: Partition
-
-
-class ShardStart(NamedTuple):
-    """Where a shard begins: from its store, or from the effect of its deployment."""
-
-    next_offset: int
-    decided_below: int  # events below this offset may have decisions out already
-    cluster_id: str
-    spec_digest: str
-    life: int = 1  # the epoch at which the agent was deployed
-    told_below: int = 0  # decisions of events below this offset are in their topic for certain
-    left_out: Callable[[Record], bool] = lambda _: False  # what its state is to be made without
+"""How often who else waits for room on the disk looks whether it goes on."""
 
 
 class Shard:
@@ -87,6 +67,8 @@ class Shard:
         self.durable_offset = at.next_offset
         self.life = at.life
         self.paused = False
+        self.opening = False  # it is told of what was commanded, and nobody has it yet
+        self.apart = False  # it learns through a reader of its own: see `pipelines.catchup`
         self.forgotten: Forgotten = NOTHING  # the keys that its state is to know nothing of
         self._deleted = False  # the delete counts from `next_offset` on: no event any more
         self._at = at
@@ -100,14 +82,22 @@ class Shard:
         self._broken = False
         self._slices = Slices(busy)
         self._swept_at = learner.log_time
-        self._turn = asyncio.Lock()
+        self._turn = Turn()
         self._leaving = False  # somebody wants to close it
         self._closing = asyncio.Event()
+        self._timer = Wakeup()
 
     @property
     def leaving(self) -> bool:
         """Whether somebody wants to close it."""
-        return self._leaving
+        return self._leaving or self._at.over()
+
+    @property
+    def must_end(self) -> bool:
+        """Whether who has the turn is to wait for nothing more: somebody wants to close the shard,
+        or waits for the chunk that it is about to learn.
+        """
+        return self.leaving or not self._turn.holds()
 
     @property
     def relearns(self) -> bool:
@@ -165,12 +155,13 @@ class Shard:
         `effect(offset)` logs the position and returns the one that counts after it was read
         back. Until then this shard handles no event, so a crash replays the command at the
         same place. Events that are learned again after a crash have decisions out, which must
-        come out the same: the command counts from behind them. One that `schedule` knew already
-        changes nothing.
-        Raises StateError if a position counts that this shard has left behind.
+        come out the same: the command counts from behind them. One known already changes nothing.
+        Raises StateError if a position counts that it has left behind.
         """
         async with self._turn:
             if self._changes.knows(control_offset) or self._closing.is_set():
+                return
+            if self._deleted and kind in ("rollback", "migrate"):  # nothing is there to replace
                 return
             if kind == "delete":
                 # Nobody learns these events again: their decisions must be in the log by then.
@@ -196,7 +187,10 @@ class Shard:
         What it raises is a failure of the infrastructure, or a bug. The live models may then be
         ahead of `next_offset`, so this shard is never flushed again.
         """
-        async with self._turn:
+        # Who has the turn may wait for room on the disk, and a stop waits for the chunks in work.
+        if not await self._turn.taken_while(flowing):
+            return
+        try:
             over = self._closing.is_set() or self._deleted
             if over or not chunk.begins <= self.next_offset < chunk.next_offset:
                 return
@@ -207,6 +201,8 @@ class Shard:
                 raise
             if self.learner.dirty_keys >= self.learner.spec.state.flush_keys:
                 await self._flush()
+        finally:
+            self._turn.release()
 
     async def flush(self) -> None:
         """Make the state durable, in the order that the module's docstring lists."""
@@ -222,18 +218,25 @@ class Shard:
         pause = 0.0
         while not self._closing.is_set():
             pause = max(pause, self.learner.spec.state.flush_ms / 1000)
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._closing.wait(), pause)
+            await self._timer.sleep(pause)
             await self.flush()
             pause = min(2 * pause, ROOM_RETRY_MAX_S) if self.waits_for else 0.0
             if is_due(self.learner, self._swept_at) and not self.waits_for:
                 await self.sweep()
 
+    def flush_soon(self) -> None:
+        """Have the timer flush now: then little is left to flush while events wait."""
+        self._timer.wake()
+
+    def leave(self) -> None:
+        """Say that it will be closed: what waits for room on the disk waits no longer."""
+        self._leaving = True
+
     async def close(self, *, flush: bool) -> None:
         """Release the store. With `flush`, nothing that was learned is repeated later, unless the
         disk has no room: then it is learned again.
         """
-        self._leaving = True
+        self.leave()
         async with self._turn:
             if self._closing.is_set():
                 return
@@ -242,7 +245,8 @@ class Shard:
                     await self._flush()
             finally:
                 self._closing.set()
-                self._store.close()
+                self._timer.wake()
+                await in_a_thread(self._store.close)
 
     async def sweep(self) -> None:
         """Delete the rows of keys that have been idle too long."""
@@ -264,10 +268,18 @@ class Shard:
         the shard is being closed. Whoever calls it has the shard's turn.
         """
         while not await self._flush(always=True):
-            if self._leaving or self._broken:
+            if self._broken or not await self.waits_on(self.waits_for):
                 return False
-            await asyncio.sleep(ROOM_LOOK_S)
         return True
+
+    async def waits_on(self, reason: str) -> bool:
+        """Wait a moment before a disk without room is tried again; False: it `must_end`.
+        Raises DiskFullError while it is being opened: others wait behind that, who may make room.
+        """
+        if self.opening:
+            raise DiskFullError(reason)
+        await asyncio.sleep(0.0 if self.must_end else ROOM_LOOK_S)
+        return not self.must_end
 
     async def erase(self, rows: Sequence[bytes], keys: Iterable[str]) -> bool:
         """Delete rows of keys, and their bytes from all files, waiting for room on the disk; False:
@@ -278,9 +290,8 @@ class Shard:
         while not (
             self._keeper.has_room() and await self._keeper.erase(changed, rows, self.meta())
         ):
-            if self._leaving or self._broken:
+            if self._broken or not await self.waits_on(self.waits_for):
                 return False
-            await asyncio.sleep(ROOM_LOOK_S)
         self.learner.flushed()
         return True
 
@@ -321,7 +332,8 @@ class Shard:
                 return
             upto = self._slices.end(records, done, self._changes.next_offset)
             began = clock()
-            self._emit(records[done:upto], self._step(records[done:upto]))
+            outcome = self._step(records[done:upto])
+            self._outlets.emit(records[done:upto], outcome, self._at, self.origin)
             self._slices.took(upto - done, clock() - began)
             self.next_offset = records[upto - 1].offset + 1
             self._applied = records[upto - 1]
@@ -350,18 +362,6 @@ class Shard:
             elif change.kind == "delete":
                 self._deleted = True
         return True
-
-    def _emit(self, records: Sequence[Record], outcome: Outcome) -> None:
-        sink, decisions, to_quarantine = self._outlets
-        for decision in outcome.decisions:
-            if decision.position.offset >= self._at.told_below:
-                sink.append(decisions, decision.key.encode(), encode_decision(decision))
-        if not outcome.refusals:
-            return
-        by_offset = {record.offset: record for record in records}
-        for refusal in outcome.refusals:
-            refused = quarantine.quarantined(refusal, by_offset[refusal.offset], self.origin)
-            sink.append(to_quarantine, None, quarantine.encode(refused))
 
     async def _flush(self, *, always: bool = False) -> bool:
         """Whether all is durable. `always`: write also a position that nothing was learned at."""

@@ -8,37 +8,26 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from typing import Any
 
 from headrace import interpreter
-from headrace.errors import DiskFullError, OverloadError, StateError
+from headrace.errors import BadDiskError, DiskFullError, OverloadError, StateError
 from headrace.logs import fields
 from headrace.models.learner import Learner
 from headrace.pipelines import control
 from headrace.pipelines.changes import Change
 from headrace.pipelines.forgetting import Forgetting, honour
 from headrace.pipelines.forgotten import NOTHING, Forgotten, forgotten_in
-from headrace.pipelines.migrations import Keep, Refold, Reset, Taken
 from headrace.pipelines.opening import Opening
 from headrace.pipelines.replacement import Replacement
-from headrace.pipelines.revert import Revert
-from headrace.pipelines.rewind import Again, Rewind
-from headrace.pipelines.shard import Outlets, Shard
+from headrace.pipelines.rewind import Again
+from headrace.pipelines.shard import ROOM_LOOK_S, Shard
+from headrace.pipelines.shardstart import Outlets
 from headrace.pipelines.site import Commands, Site, log_effect, origin_of, spec_of
-from headrace.pipelines.snapshotting import NamedSnapshot
-from headrace.pipelines.unchanged import Unchanged
+from headrace.pipelines.threads import in_a_thread
 from headrace.pipelines.vault import Vault
-from headrace.views import How, Partition
+from headrace.pipelines.works import Works
+from headrace.views import Partition
 
 log = logging.getLogger(__name__)
 Effect = Callable[..., Awaitable[int]]
-
-
-REPLACEMENTS: dict[control.Mode | How, type[Replacement]] = {
-    "revert": Revert,
-    "rewind": Rewind,
-    "reset": Reset,
-    "keep": Keep,
-    "from": Taken,
-    "refold": Refold,
-}
 
 LEAVING_PAUSE_S = 0.02
 """Between two looks at whether a shard that is to be opened has been closed."""
@@ -52,11 +41,12 @@ class Shards:
         self._vault = vault
         vault.forgotten = self._forgotten
         # What is forgotten where, as of that offset of the control log.
-        self._told_at = -1
-        self._told: dict[tuple[str, Partition, bool], Forgotten] = {}
+        self._forgotten_at = -1
+        self._forgotten_there: dict[tuple[str, Partition, bool], Forgotten] = {}
         # Runs what takes long beside the shard that it is for; its failure is that of the shard.
         self.in_background: Callable[[Shard, Coroutine[Any, Any, None]], None]
         self._controls = controls
+        self.works = Works(site, controls, vault)
         self._open: dict[tuple[str, Partition], Shard] = {}
         self._leaving: list[Shard] = []  # being closed: their stores are still open
 
@@ -73,6 +63,10 @@ class Shards:
         """The shards of all agents that read the partition."""
         return [shard for (_, p), shard in self._open.items() if p == partition]
 
+    def joined(self, partition: Partition) -> list[Shard]:
+        """Those of them that learn from what is read for all; the others learn apart."""
+        return [shard for shard in self.of_partition(partition) if not shard.apart]
+
     def of_agent(self, agent: str) -> list[Shard]:
         """The agent's shards, by partition."""
         return [shard for (name, _), shard in sorted(self._open.items()) if name == agent]
@@ -82,8 +76,10 @@ class Shards:
         return self._open.get((agent, partition))
 
     def next_offset(self, partition: Partition) -> int | None:
-        """Where reading must start: the shard that is farthest behind decides."""
-        return min((s.next_offset for s in self.of_partition(partition)), default=None)
+        """Where reading must start: the shard that is farthest behind decides, of those that do not
+        learn apart.
+        """
+        return min((s.next_offset for s in self.joined(partition)), default=None)
 
     def durable_offset(self, partition: Partition) -> int | None:
         """What may be committed: the least that is durable in every shard of the partition."""
@@ -119,7 +115,7 @@ class Shards:
         try:
             spec = spec_of(deployment, deployment.version_at(state.epoch, partition))
             forgotten = self._forgotten(deployment.agent, partition, deployment.epoch)
-            await asyncio.to_thread(honour, state.store, forgotten)
+            await in_a_thread(lambda: honour(state.store, forgotten))
             shard = Shard(
                 Learner(spec, origin_of(deployment, state.epoch, partition), state.store),
                 state.store,
@@ -131,12 +127,16 @@ class Shards:
             state.store.close()
             raise
         shard.forgotten = forgotten
+        shard.opening = True
         try:
-            await self._catch_up_with_commands(shard, deployment)
+            takes_long = await self._catch_up_with_commands(shard, deployment)
         except BaseException:
             await shard.close(flush=False)
             raise
+        shard.opening = False
         self._open[deployment.agent, partition] = shard
+        for accepted in takes_long:
+            await self._apply(shard, accepted)
         interpreter.keep()
         log.info(
             "shard.opened",
@@ -155,15 +155,17 @@ class Shards:
         deployment = registry.last(agent)
         if deployment is None:
             return NOTHING
-        if self._told_at != registry.next_offset:
-            self._told_at = registry.next_offset
-            self._told.clear()
+        if self._forgotten_at != registry.next_offset:
+            self._forgotten_at = registry.next_offset
+            self._forgotten_there.clear()
         former = epoch < deployment.life
         whose = (agent, partition, former)
-        if whose not in self._told:
+        if whose not in self._forgotten_there:
             catalogue = self._vault.catalogue
-            self._told[whose] = forgotten_in(deployment, partition, catalogue, former=former)
-        return self._told[whose]
+            self._forgotten_there[whose] = forgotten_in(
+                deployment, partition, catalogue, former=former
+            )
+        return self._forgotten_there[whose]
 
     def _outlets(self, deployment: control.Deployment, partition: Partition) -> Outlets:
         return Outlets(
@@ -189,19 +191,22 @@ class Shards:
     async def apply(self, accepted: control.Accepted) -> dict[Shard, StateError]:
         """Apply any command but a deploy to the shards of its agent that this worker holds.
 
-        Returns those whose state cannot be used any more, and why.
+        Returns those whose state cannot be used any more, and why. Raises UnavailableError when all
+        have ended.
         """
+        of_life = self._of_life(accepted)
+        applying = (self._apply_or_leave(shard, accepted) for shard in of_life)
+        ended = await asyncio.gather(*applying, return_exceptions=True)
         failed: dict[Shard, StateError] = {}
-
-        async def apply(shard: Shard) -> None:
-            try:
-                await self._apply(shard, accepted)
-            except StateError as error:
+        for shard, error in zip(of_life, ended, strict=True):
+            if isinstance(error, StateError):
                 failed[shard] = error
-
-        of_life = [s for s in self.of_agent(accepted.agent) if s.life == accepted.life]
-        await asyncio.gather(*map(apply, of_life))
+            elif error is not None:
+                raise error
         return failed
+
+    def _of_life(self, accepted: control.Accepted) -> list[Shard]:
+        return [s for s in self.of_agent(accepted.agent) if s.life == accepted.life]
 
     async def delete(self, accepted: control.Accepted, owned: Iterable[Partition]) -> None:
         """Apply a delete: after the effect is in the log, the state goes.
@@ -209,6 +214,8 @@ class Shards:
         `owned`: the partitions of its topic that this worker holds. One whose shard is not open
         has an effect too, at the log's end, behind all that it may have decided.
         """
+        for shard in self._of_life(accepted):
+            shard.leave()
         for shard, error in (await self.apply(accepted)).items():
             _log_unusable(shard, error)
         for partition in owned:
@@ -226,12 +233,12 @@ class Shards:
                 await self.close(shard, flush=False)
             except StateError as error:
                 _log_unusable(shard, error)
-        self.drop_lives(accepted.agent, through=accepted.epoch)
+        await self.drop_lives(accepted.agent, through=accepted.epoch)
 
-    def drop_lives(self, agent: str, *, through: int) -> None:
+    async def drop_lives(self, agent: str, *, through: int) -> None:
         """Delete the state of an agent's lives up to that epoch: nobody reads it any more."""
         try:
-            self._site.directory.drop_agent(agent, through=through)
+            await in_a_thread(lambda: self._site.directory.drop_agent(agent, through=through))
         except StateError:  # the next start tries again
             log.exception("agent.not_removed", extra=fields(agent=agent))
 
@@ -242,16 +249,34 @@ class Shards:
         owed = [p for p in every if deployment.effect(delete.control_id, p) is None]
         await self.delete(delete, owed)
 
+    async def _apply_or_leave(self, shard: Shard, accepted: control.Accepted) -> None:
+        """Apply it. What has to wait for room on the disk is left to itself: the commands behind it
+        go on, of which one may delete what takes the room.
+        """
+        applying = asyncio.ensure_future(self._apply(shard, accepted))
+        try:
+            while not applying.done():
+                await asyncio.wait({applying}, timeout=ROOM_LOOK_S)
+                if shard.waits_for and not shard.leaving and not applying.done():
+                    self.in_background(shard, _ended(applying))
+                    return
+        except asyncio.CancelledError:
+            applying.cancel()
+            await asyncio.wait({applying})
+            raise
+        applying.result()
+
     async def _apply(self, shard: Shard, accepted: control.Accepted) -> None:
         async def effect(offset: int, failed: str = "") -> int:
             return await self._log_effect(accepted, shard.partition, offset, failed)
 
-        work = self._work(accepted)
+        work = self.works.of(accepted)
         if isinstance(work, Again):  # it takes as long as the log is long
             self.in_background(shard, self._apply_prepared(shard, accepted, work, effect))
             return
         if isinstance(work, Replacement):
-            await self._apply_prepared(shard, accepted, work, effect)
+            with self._site.precedence.held():
+                await self._apply_prepared(shard, accepted, work, effect)
             return
         if isinstance(work, Forgetting):  # it may have to wait for what is learned again
             self.in_background(shard, self._apply_forget(shard, accepted, work))
@@ -275,7 +300,7 @@ class Shards:
             failed = ""
             try:
                 await doing.ready(shard)
-            except DiskFullError:
+            except (DiskFullError, BadDiskError):  # it can be done, if not on this disk
                 raise
             except StateError as error:
                 failed = str(error)
@@ -284,19 +309,20 @@ class Shards:
                 )
             counted = await effect(offset, failed)
             # Another worker's may have come first: whether it is done is what the log says.
-            deployment = self._controls.registry.last(accepted.agent)
+            deployment = self._controls.registry.life(accepted.agent, accepted.life)
             if deployment and shard.partition in deployment.failed(accepted.control_id):
-                doing = self._unchanged(accepted)
+                doing = self.works.unchanged(accepted)
             return counted
 
         async def do(shard: Shard) -> bool:
             return await doing.work(shard)
 
         try:
+            shard.flush_soon()
             await work.prepare(shard)
             await shard.apply(accepted.kind, accepted.offset, effect_when_ready, do)
         finally:
-            await work.end()
+            await work.let_go()
 
     async def _apply_forget(
         self, shard: Shard, accepted: control.Accepted, work: Forgetting
@@ -308,67 +334,21 @@ class Shards:
         await work.prepare(shard)
         await shard.apply(accepted.kind, accepted.offset, effect_when_ready, work.work)
 
-    def _unchanged(self, accepted: control.Accepted) -> Unchanged:
-        deployment = self._controls.registry.last(accepted.agent)
-        assert deployment is not None
-        return Unchanged(self._site, self._vault, deployment, accepted)
-
-    def rewind(self, command: control.Rollback) -> Rewind:
-        """A rewind as it would be if it were accepted now, for a preview."""
-        deployment = self._controls.registry.get(command.agent)
-        accepted = control.Accepted(
-            command=command,
-            life=deployment.life,
-            epoch=deployment.epoch + 1,
-            spec_version=deployment.spec_version,
-            offset=self._controls.registry.next_offset,
-        )
-        return Rewind(self._site, self._vault, deployment, accepted)
-
-    def _work(
-        self, accepted: control.Accepted, partition: Partition | None = None
-    ) -> Replacement | NamedSnapshot | Forgetting | None:
-        """What the command does besides."""
-        command = accepted.command
-        if isinstance(command, control.Forget):
-            deployment = self._controls.registry.last(accepted.agent)
-            assert deployment is not None
-            return Forgetting(self._vault, deployment, accepted)
-        if isinstance(command, control.Snapshot):
-            return NamedSnapshot(self._vault, command)
-        if isinstance(command, control.Rollback | control.Migrate):
-            deployment = self._controls.registry.last(accepted.agent)
-            assert deployment is not None
-            if partition is not None and partition in deployment.failed(command.id):
-                return self._unchanged(accepted)
-            how = command.mode if isinstance(command, control.Rollback) else command.how
-            return REPLACEMENTS[how](self._site, self._vault, deployment, accepted)
-        return None
-
-    def _change(self, shard: Shard, accepted: control.Accepted, offset: int) -> Change:
-        """A command that counts from there on; what the shard's state holds already is done."""
-        work = self._work(accepted, shard.partition)
-        if isinstance(work, Replacement):
-            done = accepted.epoch <= shard.origin.epoch
-        elif isinstance(work, Forgetting):
-            done = accepted.offset <= shard.forgotten.newest  # since it was opened
-        else:
-            done = offset < shard.next_offset
-        if work is None or done:
-            return Change(offset, accepted.kind, accepted.offset)
-        return Change(offset, accepted.kind, accepted.offset, work.work)
-
     async def _log_effect(
         self, accepted: control.Accepted, partition: Partition, offset: int, failed: str = ""
     ) -> int:
         at = (partition, offset)
         return await log_effect(self._site, self._controls, accepted, at, failed)
 
-    async def _catch_up_with_commands(self, shard: Shard, deployment: control.Deployment) -> None:
-        """Give a shard the commands that came after its deploy, those without an effect last.
+    async def _catch_up_with_commands(
+        self, shard: Shard, deployment: control.Deployment
+    ) -> list[control.Accepted]:
+        """Give a shard the commands that came after its deploy, those without an effect last;
+        returns those that are done beside it, when it is open: who fails at one gives it up.
 
         Those that come meanwhile are told to open shards only: so it looks until there are none.
         """
+        takes_long: list[control.Accepted] = []
         known = 1
         while known < len(deployment.commands):
             commands, known = deployment.commands[known:], len(deployment.commands)
@@ -379,12 +359,18 @@ class Shards:
                 if at is None:
                     unapplied.append(command)
                 else:
-                    changes.append(self._change(shard, command, at))
-            # A rewind or a forget may have been overtaken, and counts behind what came after it.
-            changes.sort(key=lambda change: change.offset)
+                    changes.append(self.works.change(shard, command, at))
             await shard.schedule(changes)
             for command in unapplied:
-                await self._apply(shard, command)
+                if isinstance(self.works.of(command), Again | Forgetting):
+                    takes_long.append(command)
+                else:
+                    await self._apply(shard, command)
+        return takes_long
+
+
+async def _ended(applying: asyncio.Future[None]) -> None:
+    await applying
 
 
 def _log_unusable(shard: Shard, error: StateError) -> None:

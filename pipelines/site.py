@@ -13,6 +13,7 @@ from headrace.errors import SpecError, StateError
 from headrace.models.decisions import Origin
 from headrace.models.spec import Spec, load_spec
 from headrace.pipelines import control
+from headrace.pipelines.precedence import Precedence
 from headrace.pipelines.reader import Logs
 from headrace.pipelines.seams import Sink
 from headrace.state.directory import StateDirectory
@@ -44,6 +45,7 @@ class Site(msgspec.Struct, frozen=True, kw_only=True):
     stores: StoreOptions
     sink: Sink
     busy: Callable[[], bool]
+    precedence: Precedence
 
     def open_store(self, path: Path) -> Store:
         """Raises StateError if it cannot be used, with what to do."""
@@ -88,11 +90,8 @@ def spec_named(registry: control.Registry, agent: str, digest: str) -> Spec | No
     Raises StateError if this build refuses it.
     """
     deployment = registry.last(agent)
-    for accepted in () if deployment is None else deployment.commands:
-        command = accepted.command
-        if isinstance(command, control.Deploy | control.Migrate) and command.digest == digest:
-            return _spec(command)
-    return None
+    brought = None if deployment is None else deployment.brought(digest)
+    return None if brought is None else _spec(brought)
 
 
 @functools.lru_cache(maxsize=SPECS_KEPT)
@@ -125,7 +124,7 @@ async def log_effect(
             failed=failed,
         )
     )
-    deployment = controls.registry.last(accepted.agent)
+    deployment = controls.registry.life(accepted.agent, accepted.life)
     counted = deployment.effect(accepted.control_id, partition) if deployment else None
-    # A newer life may have begun meanwhile; this shard is then closed before its next event.
+    # Its life may be over meanwhile; this shard is then closed before its next event.
     return offset if counted is None else counted

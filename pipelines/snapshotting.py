@@ -24,18 +24,24 @@ LOOK_S = 1.0
 class NamedSnapshot:
     """One command `snapshot` in one shard; its `work` is done under the shard's turn."""
 
-    def __init__(self, vault: Vault, command: control.Snapshot) -> None:
+    def __init__(self, vault: Vault, accepted: control.Accepted) -> None:
+        assert isinstance(accepted.command, control.Snapshot)
         self._vault = vault
-        self._command = command
+        self._accepted = accepted
+        self._command = accepted.command
 
     async def work(self, shard: Shard) -> bool:
         """Take the shard as it is here; False: it is being closed. Raises StateError."""
-        command = self._command
-        if self._vault.has(command.snapshot_id, shard.partition):
+        snapshot_id, partitions = self._command.snapshot_id, self._command.partitions
+        if self._vault.has(snapshot_id, shard):
             return True  # it was, and what lies behind it is learned again
+        asked = self._accepted.offset
+        if self._vault.catalogue.is_over(snapshot_id, self._accepted.epoch, asked):
+            return True  # it was removed since, and the shard has come here again
         if not await shard.settle():
             return False
-        await self._vault.take(shard, command.snapshot_id, "named", command.partitions)
+        await self._vault.make_way(snapshot_id, shard)
+        await self._vault.take(shard, snapshot_id, "named", partitions, asked)
         return True
 
 
@@ -74,7 +80,7 @@ class AutomaticSnapshots:
         for agent, shards in agents.items():
             every_ms = shards[0].learner.spec.state.snapshot_s * 1000
             slot = now_ms // every_ms
-            if self._slots.setdefault(agent, slot) < slot:
+            if self._slots.setdefault(agent, slot) != slot:  # also where a clock was set back
                 self._slots[agent] = slot
                 await self._take(shards, slot * every_ms)
 
@@ -95,6 +101,8 @@ class AutomaticSnapshots:
             return False
         partitions = self._partitions(shard.origin.topic)
         snapshot_id = automatic_id(shard.origin.agent, shard.origin.epoch, at_ms)
+        if self._vault.has_any(snapshot_id, shard.partition):
+            return True  # of another position: the clock was set back, or the worker began again
         await self._vault.take(shard, snapshot_id, "automatic", partitions)
         self._taken[_of(shard)] = _stand(shard)
         return True

@@ -16,6 +16,7 @@ from faust.types import TP
 
 from headrace.config import Config
 from headrace.errors import UnavailableError
+from headrace.logs import fields
 from headrace.pipelines.faustapp import FaustApp
 from headrace.pipelines.transport import Chunk
 from headrace.ports import ReadingPositions
@@ -253,7 +254,7 @@ class Streams:
             stopping.result()
         else:
             stopping.cancel()
-            log.warning("streams_not_stopped seconds=%g", LEAVE_WAIT_S)
+            log.warning("streams.not_stopped", extra=fields(seconds=LEAVE_WAIT_S))
 
     async def _wait_until(self, done: Callable[[], bool], otherwise: str) -> None:
         """Wait for the subscription to be as wanted; asks Faust again in between.
@@ -284,7 +285,7 @@ class Streams:
         """Something that must not fail has ended."""
         if part.cancelled() or (error := part.exception()) is None or self.failed.done():
             return
-        log.error("streams_failed error=%r", error)
+        log.error("streams.failed", extra=fields(error=repr(error)))
         if self._app is not None:
             self._app.chunks.stop_flow()
         self.failed.set_exception(error)

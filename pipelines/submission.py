@@ -10,10 +10,12 @@ from headrace.errors import (
     NotFoundError,
     OtherBuildError,
     OverloadError,
+    RequestError,
     StateError,
     UnavailableError,
 )
 from headrace.pipelines import control
+from headrace.pipelines.bases import held
 from headrace.pipelines.worker import Worker
 from headrace.views import Effect, Position
 
@@ -54,13 +56,17 @@ class Submission:
             )
             if broken is not None and not cured:
                 raise type(broken)(str(broken))
-        await controls.append_in_time(command)
-        outcome = controls.registry.outcome(command.id)
+        with held(self._worker.vault, command):
+            await controls.append_in_time(command)
+            outcome = controls.registry.outcome(command.id)
         if outcome.refused is not None:
             raise outcome.refused
         deployment = controls.registry.last(command.agent)
         assert deployment is not None
-        if outcome.accepted is None:
+        done = outcome.accepted
+        if done is not None and (done.agent, done.kind) != (command.agent, command.kind):
+            raise used_otherwise(command.id)
+        if done is None:
             return _effect(deployment, command.id, changed=False, note="nothing to change")
         await self._took_effect(deployment, command.id)
         return self.standing(command)
@@ -138,6 +144,12 @@ class Submission:
                 f"the command is in the control log but has not taken effect in all {partitions} "
                 f"partitions of {topic!r} after {seconds:g} s; `headrace agents` shows when it has",
             ) from None
+
+
+def used_otherwise(control_id: str) -> RequestError:
+    """What is said where an id that a caller has made up names another command already."""
+    text = f"request_id: {control_id} has been used to ask for another thing"
+    return RequestError("invalid_request", text)
 
 
 def _effect(

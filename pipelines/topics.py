@@ -16,6 +16,8 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 
 from headrace.errors import StateError, UnavailableError
+from headrace.logs import fields
+from headrace.pipelines import clients
 from headrace.pipelines.broker import Broker
 from headrace.views import Partition
 
@@ -28,6 +30,7 @@ REPLICAS_MAX = 3
 CREATE_WAIT_S = 10.0
 """How long a topic that was just made may take to appear in the cluster's metadata."""
 CREATE_PAUSE_S = 0.05
+METADATA_PAUSE_S = 0.1
 FOR_EVER = {"retention.ms": "-1", "retention.bytes": "-1", "cleanup.policy": "delete"}
 """What keeps a topic for ever: Kafka deletes a record stamped 1998 at once by time."""
 NEWEST_OF_EACH = {**FOR_EVER, "cleanup.policy": "compact"}
@@ -49,10 +52,25 @@ class Topics:
         self._matching = asyncio.Lock()
 
     async def start(self) -> None:
+        """Raises UnavailableError `broker_away`; then nothing stays open to be stopped."""
         try:
-            await self._admin.start()
+            await self._start()
+        except BaseException:
+            await self._admin.close()
+            raise
+
+    async def _start(self) -> None:
+        try:
+            await clients.start(self._admin)
+            async with asyncio.timeout(ANSWER_S):
+                while not self._admin._client.cluster.brokers():
+                    # The broker that answered is not registered with its controller yet.
+                    await asyncio.sleep(METADATA_PAUSE_S)
+                    await self._admin._client.force_metadata_update()
         except KafkaError as error:
             raise _away(error) from error
+        except TimeoutError as error:
+            raise UnavailableError("broker_away", "the cluster has no broker that is up") from error
 
     async def stop(self) -> None:
         await self._admin.close()
@@ -85,7 +103,7 @@ class Topics:
         ours: bool,
         retention: Mapping[str, str] = MappingProxyType(FOR_EVER),
     ) -> None:
-        """Make the topic, to be kept for ever, unless it is there.
+        """Make the topic, kept as `retention` says, unless it is there.
 
         Raises StateError if it is there with another number of partitions, or if it is `ours` (a
         topic that only the service writes and must be able to read from its beginning) and has
@@ -129,7 +147,7 @@ class Topics:
         for _, code, text in answer.topic_errors:
             if code and code != TopicAlreadyExistsError.errno:  # somebody else was faster: fine
                 raise StateError(f"topic {topic} cannot be made: {text or for_code(code).__name__}")
-        log.info("topic_created topic=%s partitions=%d", topic, partitions)
+        log.info("topic.created", extra=fields(topic=topic, partitions=partitions))
         try:
             async with asyncio.timeout(CREATE_WAIT_S):
                 while not await self.partition_count(topic):  # noqa: ASYNC110 - Kafka tells nobody

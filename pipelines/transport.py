@@ -29,6 +29,7 @@ from yarl import URL
 
 from headrace.config import Config
 from headrace.errors import UnavailableError
+from headrace.logs import fields
 from headrace.pipelines.fetchthread import FetchThread, OffsetGoneError
 from headrace.pipelines.order import Chunk, PartitionOrder
 from headrace.ports import ReadingPositions
@@ -109,7 +110,8 @@ class ChunkConsumer(stock.Consumer):
         order = self._orders.get(tp)
         if order is None or order.next_offset <= offset:
             return
-        log.info("rewind topic=%s partition=%d offset=%d", tp.topic, tp.partition, offset)
+        what = fields(topic=tp.topic, partition=tp.partition, offset=offset)
+        log.info("reader.rewound", extra=what)
         self._orders[tp] = PartitionOrder(offset, next(self._readings))
         self._ended.set()
         await self._thread.seek_to({tp: offset})
@@ -176,13 +178,13 @@ class ChunkConsumer(stock.Consumer):
         if order is None or not self.flow_active:
             return
         if order.missing(fetched):
-            log.info(
-                "gap topic=%s partition=%d expected=%d got=%d",
-                tp.topic,
-                tp.partition,
-                order.next_offset,
-                fetched.records[0].offset,
+            what = fields(
+                topic=tp.topic,
+                partition=tp.partition,
+                expected=order.next_offset,
+                got=fetched.records[0].offset,
             )
+            log.info("records.missing", extra=what)
             await self._thread.seek_to({tp: order.next_offset})
             return
         chunk = order.fresh(fetched)
@@ -200,11 +202,11 @@ class ChunkConsumer(stock.Consumer):
         order = self._orders.get(gone.tp)
         if order is None:
             return
-        log.warning("offset_gone %s", gone)
+        log.warning("offset.gone", extra=fields(error=str(gone)))
         try:
             spans = await self._thread.spans([gone.tp])
         except KafkaError as error:  # it is away now: the next fetch comes back to this
-            log.info("span_not_known error=%r", error)
+            log.info("span.not_known", extra=fields(error=repr(error)))
             return
         if self._orders.get(gone.tp) is order:
             del self._orders[gone.tp]
@@ -264,7 +266,7 @@ class ChunkConsumer(stock.Consumer):
         try:
             spans = await self._thread.spans(unwanted)
         except KafkaError as error:
-            log.info("spans_not_known error=%r", error)
+            log.info("spans.not_known", extra=fields(error=repr(error)))
             spans = {}
         targets = {}
         for tp in assigned:
@@ -314,7 +316,7 @@ class ChunkConsumer(stock.Consumer):
                 async with asyncio.timeout(IDLE_TOLD_S):
                     await self._ended.wait()
             except TimeoutError:
-                log.warning("chunk_in_work waited_s=%g", IDLE_TOLD_S)
+                log.warning("chunk.in_work", extra=fields(waited_s=IDLE_TOLD_S))
         await self.commit()
 
     async def subscribe(self, topics: Iterable[str]) -> None:

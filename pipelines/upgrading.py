@@ -16,10 +16,18 @@ from pathlib import Path
 import msgspec
 from aiokafka.structs import ConsumerRecord
 
-from headrace.errors import OtherBuildError, StateError
+from headrace.errors import (
+    AwayStateError,
+    BadDiskError,
+    ConfigError,
+    DiskFullError,
+    OtherBuildError,
+    StateError,
+    Violation,
+)
 from headrace.pipelines import control, reader
 from headrace.pipelines.controllog import decoded
-from headrace.pipelines.opening import leading_here, worth_a_try
+from headrace.pipelines.leading import leading_here, worth_a_try
 from headrace.pipelines.probing import Probing
 from headrace.pipelines.reader import KafkaLogs
 from headrace.pipelines.site import spec_named, spec_of
@@ -27,7 +35,7 @@ from headrace.pipelines.topics import Topics
 from headrace.state.catalogue import Catalogue, Vouched
 from headrace.state.checkpoints import Checkpoints
 from headrace.state.manifest import Versions
-from headrace.state.repository import Repository
+from headrace.state.repositories import open_repository
 from headrace.state.restoring import Sources, manifest_of, restore
 from headrace.views import Partition
 
@@ -59,16 +67,20 @@ class _Refused(Exception):
 
 
 class Upgrade:
-    """Order of calls: `outlooks`, once. `place`: an empty directory for drafts."""
+    """Order of calls: `outlooks`, once. `snapshots`: URL of the repository; `place`: an empty
+    directory for drafts. Raises StateError for a URL that is none of a repository.
+    """
 
     def __init__(
-        self, topics: Topics, bootstrap: str, repository: Repository, probing: Probing, place: Path
+        self, topics: Topics, bootstrap: str, snapshots: str, probing: Probing, place: Path
     ) -> None:
         self._topics = topics
         self._bootstrap = bootstrap
         self._logs = KafkaLogs(bootstrap)
         self._probing = probing
         self._place = place
+        self._url = snapshots
+        repository = open_repository(snapshots)
         self._sources = Sources(Checkpoints(place / "checkpoints"), repository)
         self._catalogue = Catalogue()
         self._registry = control.Registry()
@@ -76,12 +88,14 @@ class Upgrade:
     async def outlooks(self, app: str) -> list[Outlook]:
         """Of every agent of that app, by name.
 
-        Raises StateError if there is no service of that name, UnavailableError `broker_away`.
+        Raises StateError if there is no service of that name or the repository cannot be read,
+        ConfigError if none of its snapshots is there, UnavailableError `broker_away`.
         """
         async for record in self._stored(f"{app}.control"):
             self._registry.apply(decoded(record), record.offset)
         async for record in self._stored(f"{app}.snapshots"):
             self._catalogue.apply(record.key, record.value, record.offset)
+        await asyncio.to_thread(self._check_repository, app)
         self._probing.specs = functools.partial(spec_named, self._registry)
         return [await self._of_agent(deployment) for deployment in self._registry.live()]
 
@@ -94,6 +108,16 @@ class Upgrade:
             )
         async for record in reader.stored(self._bootstrap, [Partition(topic, 0)]):
             yield record
+
+    def _check_repository(self, app: str) -> None:
+        """In a thread. Raises ConfigError if the catalogue names snapshots, and the repository has
+        none of them: then it is another one, and says nothing of the agents. StateError.
+        """
+        named = {ref.snapshot_id for ref in self._catalogue.refs()}
+        if named and named.isdisjoint(self._sources.repository.snapshots()):
+            text = f"no snapshots of this service ({app}) in {self._url}: it has {len(named):,}"
+            hint = "name its own --state-dir, or where it keeps them by --snapshots"
+            raise ConfigError([Violation("snapshots", f"{text} elsewhere", hint)])
 
     async def _of_agent(self, deployment: control.Deployment) -> Outlook:
         agent, topic = deployment.agent, deployment.source_topic
@@ -116,13 +140,18 @@ class Upgrade:
         return Outlook(agent=agent, wrote=tuple(wrote), again=max(again, 0), why=tuple(why))
 
     async def _of_shard(self, deployment: control.Deployment, partition: Partition) -> Vouched:
-        """The snapshot that the shard would begin from. Raises _Refused."""
+        """The snapshot that the shard would begin from. Raises _Refused, and what says nothing of
+        the snapshot and would not begin a shard from an older one either: AwayStateError,
+        DiskFullError, BadDiskError.
+        """
         take_one = f"`headrace snapshot create {deployment.agent} NAME` makes one"
         refused = _Refused(None, f"it has no snapshot: {take_one}")
         published = leading_here(self._catalogue, deployment, partition)
         for number, vouched in enumerate(worth_a_try(published, self._probing.versions)):
             try:
                 await asyncio.to_thread(self._try, vouched)
+            except (AwayStateError, DiskFullError, BadDiskError):
+                raise
             except StateError as error:
                 differences = error.differences if isinstance(error, OtherBuildError) else ()
                 if not number:  # the newest says it best

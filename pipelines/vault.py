@@ -16,18 +16,14 @@ from pathlib import Path
 
 from msgspec import structs
 
-from headrace.errors import (
-    ConflictError,
-    CorruptStateError,
-    StateError,
-)
 from headrace.logs import fields
-from headrace.pipelines.fetcher import Fetcher
+from headrace.pipelines.publisher import Publisher
 from headrace.pipelines.shard import Shard
-from headrace.state.archive import Exported, Import, export
-from headrace.state.catalogue import Pin, Vouched, encode
+from headrace.pipelines.threads import remove_drafts
+from headrace.state.archive import Exported, Import, Index, export
+from headrace.state.catalogue import Pin, Removed, Vouched, encode
 from headrace.state.collecting import collect
-from headrace.state.cut import Cut, Kind
+from headrace.state.cut import Cut, Kind, is_automatic
 from headrace.state.manifest import Manifest, ShardRef
 from headrace.state.publishing import publish
 from headrace.state.restoring import manifest_of
@@ -40,26 +36,51 @@ log = logging.getLogger(__name__)
 
 CHECKPOINTS_KEPT = 3
 """Snapshots of an agent of which the files stay on this disk, besides its newest undo snapshot."""
-PUBLISH_AGAIN_S = 5.0
-"""After this a snapshot that could not be published is tried again."""
+OWED_KEPT = 10
+"""Automatic snapshots of an agent that wait on this disk until the repository is back: the newest.
+Undo and named ones wait whatever their number."""
 
 
-class Vault(Fetcher):
+class Vault(Publisher):
     """Order of calls: `take` and `fetch` at any time; `publish` is a task that runs for ever."""
 
-    def owed(self) -> tuple[int, float]:
-        """How many shards are taken and not published yet, and for how many seconds the oldest."""
-        taken_ms = [cut.created_ms for cut in self._owed]
-        return len(taken_ms), max(0, self.now_ms() - min(taken_ms)) / 1000 if taken_ms else 0.0
-
-    def has(self, snapshot_id: str, partition: Partition) -> bool:
-        """Whether that shard has been taken into that snapshot."""
-        if self._checkpoints.find(snapshot_id, *partition) is not None:
+    def has(self, snapshot_id: str, shard: Shard) -> bool:
+        """Whether that shard has been taken into that snapshot as it stands, or is published in it;
+        what was taken under that id elsewhere, or in an earlier life, is another.
+        """
+        cut = self._checkpoints.cut(snapshot_id, *shard.partition)
+        if cut is not None and self._counts(cut, shard):
             return True
-        return partition in self.catalogue.shards(snapshot_id)
+        vouched = self.catalogue.shards(snapshot_id).get(shard.partition)
+        return vouched is not None and (vouched.imported or vouched.epoch >= shard.life)
 
-    async def take(self, shard: Shard, snapshot_id: str, kind: Kind, partitions: int) -> Path:
-        """Take a shard that has settled, under its turn. It is published by and by.
+    def has_any(self, snapshot_id: str, partition: Partition) -> bool:
+        """Whether a shard of that partition was taken into that snapshot, wherever it stood."""
+        here = self._checkpoints.cut(snapshot_id, *partition) is not None
+        return here or partition in self.catalogue.shards(snapshot_id)
+
+    def _counts(self, cut: Cut, shard: Shard) -> bool:
+        """Whether it is of this place and life, also if a rollback counted here right after it, and
+        of a snapshot that was not removed since.
+        """
+        here = cut.epoch >= shard.life and cut.next_offset == shard.next_offset
+        published = shard.partition in self.catalogue.shards(cut.snapshot_id)
+        return here and not self._is_over(cut) and (published or cut in self._owed)
+
+    async def make_way(self, snapshot_id: str, shard: Shard) -> None:
+        """Drop what was taken of that shard under that id elsewhere: before it is taken anew.
+
+        Raises StateError.
+        """
+        cut = self._checkpoints.cut(snapshot_id, *shard.partition)
+        if cut is not None and not self._counts(cut, shard):
+            await asyncio.to_thread(self._checkpoints.drop, snapshot_id, shard.partition)
+
+    async def take(
+        self, shard: Shard, snapshot_id: str, kind: Kind, partitions: int, asked: int = -1
+    ) -> Path:
+        """Take a shard that has settled, under its turn. It is published by and by. `asked` as in
+        `Cut`.
 
         Returns where the checkpoint lies. Raises StateError.
         """
@@ -84,11 +105,11 @@ class Vault(Fetcher):
             control_offset=meta.control_offset,
             versions=self.probing.versions,
             forgotten=meta.forgotten,
+            asked=asked,
             created_ms=self.now_ms(),
         )
         path = await asyncio.to_thread(self._checkpoints.take, shard.store, cut)
-        self._owed.append(cut)
-        self._woken.set()
+        self._owe(cut)
         return path
 
     async def exported(self, refs: Sequence[ShardRef], spec: str) -> Exported:
@@ -103,20 +124,15 @@ class Vault(Fetcher):
         """An archive on its way in; `bring` goes on with it when its index has been read."""
         return Import(file, called, expected, self._directory.draft)
 
-    async def bring(self, coming: Import) -> None:
+    async def bring(self, coming: Import, check: Callable[[Index], None]) -> None:
         """Bring an archive into the repository, then vouch for what it holds. What is there already
-        as a whole is not vouched for anew. Raises ConflictError `snapshot_exists` if another one of
-        that id has come meanwhile, StateError, and what reading the archive raises.
+        as a whole is not vouched for anew. Raises what `check` raises, which is asked again at the
+        last moment, StateError, and what reading the archive raises.
         """
         await self._claim()
         found = await asyncio.to_thread(coming.files, self._repository)
+        check(found.index)
         there = self.catalogue.shards(found.index.snapshot_id)
-        coming_in = {vouched.digest for vouched in found.vouched()}
-        if not {shard.digest for shard in there.values()} <= coming_in:
-            taken = found.index.snapshot_id
-            raise ConflictError(
-                "snapshot_exists", f"there is another snapshot {taken!r} meanwhile", snapshot=taken
-            )
         if len(there) < len(found.manifests):
             for vouched in found.vouched():
                 await self._topic.append(vouched.key, encode(vouched))
@@ -130,21 +146,35 @@ class Vault(Fetcher):
         pin = Pin(snapshot_id=snapshot_id)
         await self._topic.append(pin.key, encode(pin) if pinned else None)
 
-    async def remove(self, snapshot_id: str) -> None:
+    async def remove(self, snapshot_id: str, epoch: int, control_offset: int) -> None:
         """Take a snapshot away: first what vouches for it, then its manifests. Its files go by and
-        by. Raises StateError.
+        by, and what is left if it is cut short goes with them. Raises StateError, also if a command
+        that begins from it is on its way here.
+
+        `epoch`, `control_offset`: the agent's, and up to where this worker knows the control log. A
+        snapshot that a command had asked for there is over: no shard is taken into it any more, nor
+        published, anywhere.
         """
-        await self._claim()
-        for vouched in list(self.catalogue.shards(snapshot_id).values()):
-            await self._topic.append(vouched.key, None)
-        if self.catalogue.pinned(snapshot_id):
-            await self.pin(snapshot_id, pinned=False)
-        await asyncio.to_thread(self._checkpoints.drop, snapshot_id)
-        await asyncio.to_thread(self._repository.remove, snapshot_id)
+        with self.uses.removing(snapshot_id):
+            await self._claim()
+            if not is_automatic(snapshot_id):
+                known = max(control_offset, self.catalogue.free_from(snapshot_id, epoch))
+                removed = Removed(snapshot_id=snapshot_id, epoch=epoch, control_offset=known)
+                await self._topic.append(removed.key, encode(removed))
+            for vouched in list(self.catalogue.shards(snapshot_id).values()):
+                await self._topic.append(vouched.key, None)
+            if self.catalogue.pinned(snapshot_id):
+                await self.pin(snapshot_id, pinned=False)
+            await asyncio.to_thread(self._checkpoints.drop, snapshot_id)
+            await asyncio.to_thread(self._repository.remove, snapshot_id)
+            for vouched in list(self.catalogue.shards(snapshot_id).values()):  # another worker did
+                await self._take_back_if_gone(vouched)
         log.info("snapshot.removed", extra=fields(snapshot=snapshot_id))
 
     async def collect(self) -> None:
-        """Remove files that no manifest needs any more. Raises StateError."""
+        """Remove files that no manifest needs any more, and manifests that removals and rewrites
+        which were cut short have left. Raises StateError.
+        """
         await self._claim()
         refs = self.catalogue.refs()
         done = await asyncio.to_thread(collect, refs, self._repository)
@@ -152,7 +182,8 @@ class Vault(Fetcher):
 
     async def rewrite(self, vouched: Vouched) -> None:
         """Put one without the keys that were forgotten since in the place of a shard's state in a
-        snapshot, under the same id. What vouched for the former one is gone, and so is that.
+        snapshot, under the same id. What vouched for the former one is gone, and so is that. One
+        that is removed meanwhile stays so: what was written goes with a collection.
 
         Its probes are new, because those name keys. Raises StateError.
         """
@@ -161,25 +192,27 @@ class Vault(Fetcher):
             manifest = await asyncio.to_thread(manifest_of, vouched.ref, self._sources)
             done = await asyncio.to_thread(self._republished, vouched.kind, manifest, draft)
         finally:
-            shutil.rmtree(draft, ignore_errors=True)
+            await remove_drafts(draft)
         replaces = (*vouched.replaces, vouched.digest)
         done = structs.replace(done, imported=vouched.imported, replaces=replaces)
+        there = self.catalogue.shards(vouched.snapshot_id).get(vouched.shard)
+        if there != vouched or self.uses.is_going(vouched.snapshot_id):
+            return
         await self._topic.append(done.key, encode(done))
+        if await self._take_back_if_gone(done):
+            return
         await asyncio.to_thread(self._repository.withdraw, done.ref)
         log.info("snapshot.rewritten", extra=fields(snapshot=vouched.snapshot_id))
 
     def _republished(self, kind: Kind, manifest: Manifest, draft: Path) -> Vouched:
-        names = set(Cut.__struct_fields__) - {"kind", "probes", "forgotten", "versions"}
+        names = set(Cut.__struct_fields__) - {"kind", "probes", "forgotten", "versions", "asked"}
         same = {name: getattr(manifest, name) for name in names}
         copy = self._directory.draft()
         try:
-            store = ShardStore.open(draft, create=False, options=self._stores, compact=False)
-            try:
+            with ShardStore.open(draft, create=False, options=self._stores, compact=False) as store:
                 meta = store.meta
                 assert meta is not None, "it was a shard's"
                 store.checkpoint(copy)
-            finally:
-                store.close()
             # What it has forgotten, it says itself: a key may be forgotten while this is written.
             # If another build wrote it, it goes on here as there, or it had not been fetched.
             own = self.probing.versions
@@ -197,14 +230,16 @@ class Vault(Fetcher):
         """
         owed = {cut.snapshot_id for cut in self._checkpoints.owed() if cut.kind == "named"}
         holding = {
-            cut.snapshot_id: cut.agent for cut in self._checkpoints.cuts() if self.is_held(cut)
+            cut.snapshot_id: cut.agent
+            for cut in self._checkpoints.cuts()
+            if self.holds_forgotten(cut)
         }
         stay = [s for s, agent in holding.items() if s in owed or not fresh(agent)]
         for snapshot_id in holding.keys() - set(stay):
             await asyncio.to_thread(self._checkpoints.drop, snapshot_id)
         return stay
 
-    def is_held(self, shard: Vouched | Cut) -> bool:
+    def holds_forgotten(self, shard: Vouched | Cut) -> bool:
         """Whether a shard in a snapshot holds keys that were forgotten since. Raises StateError."""
         imported = isinstance(shard, Vouched) and shard.imported
         forgotten = self.forgotten(shard.agent, shard.shard, 0 if imported else shard.epoch)
@@ -213,75 +248,17 @@ class Vault(Fetcher):
     async def thin_checkpoints(self) -> None:
         """Drop what lies on this disk and is published: the newest stay, to go back to quickly."""
         cuts = self._checkpoints.cuts()[::-1]  # newest first
-        keep = {cut.snapshot_id for cut in self._checkpoints.owed()}
+        owed = self._checkpoints.owed()[::-1]
+        keep = {cut.snapshot_id for cut in owed if cut.kind != "automatic"}
         for agent in {cut.agent for cut in cuts}:
             mine = [cut for cut in cuts if cut.agent == agent]
             undo = [cut for cut in mine if cut.kind == "undo"]
             newest = list(dict.fromkeys(cut.snapshot_id for cut in mine))[:CHECKPOINTS_KEPT]
+            waiting = [c.snapshot_id for c in owed if c.agent == agent and c.kind == "automatic"]
             keep.update(newest, (cut.snapshot_id for cut in undo[:1]))
+            keep.update(list(dict.fromkeys(waiting))[:OWED_KEPT])
         for snapshot_id in {cut.snapshot_id for cut in cuts} - keep:
             await asyncio.to_thread(self._checkpoints.drop, snapshot_id)
-
-    async def publish(self) -> None:
-        """Publish what was taken, for ever, one after the other."""
-        while True:
-            while self._owed:
-                cut = next(filter(self._may_be_next, self._owed))
-                place = self._owed.index(cut)
-                try:
-                    cut = self._owed[place] = await self._probed(cut)
-                    await self._publish(cut)
-                except StateError as error:
-                    log.warning(
-                        "snapshot.not_published",
-                        extra=fields(snapshot=cut.snapshot_id, error=str(error)),
-                    )
-                    self._owed.remove(cut)
-                    if not isinstance(error, CorruptStateError):  # else it never will be
-                        self._owed.append(cut)
-                    await asyncio.sleep(PUBLISH_AGAIN_S)
-                else:
-                    self._owed.remove(cut)
-            self._woken.clear()
-            if not self._owed:
-                await self._woken.wait()
-
-    async def _probed(self, cut: Cut) -> Cut:
-        """The cut with its probes, made now: while it was taken its shard waited."""
-        path = self._checkpoints.find(cut.snapshot_id, cut.topic, cut.partition)
-        if path is None or not self.probing.lacks(cut):
-            return cut
-        probes = await asyncio.to_thread(self.probing.made, cut, path, self._directory.draft())
-        return await asyncio.to_thread(self._checkpoints.probed, cut, probes)
-
-    def _may_be_next(self, cut: Cut) -> bool:
-        """Whether no undo snapshot of the shard's former epochs has to come first; see `base`."""
-        return not any(
-            undo.kind == "undo"
-            and (undo.agent, undo.shard) == (cut.agent, cut.shard)
-            and undo.epoch < cut.epoch
-            for undo in self._owed
-        )
-
-    async def _publish(self, cut: Cut) -> None:
-        path = self._checkpoints.find(cut.snapshot_id, cut.topic, cut.partition)
-        if path is None:
-            return  # dropped meanwhile
-        await self._claim()
-        done = await asyncio.to_thread(publish, cut, path, self._repository, self._sums)
-        vouched = done.vouched(cut)
-        await self._topic.append(vouched.key, encode(vouched))
-        await asyncio.to_thread(self._checkpoints.published, cut, done.digest, done.files)
-        log.info(
-            "snapshot.published",
-            extra=fields(
-                snapshot=cut.snapshot_id,
-                topic=cut.topic,
-                partition=cut.partition,
-                next_offset=cut.next_offset,
-                new_bytes=done.new_bytes,
-            ),
-        )
 
 
 def undo_id(agent: str, control_id: str) -> str:

@@ -19,38 +19,34 @@ from headrace.config import Config, hash_seed
 from headrace.errors import StateError, UnavailableError
 from headrace.logs import fields
 from headrace.models.codec import CODEC_VERSION
-from headrace.pipelines import control, outlets, registering
+from headrace.pipelines import background, control, output_topics
 from headrace.pipelines.broker import Broker
 from headrace.pipelines.cataloguelog import CatalogueLog
+from headrace.pipelines.catchup import CatchUp
 from headrace.pipelines.controllog import ControlLog
 from headrace.pipelines.emit import Emitter
-from headrace.pipelines.erasing import Erasing
 from headrace.pipelines.holdings import Holdings
-from headrace.pipelines.housekeeping import Housekeeping
-from headrace.pipelines.leftovers import Leftovers
 from headrace.pipelines.logwatch import ClusterId, LogWatch
 from headrace.pipelines.memory import MemoryBudget
+from headrace.pipelines.precedence import Precedence
 from headrace.pipelines.presence import Presence, patiently
 from headrace.pipelines.reader import KafkaLogs
 from headrace.pipelines.shard import Shard
 from headrace.pipelines.shards import Shards
 from headrace.pipelines.site import Site, spec_named
-from headrace.pipelines.snapshotting import AutomaticSnapshots
 from headrace.pipelines.streams import Streams
 from headrace.pipelines.topics import NEWEST_OF_EACH, Topics
 from headrace.pipelines.transport import Chunk
 from headrace.pipelines.vault import Vault
 from headrace.state.directory import Identity, StateDirectory
 from headrace.state.owner import Owner
-from headrace.state.repository import open_repository
+from headrace.state.repositories import open_repository
 from headrace.state.store import StoreOptions
 from headrace.views import Partition
 
 log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
-GONE_PAUSE_S = 0.5
-"""Before a log that lacked a position is read again: what it has may not be known at once."""
 STOP_DRAIN_S = 5.0
 """How long a stop waits for a broker that has not acknowledged the last decisions."""
 
@@ -80,6 +76,7 @@ class Worker:
         self.controls: ControlLog  # these are made by `start`
         self.shards: Shards
         self.holdings: Holdings
+        self.catchup: CatchUp
         self.vault: Vault
         self.logwatch: LogWatch
         self.streams: Streams
@@ -109,6 +106,10 @@ class Worker:
     @property
     def quarantine_topic(self) -> str:
         return f"{self.config.app}.quarantine"
+
+    @property
+    def withdrawn_topic(self) -> str:
+        return f"{self.config.app}.withdrawn"
 
     async def start(self) -> None:
         try:
@@ -142,7 +143,7 @@ class Worker:
         )
         directory = StateDirectory.open(self._state_dir, identity)
         self._taken.callback(directory.close)
-        for topic in (self.control_topic, self.quarantine_topic):
+        for topic in (self.control_topic, self.quarantine_topic, self.withdrawn_topic):
             await self.topics.ensure(topic, partitions=1, ours=True)
         await self._open_vault(directory, identity)
         await self._emitter.start()
@@ -164,6 +165,7 @@ class Worker:
             sink=self._emitter,
             busy=self._busy,
             descriptors_max=self.config.descriptors_max,
+            precedence=Precedence(),
         )
         self.vault.probing.specs = functools.partial(spec_named, self.controls.registry)
         self._hold(Shards(site, self.controls, self.vault))
@@ -219,24 +221,17 @@ class Worker:
                     finish = functools.partial(self.shards.finish_delete, deleted, count)
                     await self._patiently(finish)
         for deployment in list(self.controls.registry.live()):
-            self.shards.drop_lives(deployment.agent, through=deployment.life - 1)
+            await self.shards.drop_lives(deployment.agent, through=deployment.life - 1)
             await self.follow_source(deployment)
-        self._run(outlets.keep(self.topics, self.controls.registry, self._emitter.waits))
-        self._run(self.vault.publish())
-        automatic = AutomaticSnapshots(
-            self.vault, self.shards.all, self.topics.known_partition_count
-        )
-        self._run(automatic.run())
-        registry, shards = self.controls.registry, self.shards
-        self._run(Housekeeping(self.vault, registry, shards).run())
-        self._run(Erasing(self.vault, registry, shards).run())
-        self._run(Leftovers(shards, self.vault, registry, self.holdings.opening).run())
-        self._run(registering.run(self.config, self.snapshots_url, self.vault, registry, shards))
+        self._run(output_topics.keep(self.topics, self.controls.registry, self._emitter.waits))
+        for work in background.works(self):
+            self._run(work)
 
     def _hold(self, shards: Shards) -> None:
         """Take these shards, with what decides which are opened, given up, kept in memory."""
         self.shards = shards
         self.holdings = Holdings(self.shards, self.controls.registry, self.topics, self)
+        self.catchup = CatchUp(self.shards, self.holdings, self)
         self._memory = MemoryBudget(self.config.models_bytes_max, self.holdings.drop)
 
     def _run(self, watch: Coroutine[Any, Any, None]) -> None:
@@ -254,9 +249,9 @@ class Worker:
         try:
             await self.holdings.close(shards, flush=not self.failed.done())
         except UnavailableError as error:
-            self._end_without_flush(error)
+            self.end_without_flush(error)
 
-    def _end_without_flush(self, error: UnavailableError) -> None:
+    def end_without_flush(self, error: UnavailableError) -> None:
         """The broker was waited for until the stop gave up: nothing durable is lost by that."""
         if not self.stopping:
             raise error
@@ -276,39 +271,27 @@ class Worker:
             raise UnavailableError("not_ready", "the worker is starting: ask again in a moment")
 
     async def _on_chunk(self, chunk: Chunk) -> None:
-        for shard in self.shards.of_partition(Partition(chunk.topic, chunk.partition)):
+        for shard in self.shards.joined(Partition(chunk.topic, chunk.partition)):
             if not await shard.has_room(lambda: self.streams.flowing):
                 return  # the chunk is read again by whoever gets the partition
             try:
                 await shard.process(chunk, lambda: self.streams.flowing)
             except UnavailableError as error:  # the broker was waited for, until the stop
-                self._end_without_flush(error)
+                self.end_without_flush(error)
             except StateError as error:  # this agent's rows are damaged; the others go on
                 await self.holdings.drop(shard, error)
-        await self._memory.keep(self.shards.all())
+        await self.keep_memory()
 
     async def _on_assigned(self, partitions: Collection[Partition]) -> None:
         async with self.holdings.opening:
-            opened = await asyncio.gather(
-                *(
-                    self.holdings.open(deployment, partition)
-                    for deployment in self.controls.registry.live()
-                    for partition in sorted(partitions)
-                    if partition.topic == deployment.source_topic
-                ),
-                return_exceptions=True,  # none is still being opened when `opening` ends
-            )
-        for outcome in opened:
-            if isinstance(outcome, BaseException):
-                raise outcome
+            self.catchup.place(await self.holdings.open_all(partitions))
 
     async def _on_revoked(self, partitions: Collection[Partition]) -> None:
         await self._close([s for p in partitions for s in self.shards.of_partition(p)])
 
     async def _on_gone(self, partition: Partition) -> None:
         """The log lacks what is to be read: give up whom that concerns; the others go on."""
-        await self.logwatch.look(self.shards.of_partition(partition), closely=True)
-        await asyncio.sleep(GONE_PAUSE_S)
+        await self.logwatch.look_closely(self.shards.of_partition(partition))
         await self._patiently(lambda: self.streams.read_on(partition))
 
     async def _on_accepted(self, accepted: control.Accepted) -> None:
@@ -348,7 +331,9 @@ class Worker:
                 if shard is None:
                     continue
                 if partition in self.streams.assigned(topic):
-                    await self.streams.rewind(partition, shard.next_offset)
+                    self.catchup.place([shard])
+                    if not shard.apart:
+                        await self.streams.rewind(partition, shard.next_offset)
                 else:  # a rebalance has taken it away meanwhile, and did not see this shard
                     await self._close([shard])
 
@@ -369,6 +354,10 @@ class Worker:
         """Whether it is going down."""
         return self.stopping or self.failed.done()
 
+    async def keep_memory(self) -> None:
+        """Let go of models until all that live fit."""
+        await self._memory.keep(self.shards.all())
+
     async def tell_waiting(self) -> None:
         """Let those who wait for a command see what has become of it."""
         await self.controls.wake()
@@ -385,7 +374,7 @@ class Worker:
         if part.cancelled() or (error := part.exception()) is None:
             return
         if self.stopping and isinstance(error, UnavailableError):
-            self._end_without_flush(error)
+            self.end_without_flush(error)
         else:
             self._fail(error)
 

@@ -90,7 +90,7 @@ class Shard(_message.Message):
     def __init__(self, topic: _Optional[str] = ..., partition: _Optional[int] = ..., next_offset: _Optional[int] = ..., durable_offset: _Optional[int] = ..., end_offset: _Optional[int] = ..., keys_hot: _Optional[int] = ..., accepted: _Optional[int] = ..., quarantined: _Optional[int] = ..., learned: _Optional[int] = ..., paused: _Optional[bool] = ..., unlabelled: _Optional[int] = ..., labels_lost: _Optional[int] = ..., keys_full: _Optional[int] = ..., heard_ms: _Optional[int] = ..., waits_for: _Optional[str] = ...) -> None: ...
 
 class Agent(_message.Message):
-    __slots__ = ("name", "spec_version", "epoch", "digest", "state", "spec_json", "shards", "metrics", "note")
+    __slots__ = ("name", "spec_version", "epoch", "digest", "state", "spec_json", "shards", "metrics", "note", "first_spec_version")
     NAME_FIELD_NUMBER: _ClassVar[int]
     SPEC_VERSION_FIELD_NUMBER: _ClassVar[int]
     EPOCH_FIELD_NUMBER: _ClassVar[int]
@@ -100,6 +100,7 @@ class Agent(_message.Message):
     SHARDS_FIELD_NUMBER: _ClassVar[int]
     METRICS_FIELD_NUMBER: _ClassVar[int]
     NOTE_FIELD_NUMBER: _ClassVar[int]
+    FIRST_SPEC_VERSION_FIELD_NUMBER: _ClassVar[int]
     name: str
     spec_version: int
     epoch: int
@@ -109,7 +110,8 @@ class Agent(_message.Message):
     shards: _containers.RepeatedCompositeFieldContainer[Shard]
     metrics: _containers.RepeatedCompositeFieldContainer[Metric]
     note: str
-    def __init__(self, name: _Optional[str] = ..., spec_version: _Optional[int] = ..., epoch: _Optional[int] = ..., digest: _Optional[str] = ..., state: _Optional[_Union[AgentState, str]] = ..., spec_json: _Optional[str] = ..., shards: _Optional[_Iterable[_Union[Shard, _Mapping]]] = ..., metrics: _Optional[_Iterable[_Union[Metric, _Mapping]]] = ..., note: _Optional[str] = ...) -> None: ...
+    first_spec_version: int
+    def __init__(self, name: _Optional[str] = ..., spec_version: _Optional[int] = ..., epoch: _Optional[int] = ..., digest: _Optional[str] = ..., state: _Optional[_Union[AgentState, str]] = ..., spec_json: _Optional[str] = ..., shards: _Optional[_Iterable[_Union[Shard, _Mapping]]] = ..., metrics: _Optional[_Iterable[_Union[Metric, _Mapping]]] = ..., note: _Optional[str] = ..., first_spec_version: _Optional[int] = ...) -> None: ...
 
 class Effect(_message.Message):
     __slots__ = ("control_id", "agent", "spec_version", "epoch", "positions", "changed", "note")
@@ -233,6 +235,20 @@ class GetAgentResponse(_message.Message):
     agent: Agent
     def __init__(self, agent: _Optional[_Union[Agent, _Mapping]] = ...) -> None: ...
 
+class GetSpecRequest(_message.Message):
+    __slots__ = ("agent", "spec_version")
+    AGENT_FIELD_NUMBER: _ClassVar[int]
+    SPEC_VERSION_FIELD_NUMBER: _ClassVar[int]
+    agent: str
+    spec_version: int
+    def __init__(self, agent: _Optional[str] = ..., spec_version: _Optional[int] = ...) -> None: ...
+
+class GetSpecResponse(_message.Message):
+    __slots__ = ("spec_json",)
+    SPEC_JSON_FIELD_NUMBER: _ClassVar[int]
+    spec_json: str
+    def __init__(self, spec_json: _Optional[str] = ...) -> None: ...
+
 class ListAgentsRequest(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
@@ -280,7 +296,7 @@ class DeleteAgentResponse(_message.Message):
     def __init__(self, effect: _Optional[_Union[Effect, _Mapping]] = ...) -> None: ...
 
 class Forget(_message.Message):
-    __slots__ = ("control_id", "agent", "known", "partitions", "positions", "deleting", "rewriting", "gone_by_ms", "note")
+    __slots__ = ("control_id", "agent", "known", "partitions", "positions", "deleting", "rewriting", "gone_by_ms", "note", "rollbacks")
     CONTROL_ID_FIELD_NUMBER: _ClassVar[int]
     AGENT_FIELD_NUMBER: _ClassVar[int]
     KNOWN_FIELD_NUMBER: _ClassVar[int]
@@ -290,6 +306,7 @@ class Forget(_message.Message):
     REWRITING_FIELD_NUMBER: _ClassVar[int]
     GONE_BY_MS_FIELD_NUMBER: _ClassVar[int]
     NOTE_FIELD_NUMBER: _ClassVar[int]
+    ROLLBACKS_FIELD_NUMBER: _ClassVar[int]
     control_id: str
     agent: str
     known: bool
@@ -299,7 +316,8 @@ class Forget(_message.Message):
     rewriting: _containers.RepeatedScalarFieldContainer[str]
     gone_by_ms: int
     note: str
-    def __init__(self, control_id: _Optional[str] = ..., agent: _Optional[str] = ..., known: _Optional[bool] = ..., partitions: _Optional[int] = ..., positions: _Optional[_Iterable[_Union[_position_pb2.Position, _Mapping]]] = ..., deleting: _Optional[_Iterable[str]] = ..., rewriting: _Optional[_Iterable[str]] = ..., gone_by_ms: _Optional[int] = ..., note: _Optional[str] = ...) -> None: ...
+    rollbacks: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, control_id: _Optional[str] = ..., agent: _Optional[str] = ..., known: _Optional[bool] = ..., partitions: _Optional[int] = ..., positions: _Optional[_Iterable[_Union[_position_pb2.Position, _Mapping]]] = ..., deleting: _Optional[_Iterable[str]] = ..., rewriting: _Optional[_Iterable[str]] = ..., gone_by_ms: _Optional[int] = ..., note: _Optional[str] = ..., rollbacks: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class PreviewForgetKeyRequest(_message.Message):
     __slots__ = ("agent", "key")

@@ -59,6 +59,11 @@ class AgentServiceStub:
                 request_serializer=headrace_dot_v1_dot_agent__pb2.ListAgentsRequest.SerializeToString,
                 response_deserializer=headrace_dot_v1_dot_agent__pb2.ListAgentsResponse.FromString,
                 _registered_method=True)
+        self.GetSpec = channel.unary_unary(
+                '/headrace.v1.AgentService/GetSpec',
+                request_serializer=headrace_dot_v1_dot_agent__pb2.GetSpecRequest.SerializeToString,
+                response_deserializer=headrace_dot_v1_dot_agent__pb2.GetSpecResponse.FromString,
+                _registered_method=True)
         self.PauseLearning = channel.unary_unary(
                 '/headrace.v1.AgentService/PauseLearning',
                 request_serializer=headrace_dot_v1_dot_agent__pb2.PauseLearningRequest.SerializeToString,
@@ -118,6 +123,13 @@ class AgentServiceServicer:
 
     def ListAgents(self, request, context):
         """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetSpec(self, request, context):
+        """Shows a spec that the agent has, or had since it was deployed.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -183,6 +195,11 @@ def add_AgentServiceServicer_to_server(servicer, server):
                     servicer.ListAgents,
                     request_deserializer=headrace_dot_v1_dot_agent__pb2.ListAgentsRequest.FromString,
                     response_serializer=headrace_dot_v1_dot_agent__pb2.ListAgentsResponse.SerializeToString,
+            ),
+            'GetSpec': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetSpec,
+                    request_deserializer=headrace_dot_v1_dot_agent__pb2.GetSpecRequest.FromString,
+                    response_serializer=headrace_dot_v1_dot_agent__pb2.GetSpecResponse.SerializeToString,
             ),
             'PauseLearning': grpc.unary_unary_rpc_method_handler(
                     servicer.PauseLearning,
@@ -325,6 +342,33 @@ class AgentService:
             '/headrace.v1.AgentService/ListAgents',
             headrace_dot_v1_dot_agent__pb2.ListAgentsRequest.SerializeToString,
             headrace_dot_v1_dot_agent__pb2.ListAgentsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetSpec(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/headrace.v1.AgentService/GetSpec',
+            headrace_dot_v1_dot_agent__pb2.GetSpecRequest.SerializeToString,
+            headrace_dot_v1_dot_agent__pb2.GetSpecResponse.FromString,
             options,
             channel_credentials,
             insecure,

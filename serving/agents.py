@@ -30,6 +30,7 @@ class AgentServicer(agent_pb2_grpc.AgentServiceServicer):
     def __init__(self, backend: Backend, limits: Limits) -> None:
         self._controls = backend.controls
         self._directory = backend.directory
+        self._specs = backend.specs
         self._forgets = backend.forgets
         self._limits = limits
 
@@ -64,6 +65,13 @@ class AgentServicer(agent_pb2_grpc.AgentServiceServicer):
     ) -> agent_pb2.GetAgentResponse:
         name = decode.name(request.agent, self._limits)
         return agent_pb2.GetAgentResponse(agent=encode.agent(self._directory.agent(name)))
+
+    async def GetSpec(
+        self, request: agent_pb2.GetSpecRequest, context: Context
+    ) -> agent_pb2.GetSpecResponse:
+        name = decode.name(request.agent, self._limits)
+        found = self._specs.spec(name, request.spec_version)
+        return agent_pb2.GetSpecResponse(spec_json=encode.json_text(found))
 
     async def ListAgents(
         self, request: agent_pb2.ListAgentsRequest, context: Context

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
@@ -111,7 +112,8 @@ class Draft:
         error: BaseException | None,
         at: TracebackType | None,
     ) -> None:
-        self._file.close()
+        with suppress(OSError):  # it writes what a write that failed has left, and fails again
+            self._file.close()
         self._draft.unlink(missing_ok=True)
 
     def take(self, response: snapshot_pb2.ExportSnapshotResponse) -> None:

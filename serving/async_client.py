@@ -17,7 +17,7 @@ from grpc_health.v1 import health_pb2
 from headrace.errors import SpecError, UnavailableError, Violation
 from headrace.serving import agent_pb2, calls, decision_pb2, decode, migrations, prediction_pb2
 from headrace.serving.archive_calls import AsyncArchiveCalls
-from headrace.serving.calls import Asked, Event, Outcome
+from headrace.serving.calls import Asked, Event, Outcome, Submitted
 from headrace.serving.forgets import AsyncForgetCalls
 from headrace.serving.snapshot_calls import AsyncSnapshotCalls
 from headrace.views import (
@@ -88,6 +88,20 @@ class AsyncClient(AsyncSnapshotCalls, AsyncArchiveCalls, AsyncForgetCalls):
             (await self._call(self._prediction.SubmitFeedback, request)).position
         )
 
+    async def submit_many(
+        self, agent: str, events: Iterable[tuple[str, Event]]
+    ) -> AsyncIterator[Submitted]:
+        """Append whole events, each with its key, as this is iterated: one outcome each, in order.
+
+        A Position, or as an object the error for which the event is not there. If a call fails,
+        that is raised: of the events after the last outcome up to BATCH_ROWS may have been
+        appended all the same. Nothing is sent twice.
+        """
+        for request in calls.event_batches(agent, events):
+            response = await self._control(self._prediction.SubmitFeedbackBatch, request)
+            for row in response.outcomes:
+                yield calls.submitted(row)
+
     async def key(self, agent: str, key: str) -> KeyView:
         """One key as it stands."""
         request = calls.asked(prediction_pb2.GetKeyRequest, agent=agent, key=key)
@@ -133,6 +147,24 @@ class AsyncClient(AsyncSnapshotCalls, AsyncArchiveCalls, AsyncForgetCalls):
         async for response in self._watch(self._decision.WatchQuarantine, request, for_s):
             yield calls.record(response.record)
 
+    async def watch_withdrawn(
+        self,
+        agent: str | None = None,
+        *,
+        from_start: bool = False,
+        follow: bool = True,
+        for_s: float | None = None,
+    ) -> AsyncGenerator[dict[str, Any], None]:
+        """What became of decisions in rollbacks, of one agent or of all; see docs/records.md."""
+        request = calls.asked(
+            decision_pb2.WatchWithdrawnRequest,
+            agent=agent or "",
+            start=calls.start(from_start),
+            until_end=not follow,
+        )
+        async for response in self._watch(self._decision.WatchWithdrawn, request, for_s):
+            yield calls.record(response.record)
+
     # -- agents ------------------------------------------------------------------------------
 
     async def deploy(self, spec: str | bytes | Path, migration: Migration | None = None) -> Effect:
@@ -161,6 +193,11 @@ class AsyncClient(AsyncSnapshotCalls, AsyncArchiveCalls, AsyncForgetCalls):
         """One agent as it stands."""
         request = calls.asked(agent_pb2.GetAgentRequest, agent=name)
         return decode.agent((await self._call(self._agent.GetAgent, request)).agent)
+
+    async def spec(self, agent: str, spec_version: int) -> dict[str, Any]:
+        """A spec that the agent has, or had since its deploy, with every default filled in."""
+        request = calls.asked(agent_pb2.GetSpecRequest, agent=agent, spec_version=spec_version)
+        return decode.json_object((await self._call(self._agent.GetSpec, request)).spec_json)
 
     async def pause(self, agent: str) -> Effect:
         """Predict and decide, but learn nothing until `resume`."""

@@ -1,4 +1,4 @@
-"""What the service answers from: the eight ports that the composition hands in."""
+"""What the service answers from: the ports that the composition hands in."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from headrace.ports import (
     Predictor,
     Rollbacks,
     Snapshots,
+    Specs,
 )
 
 
@@ -24,6 +25,7 @@ class Backend:
 
     predictor: Predictor
     directory: Directory
+    specs: Specs
     controls: Controls
     sink: EventSink
     feed: DecisionFeed

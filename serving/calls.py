@@ -22,13 +22,14 @@ from headrace.serving import (
     snapshot_pb2,
     status,
 )
-from headrace.views import Answer, AsOf, Question
+from headrace.views import Answer, AsOf, Position, Question
 
 DEFAULT_TARGET = "127.0.0.1:50051"
 TIMEOUT_S = 10.0
 CONTROL_TIMEOUT_S = 60.0  # a new source topic makes the workers subscribe anew
 IN_FLIGHT = 64  # predictions of one AsyncClient; a worker admits 256 of all clients
-BATCH_ROWS = 500  # of one PredictBatch; a server takes 1000
+BATCH_ROWS = 500  # of one PredictBatch or SubmitFeedbackBatch; a server takes 1000
+BATCH_BYTES = 1 << 20  # of the events of one SubmitFeedbackBatch; a larger event goes alone
 REFUSED_STREAM = "RST_STREAM with error code 7"  # as gRPC words it
 OPTIONS = [
     ("grpc.max_receive_message_length", 64 << 20),
@@ -38,6 +39,8 @@ OPTIONS = [
 
 Event = bytes | str | Mapping[str, Any]
 """A whole event: JSON text, or an object to be written as JSON."""
+Submitted = Position | HeadraceError
+"""Where an event of many is, or the error that a single `submit_feedback` would raise."""
 Outcome = Answer | HeadraceError
 """A row of a batch or a stream: the answer, or the error that a single call would raise."""
 _T = TypeVar("_T")
@@ -94,6 +97,30 @@ def batches(questions: Iterable[Question]) -> Iterator[prediction_pb2.PredictBat
             request = prediction_pb2.PredictBatchRequest()
     if request.questions:
         yield request
+
+
+def event_batches(
+    agent: str, events: Iterable[tuple[str, Event]]
+) -> Iterator[prediction_pb2.SubmitFeedbackBatchRequest]:
+    """Requests of at most BATCH_ROWS events and about BATCH_BYTES each. Raises RequestError."""
+    rows: list[prediction_pb2.KeyedEvent] = []
+    size = 0
+    for key, event in events:
+        row = asked(prediction_pb2.KeyedEvent, key=key, event=event_bytes(event))
+        if rows and (len(rows) == BATCH_ROWS or size + len(row.event) > BATCH_BYTES):
+            yield asked(prediction_pb2.SubmitFeedbackBatchRequest, agent=agent, events=rows)
+            rows, size = [], 0
+        rows.append(row)
+        size += len(row.event)
+    if rows:
+        yield asked(prediction_pb2.SubmitFeedbackBatchRequest, agent=agent, events=rows)
+
+
+def submitted(message: prediction_pb2.Submitted) -> Submitted:
+    """The position, or the error as an object."""
+    if message.WhichOneof("outcome") == "error":
+        return status.rebuild(message.error)
+    return decode.position(message.position)
 
 
 def outcome(message: prediction_pb2.Outcome) -> Outcome:

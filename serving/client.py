@@ -19,7 +19,7 @@ from headrace.errors import SpecError, UnavailableError, Violation
 from headrace.serving import agent_pb2, calls, decision_pb2, decode, migrations, prediction_pb2
 from headrace.serving.archive_calls import ArchiveCalls
 from headrace.serving.async_client import AsyncClient
-from headrace.serving.calls import Asked, Event, Outcome
+from headrace.serving.calls import Asked, Event, Outcome, Submitted
 from headrace.serving.forgets import ForgetCalls
 from headrace.serving.snapshot_calls import SnapshotCalls
 from headrace.views import (
@@ -78,6 +78,17 @@ class Client(SnapshotCalls, ArchiveCalls, ForgetCalls):
         )
         return decode.position(self._call(self._prediction.SubmitFeedback, request).position)
 
+    def submit_many(self, agent: str, events: Iterable[tuple[str, Event]]) -> Iterator[Submitted]:
+        """Append whole events, each with its key, as this is iterated: one outcome each, in order.
+
+        A Position, or as an object the error for which the event is not there. If a call fails,
+        that is raised: of the events after the last outcome up to BATCH_ROWS may have been
+        appended all the same. Nothing is sent twice.
+        """
+        for request in calls.event_batches(agent, events):
+            response = self._control(self._prediction.SubmitFeedbackBatch, request)
+            yield from map(calls.submitted, response.outcomes)
+
     def key(self, agent: str, key: str) -> KeyView:
         """One key as it stands."""
         request = calls.asked(prediction_pb2.GetKeyRequest, agent=agent, key=key)
@@ -123,6 +134,24 @@ class Client(SnapshotCalls, ArchiveCalls, ForgetCalls):
         responses = self._watch(self._decision.WatchQuarantine, request, for_s)
         return (calls.record(response.record) for response in responses)
 
+    def watch_withdrawn(
+        self,
+        agent: str | None = None,
+        *,
+        from_start: bool = False,
+        follow: bool = True,
+        for_s: float | None = None,
+    ) -> Iterator[dict[str, Any]]:
+        """What became of decisions in rollbacks, of one agent or of all; see docs/records.md."""
+        request = calls.asked(
+            decision_pb2.WatchWithdrawnRequest,
+            agent=agent or "",
+            start=calls.start(from_start),
+            until_end=not follow,
+        )
+        responses = self._watch(self._decision.WatchWithdrawn, request, for_s)
+        return (calls.record(response.record) for response in responses)
+
     # -- agents ------------------------------------------------------------------------------
 
     def deploy(self, spec: str | bytes | Path, migration: Migration | None = None) -> Effect:
@@ -151,6 +180,11 @@ class Client(SnapshotCalls, ArchiveCalls, ForgetCalls):
         """One agent as it stands."""
         request = calls.asked(agent_pb2.GetAgentRequest, agent=name)
         return decode.agent(self._call(self._agent.GetAgent, request).agent)
+
+    def spec(self, agent: str, spec_version: int) -> dict[str, Any]:
+        """A spec that the agent has, or had since its deploy, with every default filled in."""
+        request = calls.asked(agent_pb2.GetSpecRequest, agent=agent, spec_version=spec_version)
+        return decode.json_object((self._call(self._agent.GetSpec, request)).spec_json)
 
     def pause(self, agent: str) -> Effect:
         """Predict and decide, but learn nothing until `resume`."""

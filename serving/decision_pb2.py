@@ -27,15 +27,15 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1aheadrace/v1/decision.proto\x12\x0bheadrace.v1\"a\n\x15WatchDecisionsRequest\x12\r\n\x05\x61gent\x18\x01 \x01(\t\x12&\n\x05start\x18\x02 \x01(\x0e\x32\x17.headrace.v1.WatchStart\x12\x11\n\tuntil_end\x18\x03 \x01(\x08\"(\n\x16WatchDecisionsResponse\x12\x0e\n\x06record\x18\x01 \x01(\x0c\"b\n\x16WatchQuarantineRequest\x12\r\n\x05\x61gent\x18\x01 \x01(\t\x12&\n\x05start\x18\x02 \x01(\x0e\x32\x17.headrace.v1.WatchStart\x12\x11\n\tuntil_end\x18\x03 \x01(\x08\")\n\x17WatchQuarantineResponse\x12\x0e\n\x06record\x18\x01 \x01(\x0c*X\n\nWatchStart\x12\x1b\n\x17WATCH_START_UNSPECIFIED\x10\x00\x12\x13\n\x0fWATCH_START_NOW\x10\x01\x12\x18\n\x14WATCH_START_EARLIEST\x10\x02\x32\xce\x01\n\x0f\x44\x65\x63isionService\x12[\n\x0eWatchDecisions\x12\".headrace.v1.WatchDecisionsRequest\x1a#.headrace.v1.WatchDecisionsResponse0\x01\x12^\n\x0fWatchQuarantine\x12#.headrace.v1.WatchQuarantineRequest\x1a$.headrace.v1.WatchQuarantineResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1aheadrace/v1/decision.proto\x12\x0bheadrace.v1\"a\n\x15WatchDecisionsRequest\x12\r\n\x05\x61gent\x18\x01 \x01(\t\x12&\n\x05start\x18\x02 \x01(\x0e\x32\x17.headrace.v1.WatchStart\x12\x11\n\tuntil_end\x18\x03 \x01(\x08\"(\n\x16WatchDecisionsResponse\x12\x0e\n\x06record\x18\x01 \x01(\x0c\"b\n\x16WatchQuarantineRequest\x12\r\n\x05\x61gent\x18\x01 \x01(\t\x12&\n\x05start\x18\x02 \x01(\x0e\x32\x17.headrace.v1.WatchStart\x12\x11\n\tuntil_end\x18\x03 \x01(\x08\")\n\x17WatchQuarantineResponse\x12\x0e\n\x06record\x18\x01 \x01(\x0c\"a\n\x15WatchWithdrawnRequest\x12\r\n\x05\x61gent\x18\x01 \x01(\t\x12&\n\x05start\x18\x02 \x01(\x0e\x32\x17.headrace.v1.WatchStart\x12\x11\n\tuntil_end\x18\x03 \x01(\x08\"(\n\x16WatchWithdrawnResponse\x12\x0e\n\x06record\x18\x01 \x01(\x0c*X\n\nWatchStart\x12\x1b\n\x17WATCH_START_UNSPECIFIED\x10\x00\x12\x13\n\x0fWATCH_START_NOW\x10\x01\x12\x18\n\x14WATCH_START_EARLIEST\x10\x02\x32\xab\x02\n\x0f\x44\x65\x63isionService\x12[\n\x0eWatchDecisions\x12\".headrace.v1.WatchDecisionsRequest\x1a#.headrace.v1.WatchDecisionsResponse0\x01\x12^\n\x0fWatchQuarantine\x12#.headrace.v1.WatchQuarantineRequest\x1a$.headrace.v1.WatchQuarantineResponse0\x01\x12[\n\x0eWatchWithdrawn\x12\".headrace.v1.WatchWithdrawnRequest\x1a#.headrace.v1.WatchWithdrawnResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'headrace.v1.decision_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_WATCHSTART']._serialized_start=327
-  _globals['_WATCHSTART']._serialized_end=415
+  _globals['_WATCHSTART']._serialized_start=468
+  _globals['_WATCHSTART']._serialized_end=556
   _globals['_WATCHDECISIONSREQUEST']._serialized_start=43
   _globals['_WATCHDECISIONSREQUEST']._serialized_end=140
   _globals['_WATCHDECISIONSRESPONSE']._serialized_start=142
@@ -44,6 +44,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_WATCHQUARANTINEREQUEST']._serialized_end=282
   _globals['_WATCHQUARANTINERESPONSE']._serialized_start=284
   _globals['_WATCHQUARANTINERESPONSE']._serialized_end=325
-  _globals['_DECISIONSERVICE']._serialized_start=418
-  _globals['_DECISIONSERVICE']._serialized_end=624
+  _globals['_WATCHWITHDRAWNREQUEST']._serialized_start=327
+  _globals['_WATCHWITHDRAWNREQUEST']._serialized_end=424
+  _globals['_WATCHWITHDRAWNRESPONSE']._serialized_start=426
+  _globals['_WATCHWITHDRAWNRESPONSE']._serialized_end=466
+  _globals['_DECISIONSERVICE']._serialized_start=559
+  _globals['_DECISIONSERVICE']._serialized_end=858
 # @@protoc_insertion_point(module_scope)

@@ -48,3 +48,19 @@ class WatchQuarantineResponse(_message.Message):
     RECORD_FIELD_NUMBER: _ClassVar[int]
     record: bytes
     def __init__(self, record: _Optional[bytes] = ...) -> None: ...
+
+class WatchWithdrawnRequest(_message.Message):
+    __slots__ = ("agent", "start", "until_end")
+    AGENT_FIELD_NUMBER: _ClassVar[int]
+    START_FIELD_NUMBER: _ClassVar[int]
+    UNTIL_END_FIELD_NUMBER: _ClassVar[int]
+    agent: str
+    start: WatchStart
+    until_end: bool
+    def __init__(self, agent: _Optional[str] = ..., start: _Optional[_Union[WatchStart, str]] = ..., until_end: _Optional[bool] = ...) -> None: ...
+
+class WatchWithdrawnResponse(_message.Message):
+    __slots__ = ("record",)
+    RECORD_FIELD_NUMBER: _ClassVar[int]
+    record: bytes
+    def __init__(self, record: _Optional[bytes] = ...) -> None: ...

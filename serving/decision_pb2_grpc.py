@@ -49,6 +49,11 @@ class DecisionServiceStub:
                 request_serializer=headrace_dot_v1_dot_decision__pb2.WatchQuarantineRequest.SerializeToString,
                 response_deserializer=headrace_dot_v1_dot_decision__pb2.WatchQuarantineResponse.FromString,
                 _registered_method=True)
+        self.WatchWithdrawn = channel.unary_stream(
+                '/headrace.v1.DecisionService/WatchWithdrawn',
+                request_serializer=headrace_dot_v1_dot_decision__pb2.WatchWithdrawnRequest.SerializeToString,
+                response_deserializer=headrace_dot_v1_dot_decision__pb2.WatchWithdrawnResponse.FromString,
+                _registered_method=True)
 
 
 class DecisionServiceServicer:
@@ -70,6 +75,13 @@ class DecisionServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def WatchWithdrawn(self, request, context):
+        """Hands on which decisions rollbacks have withdrawn, and which they have reinstated.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_DecisionServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -82,6 +94,11 @@ def add_DecisionServiceServicer_to_server(servicer, server):
                     servicer.WatchQuarantine,
                     request_deserializer=headrace_dot_v1_dot_decision__pb2.WatchQuarantineRequest.FromString,
                     response_serializer=headrace_dot_v1_dot_decision__pb2.WatchQuarantineResponse.SerializeToString,
+            ),
+            'WatchWithdrawn': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchWithdrawn,
+                    request_deserializer=headrace_dot_v1_dot_decision__pb2.WatchWithdrawnRequest.FromString,
+                    response_serializer=headrace_dot_v1_dot_decision__pb2.WatchWithdrawnResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -140,6 +157,33 @@ class DecisionService:
             '/headrace.v1.DecisionService/WatchQuarantine',
             headrace_dot_v1_dot_decision__pb2.WatchQuarantineRequest.SerializeToString,
             headrace_dot_v1_dot_decision__pb2.WatchQuarantineResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WatchWithdrawn(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/headrace.v1.DecisionService/WatchWithdrawn',
+            headrace_dot_v1_dot_decision__pb2.WatchWithdrawnRequest.SerializeToString,
+            headrace_dot_v1_dot_decision__pb2.WatchWithdrawnResponse.FromString,
             options,
             channel_credentials,
             insecure,

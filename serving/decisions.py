@@ -1,4 +1,4 @@
-"""DecisionService: follow an agent's decision topic, and the quarantine."""
+"""DecisionService: follow an agent's decision topic, the quarantine, and what is withdrawn."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class DecisionServicer(decision_pb2_grpc.DecisionServiceServicer):
         self._directory = backend.directory
         self._feed = backend.feed
         self._limits = limits
-        self._watching: set[asyncio.Task[Any]] = set()
+        self._waiting: set[asyncio.Task[Any]] = set()  # for the next record, not for a client
         self._stopping = False
 
     async def WatchDecisions(
@@ -51,10 +51,22 @@ class DecisionServicer(decision_pb2_grpc.DecisionServiceServicer):
         async for record in self._watched(records, context):
             yield decision_pb2.WatchQuarantineResponse(record=record)
 
+    async def WatchWithdrawn(
+        self, request: decision_pb2.WatchWithdrawnRequest, context: Context
+    ) -> AsyncIterator[decision_pb2.WatchWithdrawnResponse]:
+        agent = decode.name(request.agent, self._limits) if request.agent else None
+        records = self._feed.watch_withdrawn(
+            agent, from_start=_from_start(request.start), follow=not request.until_end
+        )
+        async for record in self._watched(records, context):
+            yield decision_pb2.WatchWithdrawnResponse(record=record)
+
     def stop(self) -> None:
-        """End all watches: they would outlast any grace."""
+        """End all watches, each when its client has been written what it is being written: they
+        would outlast any grace.
+        """
         self._stopping = True
-        for task in self._watching:
+        for task in self._waiting:
             task.cancel()
 
     async def _watched(
@@ -62,22 +74,38 @@ class DecisionServicer(decision_pb2_grpc.DecisionServiceServicer):
     ) -> AsyncIterator[bytes]:
         # Clients may wait for the headers: they say that the request was accepted.
         await context.send_initial_metadata(())
-        task = asyncio.current_task()
-        assert task is not None
-        self._watching.add(task)
         try:
-            async for record in records:
+            while (record := await self._next(records)) is not None:
                 yield record
-        except asyncio.CancelledError:
-            if not self._stopping:
-                raise
-            task.uncancel()
-            raise UnavailableError("stopping", "the worker is going down; watch again") from None
         finally:
-            self._watching.discard(task)
             close = getattr(records, "aclose", None)  # generators have it, iterators need not
             if close is not None:
                 await close()
+
+    async def _next(self, records: AsyncIterator[bytes]) -> bytes | None:
+        """The next record; None: there will be none. Raises UnavailableError `stopping`.
+
+        Only this wait is ever cancelled by a stop: gRPC leaves a call open, without an answer, if
+        its handler was cancelled while it wrote.
+        """
+        task = asyncio.current_task()
+        assert task is not None
+        self._check()
+        self._waiting.add(task)
+        try:
+            return await anext(records, None)
+        except asyncio.CancelledError:
+            if self._stopping:
+                task.uncancel()
+            self._check()
+            raise
+        finally:
+            self._waiting.discard(task)
+
+    def _check(self) -> None:
+        if self._stopping:
+            text = "the worker is going down; watch again"
+            raise UnavailableError("stopping", text) from None
 
 
 def _from_start(start: decision_pb2.WatchStart) -> bool:

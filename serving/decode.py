@@ -142,7 +142,7 @@ def key(view: prediction_pb2.GetKeyResponse) -> KeyView:
         last_learned_ms=view.last_learned_ms if view.HasField("last_learned_ms") else None,
         size_bytes=view.size_bytes,
         digest=view.digest,
-        model=_object(view.model_json),
+        model=json_object(view.model_json),
         pending_labels=view.pending_labels,
     )
 
@@ -160,10 +160,11 @@ def agent(view: agent_pb2.Agent) -> AgentView:
         epoch=view.epoch,
         digest=view.digest,
         state=_STATE_NAMES.get(view.state, "unknown"),
-        spec=_object(view.spec_json),
+        spec=json_object(view.spec_json),
         shards=tuple(_shard(shard) for shard in view.shards),
         metrics=tuple(_metric(metric) for metric in view.metrics),
         note=view.note,
+        first_spec_version=view.first_spec_version or view.spec_version,
     )
 
 
@@ -236,5 +237,6 @@ def violations(found: Iterable[agent_pb2.Violation]) -> list[Violation]:
     return [Violation(path=v.path, text=v.text, hint=v.hint) for v in found]
 
 
-def _object(text: str) -> dict[str, Any]:
+def json_object(text: str) -> dict[str, Any]:
+    """An object that travelled as text; empty: there is none."""
     return msgspec.json.decode(text, type=dict[str, Any]) if text else {}

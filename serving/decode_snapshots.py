@@ -33,6 +33,8 @@ _KIND_NAMES = {number: text for text, number in KINDS.items()}
 _MODE_NAMES = {number: text for text, number in MODES.items()}
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")  # with the longest agent's name: an id of 128
 _RESERVED = ("auto-", "undo-")  # the service gives such names itself
+_MS_END = 253_402_300_800_000  # of the year 9999, the last that a date can be of
+_REQUEST_ID = re.compile(r"[0-9a-f]{32}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _DECISION = re.compile(r"([^/]+)/\d{1,19}/[^/]+/\d{1,10}/\d{1,19}")
 
@@ -46,7 +48,7 @@ def plan(asked: snapshot_pb2.RollbackPlan, limits: Limits) -> RollbackRequest:
     target = asked.WhichOneof("target")
     if target is None:
         raise invalid("target", "is missing; give snapshot_id or before_ms")
-    if target == "before_ms" and asked.before_ms < 0:
+    if target == "before_ms" and not 0 <= asked.before_ms < _MS_END:
         raise invalid("before_ms", f"is {asked.before_ms}; give milliseconds since 1970")
     mode = _MODE_NAMES.get(asked.mode or MODES["revert"])
     if mode is None:
@@ -70,7 +72,7 @@ def _exclusion(asked: snapshot_pb2.Exclusion, agent: str, limits: Limits) -> Exc
     if len(asked.decision_ids) > limits.rollback_items:
         raise too_large("exclude.decision_ids", len(asked.decision_ids), limits.rollback_items)
     for number, text in enumerate(asked.decision_ids):
-        _decision(f"exclude.decision_ids[{number}]", text, agent)
+        decision(f"exclude.decision_ids[{number}]", text, agent)
     for field in ("from_ms", "to_ms"):
         if getattr(asked, field) < 0:
             text = f"is {getattr(asked, field)}; give milliseconds since 1970"
@@ -92,12 +94,15 @@ def _keys(field: str, keys: Sequence[str], limits: Limits) -> None:
         raise too_large(field, len(keys), limits.rollback_items)
     for key in keys:
         key_text(key, limits)
+        if not key:
+            raise invalid(field, "holds an empty key, which no event has")
 
 
-def _decision(path: str, text: str, agent: str) -> None:
+def decision(path: str, text: str, agent: str) -> None:
+    """Refuse what is no id of a decision of that agent. Raises RequestError, which names `path`."""
     match = _DECISION.fullmatch(text)
     if match is None:
-        raise invalid(path, "is no id of a decision: agent/epoch/topic/partition/offset")
+        raise invalid(path, "is no id of a decision: give agent/epoch/topic/partition/offset")
     if match[1] != agent:
         raise invalid(path, f"is of another agent than {agent}")
 
@@ -112,15 +117,19 @@ def snapshot_id(text: str, limits: Limits, field: str = "snapshot_id") -> str:
 def sha256(field: str, text: str) -> str:
     """A SHA-256. Raises RequestError."""
     if _SHA256.fullmatch(text) is None:
-        raise invalid(field, "is no SHA-256: give the 64 hexadecimal digits that the export said")
+        raise invalid(
+            field,
+            "is no SHA-256: give the 64 hexadecimal digits that `headrace snapshot export` "
+            "printed; what sha256sum says of the file is another",
+        )
     return text
 
 
 def snapshot_name(text: str) -> str:
     """A name that a snapshot can be given. Raises RequestError."""
     if _NAME.fullmatch(text) is None:
-        words = "cannot name a snapshot; give 1 to 64 of a-z, 0-9, `.`, `_` and `-`, no sign first"
-        raise invalid("name", words)
+        words = "give 1 to 64 of a-z, 0-9, `.`, `_` and `-`, no sign first"
+        raise invalid("name", f"{text[:80]!r} cannot be a snapshot's; {words}")
     if text.startswith(_RESERVED):
         raise invalid("name", f"begins with {' or '.join(_RESERVED)}, as the service's own do")
     return text
@@ -131,6 +140,13 @@ def control_id(text: str, limits: Limits) -> str:
     if not text:
         raise invalid("control_id", "is empty; give a rollback's control id")
     return bounded("control_id", text, limits.key_chars)
+
+
+def request_id(text: str) -> str | None:
+    """An id that whoever asks has made up; None: there is none. Raises RequestError."""
+    if text and not _REQUEST_ID.fullmatch(text):
+        raise invalid("request_id", "is not 32 hexadecimal digits, such as those of a UUID")
+    return text or None
 
 
 def page_token(text: str) -> int | None:
@@ -156,6 +172,7 @@ def snapshot(view: snapshot_pb2.Snapshot) -> SnapshotView:
         shards=tuple(_shard(shard) for shard in view.shards),
         pinned=view.pinned,
         imported=view.imported,
+        former=view.former,
     )
 
 
@@ -210,12 +227,16 @@ def preview(found: snapshot_pb2.RollbackPreview) -> RollbackPreview:
         snapshot_id=found.snapshot_id,
         events_back=found.events_back,
         events_excluded=found.events_excluded,
+        events_excluded_earlier=found.events_excluded_earlier,
         keys_changed=found.keys_changed,
         keys_total=found.keys_total,
         decisions_compared=found.decisions_compared,
         decisions_flipped=found.decisions_flipped,
         metrics=tuple(_metric(metric) for metric in found.metrics),
         note=found.note,
+        imported=found.imported,
+        withdrawn_most=found.withdrawn_most,
+        reinstated_most=found.reinstated_most,
     )
 
 
@@ -243,4 +264,8 @@ def rollback(view: snapshot_pb2.Rollback) -> RollbackView:
         partitions=view.partitions,
         positions=tuple(position(place) for place in view.positions),
         note=view.note,
+        published=view.published,
+        withdrawn=view.withdrawn,
+        reinstated=view.reinstated,
+        failed=view.failed,
     )

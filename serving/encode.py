@@ -119,7 +119,7 @@ def key(view: KeyView) -> prediction_pb2.GetKeyResponse:
         last_learned_ms=view.last_learned_ms,
         size_bytes=view.size_bytes,
         digest=view.digest,
-        model_json=_json(view.model),
+        model_json=json_text(view.model),
         pending_labels=view.pending_labels,
     )
 
@@ -137,10 +137,11 @@ def agent(view: AgentView) -> agent_pb2.Agent:
         epoch=view.epoch,
         digest=view.digest,
         state=STATES.get(view.state, agent_pb2.AGENT_STATE_UNSPECIFIED),
-        spec_json=_json(view.spec),
+        spec_json=json_text(view.spec),
         shards=[_shard(shard) for shard in view.shards],
         metrics=[_metric(metric) for metric in view.metrics],
         note=view.note,
+        first_spec_version=view.first_spec_version,
     )
 
 
@@ -213,6 +214,6 @@ def violations(found: Iterable[Violation]) -> list[agent_pb2.Violation]:
     return [agent_pb2.Violation(path=v.path, text=v.text, hint=v.hint) for v in found]
 
 
-def _json(tree: Mapping[str, Any]) -> str:
+def json_text(tree: Mapping[str, Any]) -> str:
     """A JSON object for people: what is not JSON is shown as text, NaN as null."""
     return msgspec.json.encode(tree, enc_hook=str).decode()

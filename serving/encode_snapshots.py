@@ -41,6 +41,7 @@ def snapshot(view: SnapshotView) -> snapshot_pb2.Snapshot:
         shards=[_shard(shard) for shard in view.shards],
         pinned=view.pinned,
         imported=view.imported,
+        former=view.former,
     )
 
 
@@ -119,12 +120,16 @@ def preview(found: RollbackPreview) -> snapshot_pb2.RollbackPreview:
         snapshot_id=found.snapshot_id,
         events_back=found.events_back,
         events_excluded=found.events_excluded,
+        events_excluded_earlier=found.events_excluded_earlier,
         keys_changed=found.keys_changed,
         keys_total=found.keys_total,
         decisions_compared=found.decisions_compared,
         decisions_flipped=found.decisions_flipped,
         metrics=[_metric(metric) for metric in found.metrics],
         note=found.note,
+        imported=found.imported,
+        withdrawn_most=found.withdrawn_most,
+        reinstated_most=found.reinstated_most,
     )
 
 
@@ -152,4 +157,8 @@ def rollback(view: RollbackView) -> snapshot_pb2.Rollback:
         partitions=view.partitions,
         positions=[position(place) for place in view.positions],
         note=view.note,
+        published=view.published,
+        withdrawn=view.withdrawn,
+        reinstated=view.reinstated,
+        failed=view.failed,
     )

@@ -19,6 +19,7 @@ def message(view: ForgetView) -> agent_pb2.Forget:
         positions=map(position, view.positions),
         deleting=view.deleting,
         rewriting=view.rewriting,
+        rollbacks=view.rollbacks,
         gone_by_ms=view.gone_by_ms,
         note=view.note,
     )
@@ -34,6 +35,7 @@ def view(told: agent_pb2.Forget) -> ForgetView:
         positions=tuple(map(position_of, told.positions)),
         deleting=tuple(told.deleting),
         rewriting=tuple(told.rewriting),
+        rollbacks=tuple(told.rollbacks),
         gone_by_ms=told.gone_by_ms,
         note=told.note,
     )

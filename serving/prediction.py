@@ -8,7 +8,7 @@ from typing import Any
 import grpc
 
 from headrace.clock import Clock
-from headrace.errors import RequestError
+from headrace.errors import EventError, RequestError
 from headrace.serving import (
     decode,
     encode,
@@ -20,8 +20,11 @@ from headrace.serving import (
 from headrace.serving.backend import Backend
 from headrace.serving.limits import Limits
 from headrace.serving.turns import Turns
+from headrace.views import Position
 
 Context = grpc.aio.ServicerContext[Any, Any]
+OUTCOME_BYTES = 2048
+"""An event's outcome is no larger: a status has a message, a reason and one violation, clipped."""
 
 
 class PredictionServicer(prediction_pb2_grpc.PredictionServiceServicer):
@@ -72,14 +75,29 @@ class PredictionServicer(prediction_pb2_grpc.PredictionServiceServicer):
         self, request: prediction_pb2.SubmitFeedbackRequest, context: Context
     ) -> prediction_pb2.SubmitFeedbackResponse:
         agent = decode.name(request.agent, self._limits)
-        key = decode.key_text(request.key, self._limits)
-        size = len(request.event)
-        if size > self._limits.event_bytes:
-            raise decode.too_large("event", size, self._limits.event_bytes, unit="bytes")
-        if not size:
-            raise decode.invalid("event", "is empty; give the whole event as JSON")
-        place = await self._sink.append(agent, key, request.event)
+        key, event = self._event(request.key, request.event)
+        place = await self._sink.append(agent, key, event)
         return prediction_pb2.SubmitFeedbackResponse(position=encode.position(place))
+
+    async def SubmitFeedbackBatch(
+        self, request: prediction_pb2.SubmitFeedbackBatchRequest, context: Context
+    ) -> prediction_pb2.SubmitFeedbackBatchResponse:
+        agent = decode.name(request.agent, self._limits)
+        rows = len(request.events)
+        # The answer must fit: that it does not would be known when the events are appended.
+        most = min(self._limits.batch_rows, max(self._limits.message_bytes // OUTCOME_BYTES, 1))
+        if rows > most:
+            raise decode.too_large("events", rows, most)
+        events: list[tuple[str, bytes]] = []
+        refused: dict[int, RequestError] = {}
+        for row, each in enumerate(request.events):
+            try:
+                events.append(self._event(each.key, each.event))
+            except RequestError as error:
+                refused[row] = error
+        taken = iter(await self._sink.append_all(agent, events))
+        outcomes = [refused[row] if row in refused else next(taken) for row in range(rows)]
+        return prediction_pb2.SubmitFeedbackBatchResponse(outcomes=map(_submitted, outcomes))
 
     async def GetKey(
         self, request: prediction_pb2.GetKeyRequest, context: Context
@@ -87,6 +105,16 @@ class PredictionServicer(prediction_pb2_grpc.PredictionServiceServicer):
         agent = decode.name(request.agent, self._limits)
         key = decode.key_text(request.key, self._limits)
         return encode.key(self._predictor.key(agent, key))
+
+    def _event(self, key: str, event: bytes) -> tuple[str, bytes]:
+        """Raises RequestError."""
+        key = decode.key_text(key, self._limits)
+        size = len(event)
+        if size > self._limits.event_bytes:
+            raise decode.too_large("event", size, self._limits.event_bytes, unit="bytes")
+        if not size:
+            raise decode.invalid("event", "is empty; give the whole event as JSON")
+        return key, event
 
     def _answer(self, asked: prediction_pb2.Question) -> prediction_pb2.Answer:
         return encode.answer(self._predictor.predict(decode.question(asked, self._limits)))
@@ -96,3 +124,9 @@ class PredictionServicer(prediction_pb2_grpc.PredictionServiceServicer):
             return prediction_pb2.Outcome(answer=self._answer(asked))
         except RequestError as error:
             return prediction_pb2.Outcome(error=status.describe(error))
+
+
+def _submitted(outcome: Position | EventError | RequestError) -> prediction_pb2.Submitted:
+    if isinstance(outcome, Position):
+        return prediction_pb2.Submitted(position=encode.position(outcome))
+    return prediction_pb2.Submitted(error=status.describe(outcome))

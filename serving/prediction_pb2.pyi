@@ -183,6 +183,36 @@ class SubmitFeedbackResponse(_message.Message):
     position: _position_pb2.Position
     def __init__(self, position: _Optional[_Union[_position_pb2.Position, _Mapping]] = ...) -> None: ...
 
+class KeyedEvent(_message.Message):
+    __slots__ = ("key", "event")
+    KEY_FIELD_NUMBER: _ClassVar[int]
+    EVENT_FIELD_NUMBER: _ClassVar[int]
+    key: str
+    event: bytes
+    def __init__(self, key: _Optional[str] = ..., event: _Optional[bytes] = ...) -> None: ...
+
+class SubmitFeedbackBatchRequest(_message.Message):
+    __slots__ = ("agent", "events")
+    AGENT_FIELD_NUMBER: _ClassVar[int]
+    EVENTS_FIELD_NUMBER: _ClassVar[int]
+    agent: str
+    events: _containers.RepeatedCompositeFieldContainer[KeyedEvent]
+    def __init__(self, agent: _Optional[str] = ..., events: _Optional[_Iterable[_Union[KeyedEvent, _Mapping]]] = ...) -> None: ...
+
+class SubmitFeedbackBatchResponse(_message.Message):
+    __slots__ = ("outcomes",)
+    OUTCOMES_FIELD_NUMBER: _ClassVar[int]
+    outcomes: _containers.RepeatedCompositeFieldContainer[Submitted]
+    def __init__(self, outcomes: _Optional[_Iterable[_Union[Submitted, _Mapping]]] = ...) -> None: ...
+
+class Submitted(_message.Message):
+    __slots__ = ("position", "error")
+    POSITION_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    position: _position_pb2.Position
+    error: _status_pb2.Status
+    def __init__(self, position: _Optional[_Union[_position_pb2.Position, _Mapping]] = ..., error: _Optional[_Union[_status_pb2.Status, _Mapping]] = ...) -> None: ...
+
 class GetKeyRequest(_message.Message):
     __slots__ = ("agent", "key")
     AGENT_FIELD_NUMBER: _ClassVar[int]

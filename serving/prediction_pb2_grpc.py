@@ -59,6 +59,11 @@ class PredictionServiceStub:
                 request_serializer=headrace_dot_v1_dot_prediction__pb2.SubmitFeedbackRequest.SerializeToString,
                 response_deserializer=headrace_dot_v1_dot_prediction__pb2.SubmitFeedbackResponse.FromString,
                 _registered_method=True)
+        self.SubmitFeedbackBatch = channel.unary_unary(
+                '/headrace.v1.PredictionService/SubmitFeedbackBatch',
+                request_serializer=headrace_dot_v1_dot_prediction__pb2.SubmitFeedbackBatchRequest.SerializeToString,
+                response_deserializer=headrace_dot_v1_dot_prediction__pb2.SubmitFeedbackBatchResponse.FromString,
+                _registered_method=True)
         self.GetKey = channel.unary_unary(
                 '/headrace.v1.PredictionService/GetKey',
                 request_serializer=headrace_dot_v1_dot_prediction__pb2.GetKeyRequest.SerializeToString,
@@ -99,6 +104,14 @@ class PredictionServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def SubmitFeedbackBatch(self, request, context):
+        """Appends many events in their order; each has its own position or its own error. One that is
+        refused does not hold up the others.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetKey(self, request, context):
         """Shows one key: how much it has learned, its size, its model.
         """
@@ -128,6 +141,11 @@ def add_PredictionServiceServicer_to_server(servicer, server):
                     servicer.SubmitFeedback,
                     request_deserializer=headrace_dot_v1_dot_prediction__pb2.SubmitFeedbackRequest.FromString,
                     response_serializer=headrace_dot_v1_dot_prediction__pb2.SubmitFeedbackResponse.SerializeToString,
+            ),
+            'SubmitFeedbackBatch': grpc.unary_unary_rpc_method_handler(
+                    servicer.SubmitFeedbackBatch,
+                    request_deserializer=headrace_dot_v1_dot_prediction__pb2.SubmitFeedbackBatchRequest.FromString,
+                    response_serializer=headrace_dot_v1_dot_prediction__pb2.SubmitFeedbackBatchResponse.SerializeToString,
             ),
             'GetKey': grpc.unary_unary_rpc_method_handler(
                     servicer.GetKey,
@@ -245,6 +263,33 @@ class PredictionService:
             '/headrace.v1.PredictionService/SubmitFeedback',
             headrace_dot_v1_dot_prediction__pb2.SubmitFeedbackRequest.SerializeToString,
             headrace_dot_v1_dot_prediction__pb2.SubmitFeedbackResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SubmitFeedbackBatch(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/headrace.v1.PredictionService/SubmitFeedbackBatch',
+            headrace_dot_v1_dot_prediction__pb2.SubmitFeedbackBatchRequest.SerializeToString,
+            headrace_dot_v1_dot_prediction__pb2.SubmitFeedbackBatchResponse.FromString,
             options,
             channel_credentials,
             insecure,

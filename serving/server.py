@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 from dataclasses import dataclass
+from typing import cast
 
 import grpc
 from grpc_health.v1 import health_pb2_grpc
@@ -49,6 +51,38 @@ class Listen:
     port: int = 50051
     metrics_port: int | None = None  # always on the loopback interface
     insecure: bool = False  # allow a host beyond loopback, in plain text and without login
+
+
+def check_port(host: str, port: int) -> None:
+    """Look before a long start whether the port is free, without keeping it.
+
+    Raises StateError: taken, or the host is none of this machine.
+    """
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except OSError as error:
+        raise _taken(host, port) from error
+    # gRPC listens where it can, too: on `localhost` of a machine without IPv6, say.
+    if not any(_is_free(family, address) for family, _, _, _, address in found):
+        raise _taken(host, port)
+
+
+def _is_free(family: socket.AddressFamily, address: object) -> bool:
+    try:
+        with socket.socket(family, socket.SOCK_STREAM) as tried:
+            tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as gRPC does
+            tried.bind(cast("tuple[str, int]", address))
+            tried.listen()
+    except OSError:
+        return False
+    return True
+
+
+def _taken(host: str, port: int) -> StateError:
+    return StateError(
+        f"port {port} is taken on {host}, or {host} is not an address of this machine;"
+        " stop what listens there or choose another port with --grpc-port"
+    )
 
 
 class Server:
@@ -105,10 +139,7 @@ class Server:
         try:
             self.port = server.add_insecure_port(joined(host, port))
         except RuntimeError as error:
-            raise StateError(
-                f"port {port} is taken on {host}, or {host} is not an address of this machine;"
-                " stop what listens there or choose another port with --grpc-port"
-            ) from error
+            raise _taken(host, port) from error
         self.address = joined(host, self.port)
         self._start_metrics()
         await server.start()

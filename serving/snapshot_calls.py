@@ -62,16 +62,29 @@ class SnapshotCalls(Caller):
         response = self._control(self._snapshot.PreviewRollback, request)
         return decode_snapshots.preview(response.preview)
 
-    def rollback(self, asked: RollbackRequest) -> RollbackView:
-        """Put a snapshot's state in place of the agent's. Not `done`: ask `get_rollback` again."""
-        request = snapshot_pb2.RollbackRequest(plan=encode_snapshots.plan(asked))
+    def rollback(self, asked: RollbackRequest, request_id: str | None = None) -> RollbackView:
+        """Put a snapshot's state in place of the agent's. Not `done`: ask `get_rollback` again.
+
+        With a `request_id` (32 hexadecimal digits) it can be asked again when the answer was lost.
+        """
+        request = snapshot_pb2.RollbackRequest(
+            plan=encode_snapshots.plan(asked), request_id=request_id or ""
+        )
         response = self._control(self._snapshot.Rollback, request)
         return decode_snapshots.rollback(response.rollback)
 
-    def undo_rollback(self, agent: str, control_id: str | None = None) -> RollbackView:
-        """Put back the state that a rollback replaced; without an id the last one's."""
+    def undo_rollback(
+        self, agent: str, control_id: str | None = None, request_id: str | None = None
+    ) -> RollbackView:
+        """Put back the state that a rollback replaced; without an id the last one's.
+
+        `request_id`: as for `rollback`.
+        """
         request = calls.asked(
-            snapshot_pb2.UndoRollbackRequest, agent=agent, control_id=control_id or ""
+            snapshot_pb2.UndoRollbackRequest,
+            agent=agent,
+            control_id=control_id or "",
+            request_id=request_id or "",
         )
         response = self._control(self._snapshot.UndoRollback, request)
         return decode_snapshots.rollback(response.rollback)
@@ -141,16 +154,29 @@ class AsyncSnapshotCalls(AsyncCaller):
         response = await self._control(self._snapshot.PreviewRollback, request)
         return decode_snapshots.preview(response.preview)
 
-    async def rollback(self, asked: RollbackRequest) -> RollbackView:
-        """Put a snapshot's state in place of the agent's. Not `done`: ask `get_rollback` again."""
-        request = snapshot_pb2.RollbackRequest(plan=encode_snapshots.plan(asked))
+    async def rollback(self, asked: RollbackRequest, request_id: str | None = None) -> RollbackView:
+        """Put a snapshot's state in place of the agent's. Not `done`: ask `get_rollback` again.
+
+        With a `request_id` (32 hexadecimal digits) it can be asked again when the answer was lost.
+        """
+        request = snapshot_pb2.RollbackRequest(
+            plan=encode_snapshots.plan(asked), request_id=request_id or ""
+        )
         response = await self._control(self._snapshot.Rollback, request)
         return decode_snapshots.rollback(response.rollback)
 
-    async def undo_rollback(self, agent: str, control_id: str | None = None) -> RollbackView:
-        """Put back the state that a rollback replaced; without an id the last one's."""
+    async def undo_rollback(
+        self, agent: str, control_id: str | None = None, request_id: str | None = None
+    ) -> RollbackView:
+        """Put back the state that a rollback replaced; without an id the last one's.
+
+        `request_id`: as for `rollback`.
+        """
         request = calls.asked(
-            snapshot_pb2.UndoRollbackRequest, agent=agent, control_id=control_id or ""
+            snapshot_pb2.UndoRollbackRequest,
+            agent=agent,
+            control_id=control_id or "",
+            request_id=request_id or "",
         )
         response = await self._control(self._snapshot.UndoRollback, request)
         return decode_snapshots.rollback(response.rollback)

@@ -57,7 +57,7 @@ class SnapshotShard(_message.Message):
     def __init__(self, topic: _Optional[str] = ..., partition: _Optional[int] = ..., next_offset: _Optional[int] = ..., size_bytes: _Optional[int] = ..., new_bytes: _Optional[int] = ...) -> None: ...
 
 class Snapshot(_message.Message):
-    __slots__ = ("snapshot_id", "agent", "kind", "epoch", "spec_version", "spec_digest", "created_ms", "partitions", "shards", "pinned", "imported")
+    __slots__ = ("snapshot_id", "agent", "kind", "epoch", "spec_version", "spec_digest", "created_ms", "partitions", "shards", "pinned", "imported", "former")
     SNAPSHOT_ID_FIELD_NUMBER: _ClassVar[int]
     AGENT_FIELD_NUMBER: _ClassVar[int]
     KIND_FIELD_NUMBER: _ClassVar[int]
@@ -69,6 +69,7 @@ class Snapshot(_message.Message):
     SHARDS_FIELD_NUMBER: _ClassVar[int]
     PINNED_FIELD_NUMBER: _ClassVar[int]
     IMPORTED_FIELD_NUMBER: _ClassVar[int]
+    FORMER_FIELD_NUMBER: _ClassVar[int]
     snapshot_id: str
     agent: str
     kind: SnapshotKind
@@ -80,7 +81,8 @@ class Snapshot(_message.Message):
     shards: _containers.RepeatedCompositeFieldContainer[SnapshotShard]
     pinned: bool
     imported: bool
-    def __init__(self, snapshot_id: _Optional[str] = ..., agent: _Optional[str] = ..., kind: _Optional[_Union[SnapshotKind, str]] = ..., epoch: _Optional[int] = ..., spec_version: _Optional[int] = ..., spec_digest: _Optional[str] = ..., created_ms: _Optional[int] = ..., partitions: _Optional[int] = ..., shards: _Optional[_Iterable[_Union[SnapshotShard, _Mapping]]] = ..., pinned: _Optional[bool] = ..., imported: _Optional[bool] = ...) -> None: ...
+    former: bool
+    def __init__(self, snapshot_id: _Optional[str] = ..., agent: _Optional[str] = ..., kind: _Optional[_Union[SnapshotKind, str]] = ..., epoch: _Optional[int] = ..., spec_version: _Optional[int] = ..., spec_digest: _Optional[str] = ..., created_ms: _Optional[int] = ..., partitions: _Optional[int] = ..., shards: _Optional[_Iterable[_Union[SnapshotShard, _Mapping]]] = ..., pinned: _Optional[bool] = ..., imported: _Optional[bool] = ..., former: _Optional[bool] = ...) -> None: ...
 
 class RowCount(_message.Message):
     __slots__ = ("kind", "added", "removed", "changed")
@@ -185,7 +187,7 @@ class MetricChange(_message.Message):
     def __init__(self, name: _Optional[str] = ..., now: _Optional[float] = ..., then: _Optional[float] = ..., bigger_is_better: _Optional[bool] = ..., events: _Optional[int] = ...) -> None: ...
 
 class RollbackPreview(_message.Message):
-    __slots__ = ("agent", "mode", "snapshot_id", "events_back", "events_excluded", "keys_changed", "keys_total", "decisions_compared", "decisions_flipped", "metrics", "note")
+    __slots__ = ("agent", "mode", "snapshot_id", "events_back", "events_excluded", "keys_changed", "keys_total", "decisions_compared", "decisions_flipped", "metrics", "note", "events_excluded_earlier", "imported", "withdrawn_most", "reinstated_most")
     AGENT_FIELD_NUMBER: _ClassVar[int]
     MODE_FIELD_NUMBER: _ClassVar[int]
     SNAPSHOT_ID_FIELD_NUMBER: _ClassVar[int]
@@ -197,6 +199,10 @@ class RollbackPreview(_message.Message):
     DECISIONS_FLIPPED_FIELD_NUMBER: _ClassVar[int]
     METRICS_FIELD_NUMBER: _ClassVar[int]
     NOTE_FIELD_NUMBER: _ClassVar[int]
+    EVENTS_EXCLUDED_EARLIER_FIELD_NUMBER: _ClassVar[int]
+    IMPORTED_FIELD_NUMBER: _ClassVar[int]
+    WITHDRAWN_MOST_FIELD_NUMBER: _ClassVar[int]
+    REINSTATED_MOST_FIELD_NUMBER: _ClassVar[int]
     agent: str
     mode: RollbackMode
     snapshot_id: str
@@ -208,10 +214,14 @@ class RollbackPreview(_message.Message):
     decisions_flipped: int
     metrics: _containers.RepeatedCompositeFieldContainer[MetricChange]
     note: str
-    def __init__(self, agent: _Optional[str] = ..., mode: _Optional[_Union[RollbackMode, str]] = ..., snapshot_id: _Optional[str] = ..., events_back: _Optional[int] = ..., events_excluded: _Optional[int] = ..., keys_changed: _Optional[int] = ..., keys_total: _Optional[int] = ..., decisions_compared: _Optional[int] = ..., decisions_flipped: _Optional[int] = ..., metrics: _Optional[_Iterable[_Union[MetricChange, _Mapping]]] = ..., note: _Optional[str] = ...) -> None: ...
+    events_excluded_earlier: int
+    imported: bool
+    withdrawn_most: int
+    reinstated_most: int
+    def __init__(self, agent: _Optional[str] = ..., mode: _Optional[_Union[RollbackMode, str]] = ..., snapshot_id: _Optional[str] = ..., events_back: _Optional[int] = ..., events_excluded: _Optional[int] = ..., keys_changed: _Optional[int] = ..., keys_total: _Optional[int] = ..., decisions_compared: _Optional[int] = ..., decisions_flipped: _Optional[int] = ..., metrics: _Optional[_Iterable[_Union[MetricChange, _Mapping]]] = ..., note: _Optional[str] = ..., events_excluded_earlier: _Optional[int] = ..., imported: _Optional[bool] = ..., withdrawn_most: _Optional[int] = ..., reinstated_most: _Optional[int] = ...) -> None: ...
 
 class Rollback(_message.Message):
-    __slots__ = ("control_id", "agent", "mode", "snapshot_id", "undo_snapshot_id", "undoes", "keys", "epoch", "partitions", "positions", "note")
+    __slots__ = ("control_id", "agent", "mode", "snapshot_id", "undo_snapshot_id", "undoes", "keys", "epoch", "partitions", "positions", "note", "published", "withdrawn", "reinstated", "failed")
     CONTROL_ID_FIELD_NUMBER: _ClassVar[int]
     AGENT_FIELD_NUMBER: _ClassVar[int]
     MODE_FIELD_NUMBER: _ClassVar[int]
@@ -223,6 +233,10 @@ class Rollback(_message.Message):
     PARTITIONS_FIELD_NUMBER: _ClassVar[int]
     POSITIONS_FIELD_NUMBER: _ClassVar[int]
     NOTE_FIELD_NUMBER: _ClassVar[int]
+    PUBLISHED_FIELD_NUMBER: _ClassVar[int]
+    WITHDRAWN_FIELD_NUMBER: _ClassVar[int]
+    REINSTATED_FIELD_NUMBER: _ClassVar[int]
+    FAILED_FIELD_NUMBER: _ClassVar[int]
     control_id: str
     agent: str
     mode: RollbackMode
@@ -234,7 +248,11 @@ class Rollback(_message.Message):
     partitions: int
     positions: _containers.RepeatedCompositeFieldContainer[_position_pb2.Position]
     note: str
-    def __init__(self, control_id: _Optional[str] = ..., agent: _Optional[str] = ..., mode: _Optional[_Union[RollbackMode, str]] = ..., snapshot_id: _Optional[str] = ..., undo_snapshot_id: _Optional[str] = ..., undoes: _Optional[str] = ..., keys: _Optional[_Iterable[str]] = ..., epoch: _Optional[int] = ..., partitions: _Optional[int] = ..., positions: _Optional[_Iterable[_Union[_position_pb2.Position, _Mapping]]] = ..., note: _Optional[str] = ...) -> None: ...
+    published: int
+    withdrawn: int
+    reinstated: int
+    failed: int
+    def __init__(self, control_id: _Optional[str] = ..., agent: _Optional[str] = ..., mode: _Optional[_Union[RollbackMode, str]] = ..., snapshot_id: _Optional[str] = ..., undo_snapshot_id: _Optional[str] = ..., undoes: _Optional[str] = ..., keys: _Optional[_Iterable[str]] = ..., epoch: _Optional[int] = ..., partitions: _Optional[int] = ..., positions: _Optional[_Iterable[_Union[_position_pb2.Position, _Mapping]]] = ..., note: _Optional[str] = ..., published: _Optional[int] = ..., withdrawn: _Optional[int] = ..., reinstated: _Optional[int] = ..., failed: _Optional[int] = ...) -> None: ...
 
 class CreateSnapshotRequest(_message.Message):
     __slots__ = ("agent", "name")
@@ -357,10 +375,12 @@ class PreviewRollbackResponse(_message.Message):
     def __init__(self, preview: _Optional[_Union[RollbackPreview, _Mapping]] = ...) -> None: ...
 
 class RollbackRequest(_message.Message):
-    __slots__ = ("plan",)
+    __slots__ = ("plan", "request_id")
     PLAN_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     plan: RollbackPlan
-    def __init__(self, plan: _Optional[_Union[RollbackPlan, _Mapping]] = ...) -> None: ...
+    request_id: str
+    def __init__(self, plan: _Optional[_Union[RollbackPlan, _Mapping]] = ..., request_id: _Optional[str] = ...) -> None: ...
 
 class RollbackResponse(_message.Message):
     __slots__ = ("rollback",)
@@ -369,12 +389,14 @@ class RollbackResponse(_message.Message):
     def __init__(self, rollback: _Optional[_Union[Rollback, _Mapping]] = ...) -> None: ...
 
 class UndoRollbackRequest(_message.Message):
-    __slots__ = ("agent", "control_id")
+    __slots__ = ("agent", "control_id", "request_id")
     AGENT_FIELD_NUMBER: _ClassVar[int]
     CONTROL_ID_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     agent: str
     control_id: str
-    def __init__(self, agent: _Optional[str] = ..., control_id: _Optional[str] = ...) -> None: ...
+    request_id: str
+    def __init__(self, agent: _Optional[str] = ..., control_id: _Optional[str] = ..., request_id: _Optional[str] = ...) -> None: ...
 
 class UndoRollbackResponse(_message.Message):
     __slots__ = ("rollback",)

@@ -86,7 +86,8 @@ class SnapshotServicer(ArchiveServicer, snapshot_pb2_grpc.SnapshotServiceService
         self, request: snapshot_pb2.RollbackRequest, context: Context
     ) -> snapshot_pb2.RollbackResponse:
         plan = decode_snapshots.plan(request.plan, self._limits)
-        begun = await self._rollbacks.rollback(plan)
+        request_id = decode_snapshots.request_id(request.request_id)
+        begun = await self._rollbacks.rollback(plan, request_id)
         return snapshot_pb2.RollbackResponse(rollback=encode.rollback(begun))
 
     async def UndoRollback(
@@ -94,7 +95,8 @@ class SnapshotServicer(ArchiveServicer, snapshot_pb2_grpc.SnapshotServiceService
     ) -> snapshot_pb2.UndoRollbackResponse:
         agent = decode.name(request.agent, self._limits)
         control_id = self._control_id(request.control_id) if request.control_id else None
-        begun = await self._rollbacks.undo(agent, control_id)
+        request_id = decode_snapshots.request_id(request.request_id)
+        begun = await self._rollbacks.undo(agent, control_id, request_id)
         return snapshot_pb2.UndoRollbackResponse(rollback=encode.rollback(begun))
 
     async def GetRollback(

@@ -71,6 +71,7 @@ TABLE: Mapping[str, Row] = MappingProxyType(
         "bad_event": Row(_S.INVALID_ARGUMENT, RequestError, "the event would be quarantined"),
         "unknown_agent": Row(_S.NOT_FOUND, NotFoundError, "no agent of that name"),
         "unknown_key": Row(_S.NOT_FOUND, NotFoundError, "the agent has not seen that key"),
+        "unknown_spec": Row(_S.NOT_FOUND, NotFoundError, "the agent has no such spec version"),
         "unknown_service": Row(_S.NOT_FOUND, NotFoundError, "health was asked of no such service"),
         "agent_exists": Row(_S.ALREADY_EXISTS, ConflictError, "another spec under that name"),
         "no_room": Row(_S.RESOURCE_EXHAUSTED, OverloadError, "the worker's budget of open files"),
@@ -102,6 +103,9 @@ TABLE: Mapping[str, Row] = MappingProxyType(
         ),
         "unknown_decision": Row(_S.NOT_FOUND, NotFoundError, "its topic holds no such decision"),
         "unknown_rollback": Row(_S.NOT_FOUND, NotFoundError, "no rollback of that control id"),
+        "not_standing": Row(
+            _S.FAILED_PRECONDITION, ConflictError, "the rollback was taken back already"
+        ),
         "unknown_forget": Row(_S.NOT_FOUND, NotFoundError, "no forgetting of that control id"),
         "log_too_short": Row(
             _S.FAILED_PRECONDITION, ConflictError, "the log does not reach back far enough"

@@ -26,7 +26,7 @@ from headrace.state.catalogue import Vouched
 from headrace.state.cut import agent_of
 from headrace.state.disk import explained, make_directory
 from headrace.state.fetching import verified
-from headrace.state.manifest import FileEntry, Manifest, ShardRef, is_sha256
+from headrace.state.manifest import FileEntry, Manifest, ShardRef, Text, is_sha256
 from headrace.state.repository import Repository, Snapshots
 from headrace.state.sums import pieces
 from headrace.state.tar import FILE_BYTES_MAX, Readable, TarReader, block, end_of, padding, size_of
@@ -52,9 +52,9 @@ class Index(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     (0, 'abab', 'dc695f9d')
     """
 
-    snapshot_id: str
-    agent: str
-    topic: str
+    snapshot_id: Text
+    agent: Text
+    topic: Text
     manifests: tuple[str, ...]
     spec: str
     schema: Literal[1] = 1
@@ -74,6 +74,9 @@ class Index(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
             ShardRef(self.snapshot_id, self.topic, partition, digest)
             for partition, digest in enumerate(self.manifests)
         )
+
+
+_INDEX_DECODER = msgspec.json.Decoder(Index)
 
 
 def digest_of(index: Index) -> str:
@@ -177,7 +180,8 @@ class Import:
             # Its own is not told: who copies it from here has compared nothing.
             raise CorruptStateError(
                 f"{self._called} does not have the digest {self._expected[:80]}: it is another"
-                f" archive, or it was altered. {_REMEDY}"
+                f" archive, or it was altered; or that is not what `headrace snapshot export`"
+                f" printed, but a checksum of the file. {_REMEDY}"
             )
         self._index = _decoded(content, self._called)
         return self._index
@@ -251,11 +255,18 @@ def _shares(found: Sequence[Manifest], new: set[str]) -> Iterator[int]:
 
 
 def _manifests(index: Index, tar: TarReader) -> Iterator[Manifest]:
-    left = MANIFESTS_BYTES_MAX
+    left, files_left = MANIFESTS_BYTES_MAX, manifests.FILES_MAX
     for digest in index.manifests:
         content = tar.member(f"manifests/{digest}.json", min(left, manifests.MANIFEST_BYTES_MAX))
         left -= len(content)
-        yield manifests.decode(content, digest)
+        found = manifests.decode(content, digest)
+        files_left -= len(found.files)
+        if files_left < 0:
+            raise CorruptStateError(
+                f"the manifests of snapshot {index.snapshot_id} have more than"
+                f" {manifests.FILES_MAX} files. {_REMEDY}"
+            )
+        yield found
 
 
 def _files(found: Sequence[Manifest]) -> list[FileEntry]:
@@ -266,7 +277,7 @@ def _files(found: Sequence[Manifest]) -> list[FileEntry]:
 def _check_complete(index: Index, found: Sequence[Manifest]) -> None:
     """Raises StateError unless those are all shards of one cut, and can be in an archive."""
     first = found[0]
-    size = 0
+    size = files = 0
     for partition, manifest in enumerate(found):
         whose = (index.snapshot_id, index.agent, index.topic, partition, len(found))
         said = (manifest.snapshot_id, manifest.agent, manifest.topic, manifest.partition)
@@ -284,11 +295,13 @@ def _check_complete(index: Index, found: Sequence[Manifest]) -> None:
                 f" as another Headrace does: use the Headrace that wrote it"
             )
         size += len(content)
+        files += len(manifest.files)
         large = [entry.name for entry in manifest.files if entry.size > FILE_BYTES_MAX]
-        if large or size > MANIFESTS_BYTES_MAX:
+        if large or size > MANIFESTS_BYTES_MAX or files > manifests.FILES_MAX:
             raise StateError(
                 f"snapshot {index.snapshot_id} is too large for an archive: its manifests may have"
-                f" {MANIFESTS_BYTES_MAX} bytes, a file {FILE_BYTES_MAX}"
+                f" {MANIFESTS_BYTES_MAX} bytes and {manifests.FILES_MAX} files, and a file"
+                f" {FILE_BYTES_MAX} bytes"
             )
     sizes: dict[str, int] = {}
     for entry in (entry for manifest in found for entry in manifest.files):
@@ -305,7 +318,7 @@ def _encoded(index: Index) -> bytes:
 
 def _decoded(content: bytes, called: str) -> Index:
     try:
-        return msgspec.json.decode(content, type=Index)
+        return _INDEX_DECODER.decode(content)
     except (msgspec.MsgspecError, RecursionError) as error:
         raise ForeignStateError(
             f"the index of {called} is none that this Headrace reads ({error}): use the Headrace"

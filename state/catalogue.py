@@ -2,7 +2,8 @@
 
 The catalogue is a compacted topic of one partition. What vouches for one shard in one snapshot
 stands under `<snapshot id>/<topic>/<partition>`, and under `pin/<snapshot id>` that it is to be
-kept; a tombstone takes either back. The secrets by which keys are forgotten stand there too, see
+kept; a tombstone takes either back. Under `removed/<snapshot id>` stands for good when one that a
+command had asked for was removed. The secrets by which keys are forgotten stand there too, see
 `state.tombstones`. `Catalogue.apply` folds the records in order; what the fold holds depends on
 each key's last record only, so it is the same before and after compaction. Nothing raises
 for a record that this build does not write: such a one vouches for nothing.
@@ -10,25 +11,29 @@ for a record that this build does not write: such a one vouches for nothing.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 import msgspec
 
 from headrace.state.cut import Kind, agent_of
-from headrace.state.manifest import ShardRef, Versions, is_snapshot_id
+from headrace.state.manifest import Count, ShardRef, Versions, is_snapshot_id
 from headrace.state.tombstones import PREFIX, Secret
 from headrace.views import Partition, SnapshotShard, SnapshotView
 
 RECORD_BYTES_MAX = 64 << 10
 """A larger record is none of ours: a topic's name and some numbers take less than 2 KiB."""
 REMOVED_MAX = 10_000
-"""Ids of removed snapshots that are remembered, the newest, so that who asks for one is told so."""
+"""Ids of removed snapshots that are remembered, the newest, so that who asks for one is told so;
+and as many of those that stand as removed in the catalogue, which automatic ones do not."""
 NAMED_MAX = 1_000
 """Named snapshots of one agent: whoever makes one looks, as they stay until somebody deletes them.
 Automatic ones and undos are bounded by retention."""
 _PIN = "pin/"
+_REMOVED = "removed/"
 _SHA256 = r"^[0-9a-f]{64}\Z"
-_Count = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+_T = TypeVar("_T")
+
+_SECRET_DECODER = msgspec.json.Decoder(Secret)
 
 
 class Vouched(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,17 +45,17 @@ class Vouched(msgspec.Struct, frozen=True, kw_only=True):
     snapshot_id: str
     agent: str
     kind: Kind
-    epoch: _Count
-    spec_version: _Count
+    epoch: Count
+    spec_version: Count
     spec_digest: str
     topic: str
-    partition: _Count
-    partitions: _Count
-    next_offset: _Count
-    created_ms: _Count
+    partition: Count
+    partitions: Count
+    next_offset: Count
+    created_ms: Count
     digest: Annotated[str, msgspec.Meta(pattern=_SHA256)]
-    size_bytes: _Count
-    new_bytes: _Count
+    size_bytes: Count
+    new_bytes: Count
     versions: Versions
     forgotten: int = -1
     replaces: tuple[str, ...] = ()  # digests of manifests in whose place it is, without some keys
@@ -84,6 +89,9 @@ class Vouched(msgspec.Struct, frozen=True, kw_only=True):
         return all(getattr(self, name) == getattr(other, name) for name in names)
 
 
+_VOUCHED_DECODER = msgspec.json.Decoder(Vouched)
+
+
 class Pin(msgspec.Struct, frozen=True, kw_only=True):
     """Retention keeps the snapshot, whatever its age. An id that is none raises ValueError."""
 
@@ -100,7 +108,30 @@ class Pin(msgspec.Struct, frozen=True, kw_only=True):
         return f"{_PIN}{self.snapshot_id}".encode()
 
 
-def encode(record: Vouched | Pin | Secret) -> bytes:
+_PIN_DECODER = msgspec.json.Decoder(Pin)
+
+
+class Removed(msgspec.Struct, frozen=True, kw_only=True):
+    """A snapshot was removed: what asked for one of that id is over, wherever its shards still are
+    on their way, if it stands below `control_offset` of the control log and is of no later epoch:
+    such a one is of another control log.
+    """
+
+    snapshot_id: str
+    epoch: Count
+    control_offset: Count
+    schema: Literal[1] = 1
+
+    @property
+    def key(self) -> bytes:
+        """The key of its record."""
+        return f"{_REMOVED}{self.snapshot_id}".encode()
+
+
+_REMOVED_DECODER = msgspec.json.Decoder(Removed)
+
+
+def encode(record: Vouched | Pin | Removed | Secret) -> bytes:
     """The record as JSON with sorted keys."""
     return msgspec.json.encode(record, order="sorted")
 
@@ -131,7 +162,10 @@ class Catalogue:
         self._agents: dict[str, dict[str, dict[Partition, tuple[int, Vouched]]]] = {}
         self._pinned: set[str] = set()
         self._secrets: dict[str, Secret] = {}  # oldest first
+        # What was asked for since its records last changed: a list of all is asked for by pages.
+        self._views: dict[str, SnapshotView] = {}
         self._removed: dict[str, None] = {}  # oldest first
+        self._over: dict[str, Removed] = {}  # likewise
         self.next_offset = 0
         self.ignored = 0
 
@@ -140,6 +174,9 @@ class Catalogue:
         self.next_offset = offset + 1
         if key is not None and key.startswith(PREFIX.encode()):
             self._secret(key, value)
+            return
+        if key is not None and key.startswith(_REMOVED.encode()):
+            self._mark_removed(key, value)
             return
         try:
             place = _read_key(key)
@@ -150,12 +187,12 @@ class Catalogue:
         if value is not None and record is None:
             self.ignored += 1
         snapshot_id, shard = place
+        self._views.pop(snapshot_id, None)
         if shard is None:
             (self._pinned.add if record else self._pinned.discard)(snapshot_id)
         elif isinstance(record, Vouched):
             shards = self._agents.setdefault(record.agent, {}).setdefault(snapshot_id, {})
             shards[shard] = (offset, record)
-            self._removed.pop(snapshot_id, None)
         else:
             # One that cannot be read replaces what was vouched for, as compaction does.
             self._remove(snapshot_id, shard, told=value is None)
@@ -173,7 +210,32 @@ class Catalogue:
 
     def was_removed(self, snapshot_id: str) -> bool:
         """Whether it was there and is not any more, as far as that is remembered."""
-        return snapshot_id in self._removed
+        known = snapshot_id in self._removed or snapshot_id in self._over
+        return known and not self._found(snapshot_id)
+
+    def is_over(self, snapshot_id: str, epoch: int, control_offset: int) -> bool:
+        """Whether a snapshot of that id was removed after one had been asked for there: at that
+        place of the control log, in that epoch. As far as that is remembered.
+        """
+        removed = self._over.get(snapshot_id)
+        return (
+            removed is not None
+            and epoch <= removed.epoch
+            and control_offset < removed.control_offset
+        )
+
+    def free_from(self, snapshot_id: str, life: int) -> int:
+        """The place of the control log from which on commands of that life for a snapshot of that
+        id count; 0: all do.
+        """
+        removed = self._over.get(snapshot_id)
+        return 0 if removed is None or removed.epoch < life else removed.control_offset
+
+    def newest_epoch(self, agent: str) -> int:
+        """The newest epoch of which the agent's own snapshots tell, removed ones too; or 0."""
+        own = [view.epoch for view in self.snapshots(agent) if not view.imported]
+        over = [each.epoch for each in self._over.values() if agent_of(each.snapshot_id) == agent]
+        return max([*own, *over], default=0)
 
     def shards(self, snapshot_id: str) -> dict[Partition, Vouched]:
         """What is vouched for in a snapshot, by partition.
@@ -205,12 +267,9 @@ class Catalogue:
         )
 
     def last_complete(self, agent: str) -> SnapshotView | None:
-        """The complete snapshot of an agent that was the last to be begun; no imported one."""
-        for snapshot_id in reversed(self._agents.get(agent, {})):
-            view = self._view(snapshot_id)
-            if view.complete and not view.imported:
-                return view
-        return None
+        """The newest complete snapshot of an agent, imported ones aside."""
+        own = (view for view in self.snapshots(agent) if view.complete and not view.imported)
+        return next(own, None)
 
     def pinned(self, snapshot_id: str) -> bool:
         """Whether retention keeps it."""
@@ -235,18 +294,26 @@ class Catalogue:
 
     def _secret(self, key: bytes, value: bytes | None) -> None:
         """One that is there stays: what was hashed with it must be found again."""
+        secret = self._decoded(_SECRET_DECODER, value)
+        if secret and secret.key == key:
+            self._secrets.setdefault(secret.id, secret)
+
+    def _decoded(self, decoder: msgspec.json.Decoder[_T], value: bytes | None) -> _T | None:
         try:
-            secret = msgspec.json.decode(value or b"", type=Secret)
+            return decoder.decode(value or b"")
         except (msgspec.MsgspecError, RecursionError):
             self.ignored += 1
-            return
-        if secret.key == key:
-            self._secrets.setdefault(secret.id, secret)
+            return None
 
     def _found(self, snapshot_id: str) -> dict[Partition, tuple[int, Vouched]]:
         return self._agents.get(agent_of(snapshot_id), {}).get(snapshot_id, {})
 
     def _view(self, snapshot_id: str) -> SnapshotView:
+        if snapshot_id not in self._views:
+            self._views[snapshot_id] = self._made(snapshot_id)
+        return self._views[snapshot_id]
+
+    def _made(self, snapshot_id: str) -> SnapshotView:
         shards = self.shards(snapshot_id)
         one = next(iter(shards.values()))
         return SnapshotView(
@@ -283,10 +350,20 @@ class Catalogue:
         if not snapshots:
             self._agents.pop(agent, None)
         if told:
-            self._removed.pop(snapshot_id, None)
-            self._removed[snapshot_id] = None
-            if len(self._removed) > REMOVED_MAX:
-                del self._removed[next(iter(self._removed))]
+            _remember(self._removed, snapshot_id, None)
+
+    def _mark_removed(self, key: bytes, value: bytes | None) -> None:
+        removed = self._decoded(_REMOVED_DECODER, value)
+        if removed and removed.key == key and is_snapshot_id(removed.snapshot_id):
+            _remember(self._over, removed.snapshot_id, removed)
+
+
+def _remember(known: dict[str, _T], snapshot_id: str, value: _T) -> None:
+    """As the newest."""
+    known.pop(snapshot_id, None)
+    known[snapshot_id] = value
+    if len(known) > REMOVED_MAX:
+        del known[next(iter(known))]
 
 
 def _read_key(key: bytes | None) -> tuple[str, Partition | None]:
@@ -312,9 +389,9 @@ def _read(place: tuple[str, Partition | None], value: bytes) -> Vouched | Pin | 
     snapshot_id, shard = place
     try:
         if shard is None:
-            pin = msgspec.json.decode(value, type=Pin)
+            pin = _PIN_DECODER.decode(value)
             return pin if pin.snapshot_id == snapshot_id else None
-        vouched = msgspec.json.decode(value, type=Vouched)
+        vouched = _VOUCHED_DECODER.decode(value)
     except (msgspec.MsgspecError, ValueError, RecursionError):
         return None
     return vouched if (vouched.snapshot_id, vouched.shard) == place else None

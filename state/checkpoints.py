@@ -14,6 +14,7 @@ from __future__ import annotations
 import errno
 import logging
 import shutil
+import threading
 from contextlib import suppress
 from pathlib import Path
 
@@ -47,6 +48,10 @@ class _Published(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     files: tuple[FileEntry, ...]
 
 
+_CUT_DECODER = msgspec.json.Decoder(Cut)
+_PUBLISHED_DECODER = msgspec.json.Decoder(_Published)
+
+
 class _Kept(msgspec.Struct, kw_only=True):
     cut: Cut
     path: Path
@@ -60,8 +65,8 @@ class Checkpoints:
     Making one reads what is there: what a crash left half-made is deleted, as is one that nobody
     can tell what it is of, which is logged. Order of calls for a cut: `take`, `probed`, its upload,
     `published`, and `drop` when nobody needs it here any more. A cut that is owed after a restart
-    goes on with its upload. Different cuts may be taken and published by several threads at once.
-    All raise StateError, DiskFullError.
+    goes on with its upload. Different cuts may be taken, published and dropped by several threads
+    at once. All raise StateError, DiskFullError.
 
     >>> import tempfile
     >>> temporary = tempfile.TemporaryDirectory()
@@ -73,6 +78,9 @@ class Checkpoints:
     def __init__(self, root: Path) -> None:
         self.root = root
         self._kept: dict[tuple[str, Partition], _Kept] = {}
+        # Held while a name comes or goes and that is noted: a drop renames the whole directory of a
+        # snapshot, into which another shard may be on its way.
+        self._naming = threading.Lock()
         with explained(root):
             shutil.rmtree(root / _PASSING, ignore_errors=True)
             make_directory(root / _PASSING)
@@ -101,21 +109,22 @@ class Checkpoints:
                 )
             return there.path
         path = self._path(cut)
-        draft = self.root / _PASSING / new_id()
+        draft = self._passing()
         with explained(path):
             try:
                 store.checkpoint(draft)
                 write_sealed(draft / _CUT, cut)
                 sync_tree(draft)
-                make_directory(path.parent)
-                draft.rename(path)
-                sync_directory(path.parent)
+                with self._naming:
+                    make_directory(path.parent)
+                    draft.rename(path)
+                    sync_directory(path.parent)
+                    self._kept[cut.snapshot_id, cut.shard] = _Kept(cut=cut, path=path)
             except BaseException:
                 shutil.rmtree(draft, ignore_errors=True)
                 with suppress(OSError):
                     self._discard(path)  # its name may not be durable
                 raise
-        self._kept[cut.snapshot_id, cut.shard] = _Kept(cut=cut, path=path)
         return path
 
     def find(self, snapshot_id: str, topic: str, partition: int) -> Path | None:
@@ -196,31 +205,38 @@ class Checkpoints:
             return None
         return kept.published.files if kept.published.digest == digest else None
 
-    def drop(self, snapshot_id: str) -> None:
-        """Delete what is here of a snapshot; after a crash all of it or nothing is left."""
-        keys = [key for key in list(self._kept) if key[0] == snapshot_id]
-        if not keys:
-            return
-        dropped = {key: self._kept.pop(key) for key in keys}
-        path = self.root / snapshot_id
-        try:
+    def drop(self, snapshot_id: str, shard: Partition | None = None) -> None:
+        """Delete what is here of a snapshot, or of one shard in it; after a crash all of that or
+        nothing is left. A shard that is taken meanwhile is dropped with it, or taken after it.
+        """
+        with self._naming:
+            mine = [key for key in self._kept if key[0] == snapshot_id]
+            keys = [key for key in mine if shard in (None, key[1])]
+            if not keys:
+                return
+            dropped = {key: self._kept.pop(key) for key in keys}
+            path = self.root / snapshot_id if shard is None else dropped[keys[0]].path
+            gone = self._passing()
             with explained(path):
-                self._discard(path)
-        except StateError:
-            self._kept.update(dropped)
-            raise
+                try:
+                    path.rename(gone)
+                except OSError:
+                    self._kept.update(dropped)
+                    raise
+                sync_directory(path.parent)
+        shutil.rmtree(gone, ignore_errors=True)
 
     def _read(self, path: Path) -> None:
         """Take a checkpoint up, or away if it cannot be told what it is of."""
         try:
             if not (path / _CUT).exists():
                 raise CorruptStateError(f"{path} does not say what it is of")
-            cut = read_sealed(path / _CUT, Cut)
+            cut = read_sealed(path / _CUT, _CUT_DECODER)
             if path != self._path(cut):
                 raise CorruptStateError(f"{path} says that it is of {_named(cut)}")
             published = None
             if (path / _PUBLISHED).exists():
-                published = read_sealed(path / _PUBLISHED, _Published)
+                published = read_sealed(path / _PUBLISHED, _PUBLISHED_DECODER)
         except CorruptStateError as error:
             log.error("checkpoint.refused", extra=fields(error=str(error)))  # noqa: TRY400
             self._discard(path)
@@ -230,11 +246,15 @@ class Checkpoints:
     def _path(self, cut: Cut) -> Path:
         return self.root / cut.snapshot_id / f"{escaped(cut.topic)}@{cut.partition}"
 
+    def _passing(self) -> Path:
+        """A place of its own; what is left there goes with the next start."""
+        return self.root / _PASSING / new_id()
+
     def _discard(self, path: Path) -> None:
-        gone = self.root / _PASSING / new_id()
+        gone = self._passing()
         path.rename(gone)
         sync_directory(path.parent)
-        shutil.rmtree(gone, ignore_errors=True)  # what is left there goes with the next start
+        shutil.rmtree(gone, ignore_errors=True)
 
 
 def shard_files(directory: Path) -> list[Path]:

@@ -18,8 +18,9 @@ is deleted; a rollback, which keeps what it replaces for some days."""
 class Cut(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """All that a `Manifest` says, except its files, and the snapshot's kind.
 
-    `probes` come from whoever takes the cut, and go with it into its manifest. What
-    contradicts itself raises ValueError.
+    `probes` come from whoever takes the cut, and go with it into its manifest. `asked`: the place
+    in the control log of the command that it was taken for, -1 if there was none. What contradicts
+    itself raises ValueError.
 
     >>> cut = Cut(
     ...     kind="named", snapshot_id="fraud.s1", agent="fraud", epoch=1, spec_version=2,
@@ -48,6 +49,7 @@ class Cut(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     created_ms: int
     probes: bytes = b""
     forgotten: int = -1
+    asked: int = -1
     schema: Literal[1] = 1
 
     def __post_init__(self) -> None:
@@ -76,6 +78,26 @@ class Cut(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
         """
         mine = msgspec.structs.replace(self, created_ms=other.created_ms, probes=other.probes)
         return mine == other
+
+
+AUTOMATIC_NAMES = "auto-"
+"""What the names of snapshots begin with that nobody asks for."""
+OWN_NAMES = (AUTOMATIC_NAMES, "undo-")
+"""What the names of snapshots begin with that the service takes by itself."""
+
+
+def is_own(snapshot_id: str) -> bool:
+    """Whether it is such an id as the service gives, and nobody else may.
+
+    >>> is_own("fraud.auto-3-20261126-103300"), is_own("fraud.before-auto-3")
+    (True, False)
+    """
+    return snapshot_id.partition(".")[2].startswith(OWN_NAMES)
+
+
+def is_automatic(snapshot_id: str) -> bool:
+    """Whether it is such an id as no command asks for."""
+    return snapshot_id.partition(".")[2].startswith(AUTOMATIC_NAMES)
 
 
 def agent_of(snapshot_id: str) -> str:

@@ -88,6 +88,9 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         return Versions(**{name: getattr(self, name) for name in names})
 
 
+_IDENTITY_DECODER = msgspec.json.Decoder(Identity)
+
+
 class StateDirectory:
     """A locked state directory that belongs to `identity`.
 
@@ -313,7 +316,7 @@ def _claim(path: Path, identity: Identity, former: Former) -> None:
         _write_identity(file, identity)
         return
     try:
-        found = msgspec.json.decode(file.read_bytes(), type=Identity)
+        found = _IDENTITY_DECODER.decode(file.read_bytes())
     except msgspec.MsgspecError as error:
         raise CorruptStateError(
             f"{file} cannot be read ({error}): start with --state-dir elsewhere, or delete {path}"

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from headrace.errors import DiskFullError, StateError
+from headrace.errors import BadDiskError, DiskFullError
 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 _PROBE = "room"
@@ -100,7 +100,7 @@ def explained(path: Path) -> Iterator[None]:
     >>> with explained(Path("/proc")):  # doctest: +ELLIPSIS
     ...     Path("/proc/state").mkdir()
     Traceback (most recent call last):
-    headrace.errors.StateError: /proc cannot be written: No such file or directory (/proc/state)...
+    headrace.errors.BadDiskError: /proc cannot be written: No such file or directory...
     """
     try:
         yield
@@ -108,7 +108,7 @@ def explained(path: Path) -> Iterator[None]:
         where = f" ({error.filename})" if error.filename not in (None, str(path)) else ""
         if error.errno in _NO_ROOM:
             raise DiskFullError(f"{path}: {error.strerror}{where}. {MAKE_ROOM}") from error
-        raise StateError(
+        raise BadDiskError(
             f"{path} cannot be written: {error.strerror}{where}. "
             "Mend that, or name another --state-dir"
         ) from error

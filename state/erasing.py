@@ -24,16 +24,13 @@ def erase(
     `is_gone` tells of a row's name whether it goes, `forgotten` is what the meta is to say then.
     Raises StateError.
     """
-    store = ShardStore.open(path, create=False, options=options, compact=False)
-    try:
+    with ShardStore.open(path, create=False, options=options, compact=False) as store:
         assert store.meta is not None
         gone = rows_of(store, is_gone)
         meta = msgspec.structs.replace(store.meta, forgotten=forgotten)
         store.write(((name, None) for name in gone), meta)
         if gone:
             take_out(store, gone)
-    finally:
-        store.close()
     return gone
 
 

@@ -20,6 +20,8 @@ from headrace.state.disk import make_directory, sync_directory
 from headrace.state.manifest import Versions
 from headrace.state.sealed import read_sealed, write_sealed
 
+_DECODER = msgspec.json.Decoder(Versions)
+
 
 class Former:
     """What lies below `root`, beside the directory `shards` of the present build.
@@ -73,7 +75,7 @@ class Former:
     def paths(self, shard: Path) -> list[tuple[Versions, Path]]:
         """Where `shard`, a path below the directory of shards, lies aside, and who wrote it."""
         return [
-            (read_sealed(place.with_suffix(".json"), Versions), place / shard)
+            (read_sealed(place.with_suffix(".json"), _DECODER), place / shard)
             for place in self._places()
             if (place / shard).exists()
         ]

@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from headrace.clock import new_id
-from headrace.errors import DiskFullError, StateError
+from headrace.errors import AwayStateError, DiskFullError, StateError
 from headrace.state.disk import MAKE_ROOM, make_directory, sync_directory
 from headrace.state.shelf import Kept
 
@@ -23,6 +23,7 @@ DRAFTS = "drafts"
 PIECE_BYTES = 1 << 20
 _CLOCK = "clock"
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+_OF_ONE = (errno.EISDIR, errno.ELOOP, errno.EACCES, errno.ENOTDIR, errno.ENAMETOOLONG)
 _TRIES = 5  # a directory that was empty may be removed just before a file is put into it
 
 
@@ -47,13 +48,13 @@ class LocalShelf:
         self.path = path
 
     def read(self, name: str) -> Iterator[bytes]:
-        with explained(self.path), (self.path / name).open("rb") as file:
+        with explained(self.path, name), (self.path / name).open("rb") as file:
             while piece := file.read(PIECE_BYTES):
                 yield piece
 
     def list(self, prefix: str) -> Iterator[Kept]:
-        with explained(self.path):
-            for directory, _, files in os.walk(self.path / prefix):
+        with explained(self.path, prefix):
+            for directory, _, files in os.walk(self.path / prefix, onerror=_raise_unless_gone):
                 for name in files:
                     path = Path(directory, name)
                     with suppress(FileNotFoundError):  # somebody took it meanwhile
@@ -157,15 +158,18 @@ def write_synced(path: Path, content: Iterable[bytes]) -> int:
 
 
 @contextmanager
-def explained(path: Path) -> Iterator[None]:
+def explained(path: Path, name: str = "") -> Iterator[None]:
     """Turns what the system says about `path` into a StateError that says what to do.
 
-    A FileNotFoundError passes: who asks for an object has to know that it is missing.
+    A FileNotFoundError passes: who asks for an object has to know that it is missing. What is wrong
+    with one file (EIO: a bad block of the disk) is a plain StateError, and so is what keeps it from
+    being opened if `name` is what is read or listed and others in its place could be; all else,
+    such as a network disk that does not answer, an AwayStateError.
 
     >>> with explained(Path("/proc")):
     ...     Path("/proc/version/x").touch()
     Traceback (most recent call last):
-    headrace.errors.StateError: snapshots in /proc: Not a directory (/proc/version/x). \
+    headrace.errors.AwayStateError: snapshots in /proc: Not a directory (/proc/version/x). \
 Mend that, or name another repository
     """
     try:
@@ -177,4 +181,31 @@ Mend that, or name another repository
         what = f"snapshots in {path}: {error.strerror}{where}"
         if error.errno in _NO_ROOM:
             raise DiskFullError(f"{what}. {MAKE_ROOM}") from error
-        raise StateError(f"{what}. Mend that, or name another repository") from error
+        of_one = error.errno == errno.EIO or (error.errno in _OF_ONE and _is_open(path, name))
+        kind = StateError if of_one else AwayStateError
+        raise kind(f"{what}. Mend that, or name another repository") from error
+
+
+def _raise_unless_gone(error: OSError) -> None:
+    """For `os.walk`, which else would tell a directory that cannot be listed as an empty one.
+
+    One that is not there holds nothing: nothing was ever put there, or somebody took it meanwhile.
+    One that is no directory was damaged: a name of a directory never becomes that of an object.
+    """
+    if not isinstance(error, FileNotFoundError):
+        raise error
+
+
+def _is_open(path: Path, name: str) -> bool:
+    """Whether the directory and the place in it, `manifests` say, in which that name is, can be
+    listed and gone through; not for a name that stands at the top by itself.
+    """
+    top, below, _ = name.partition("/")
+    if not below:
+        return False
+    try:
+        for directory in (path, path / top):
+            os.scandir(directory).close()
+    except OSError:
+        return False
+    return os.access(path, os.X_OK) and os.access(path / top, os.X_OK)

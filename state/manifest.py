@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from typing import Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import msgspec
 
@@ -20,10 +20,16 @@ MANIFEST_BYTES_MAX = 16 << 20
 """A manifest of 100,000 files takes 11 MB; what is larger is none of ours."""
 PROBES_BYTES_MAX = 64 << 10
 """What a snapshot says of how its models answer; some rows and their answers take a few KiB."""
+FILES_MAX = 100_000
+"""Of one manifest, and of all in one archive: a shard of so many tables has some terabytes."""
 _NAME_CHARACTERS_MAX = 255  # file systems take no longer names
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")  # no separator, no hidden file, no control code
 _SNAPSHOT_ID = re.compile(r"[a-z0-9][a-z0-9._-]{0,127}")  # lower case: some disks see no other
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+Count = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+_Offset = Annotated[int, msgspec.Meta(ge=-1, le=2**63 - 1)]  # -1: of nothing yet
+Text = Annotated[str, msgspec.Meta(max_length=255)]
+"""No name that Kafka, River or this service gives is longer."""
 _REMEDY = "Restore another snapshot, or let the shard be learned anew from its log"
 
 
@@ -42,7 +48,7 @@ class FileEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
     name: str
     sha256: str
-    size: int
+    size: Count
 
     def __post_init__(self) -> None:
         plain = _NAME.fullmatch(self.name) and ".." not in self.name
@@ -57,11 +63,11 @@ class FileEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 class Versions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The build that wrote the state; `python` such as "3.11"."""
 
-    headrace: str
-    river: str
-    numpy: str
-    codec: str
-    python: str
+    headrace: Text
+    river: Text
+    numpy: Text
+    codec: Text
+    python: Text
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -88,23 +94,23 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     True
     """
 
-    snapshot_id: str
-    agent: str
-    epoch: int
-    spec_version: int
-    spec_digest: str
-    topic: str
-    partition: int
-    partitions: int
-    next_offset: int
+    snapshot_id: Text
+    agent: Text
+    epoch: Count
+    spec_version: Count
+    spec_digest: Text
+    topic: Text
+    partition: Count
+    partitions: Count
+    next_offset: Count
     applied: AppliedRecord | None
-    cluster_id: str
-    control_offset: int
+    cluster_id: Text
+    control_offset: _Offset
     versions: Versions
-    created_ms: int
-    files: tuple[FileEntry, ...]
-    probes: bytes = b""
-    forgotten: int = -1
+    created_ms: Count
+    files: Annotated[tuple[FileEntry, ...], msgspec.Meta(max_length=FILES_MAX)]
+    probes: Annotated[bytes, msgspec.Meta(max_length=PROBES_BYTES_MAX)] = b""
+    forgotten: _Offset = -1
     schema: Literal[1] = 1
 
     def __post_init__(self) -> None:
@@ -120,6 +126,9 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             raise ValueError("two files have the same name")
         if len(self.probes) > PROBES_BYTES_MAX:
             raise ValueError(f"{len(self.probes)} bytes of probes, more than {PROBES_BYTES_MAX}")
+
+
+_DECODER = msgspec.json.Decoder(Manifest)
 
 
 class ShardRef(NamedTuple):
@@ -161,15 +170,25 @@ def digest(content: bytes) -> str:
 def encode(manifest: Manifest) -> bytes:
     """The manifest's one form in bytes: JSON with sorted keys, so that its digest is stable.
 
-    Raises StateError if it is larger than MANIFEST_BYTES_MAX.
+    Raises StateError if it has more than FILES_MAX files, or MANIFEST_BYTES_MAX bytes.
     """
     content = msgspec.json.encode(manifest, order="sorted")
-    if len(content) > MANIFEST_BYTES_MAX:
+    if len(manifest.files) > FILES_MAX or len(content) > MANIFEST_BYTES_MAX:
         raise StateError(
-            f"{_named(manifest)} would have {len(content)} bytes, more than {MANIFEST_BYTES_MAX}:"
-            f" compact the shard, {len(manifest.files)} files are too many"
+            f"{_named(manifest)} would have {len(content)} bytes, and may have"
+            f" {MANIFEST_BYTES_MAX}: compact the shard, {len(manifest.files)} files are too many"
         )
     return content
+
+
+def forgotten(content: bytes | None) -> int:
+    """How much a state has forgotten, as in `ShardMeta`, whoever vouches for its manifest; as if
+    nothing, if that cannot be read.
+    """
+    try:
+        return decode(content or b"", digest(content or b"")).forgotten
+    except StateError:
+        return -1
 
 
 def decode(content: bytes, expected: str) -> Manifest:
@@ -189,19 +208,22 @@ def decode(content: bytes, expected: str) -> Manifest:
             f" it was altered, or another one was put in its place. {_REMEDY}"
         )
     try:
-        schema = msgspec.json.decode(content, type=_Schema).schema
+        schema = _SCHEMA_DECODER.decode(content).schema
         if schema != SCHEMA:
             raise ForeignStateError(
                 f"the manifest has schema {schema}, this Headrace reads schema {SCHEMA}:"
                 f" start the Headrace that wrote it, or restore another snapshot"
             )
-        return msgspec.json.decode(content, type=Manifest)
+        return _DECODER.decode(content)
     except (msgspec.MsgspecError, RecursionError) as error:
         raise CorruptStateError(f"the manifest cannot be read ({error}). {_REMEDY}") from None
 
 
 class _Schema(msgspec.Struct, frozen=True):
     schema: int
+
+
+_SCHEMA_DECODER = msgspec.json.Decoder(_Schema)
 
 
 def _named(manifest: Manifest) -> str:

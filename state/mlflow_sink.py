@@ -26,6 +26,7 @@ import msgspec
 from headrace import interpreter
 from headrace.config import settle_mlflow
 from headrace.errors import ForeignStateError, HeadraceError, StateError
+from headrace.extras import install
 from headrace.state.disk import make_directory
 from headrace.state.reference import Reference, encode
 
@@ -70,6 +71,12 @@ class Aliases(NamedTuple):
     of_life: frozenset[str]
 
 
+def check_installed() -> None:
+    """Raises StateError where MLflow is not; it is not imported yet."""
+    if find_spec("mlflow") is None:
+        raise StateError(f"--mlflow needs the extra mlflow: in a checkout, `{install('mlflow')}`")
+
+
 class MlflowSink:
     """What an app tells the MLflow at `uri`: sqlite:///FILE or http://HOST:PORT.
 
@@ -86,8 +93,7 @@ class MlflowSink:
     """
 
     def __init__(self, uri: str, app: str) -> None:
-        if find_spec("mlflow") is None:
-            raise StateError("--mlflow needs the extra mlflow: pip install 'headrace[mlflow]'")
+        check_installed()
         self._uri = uri
         self._app = app
         self._made: Any = None  # the client, from the first call on

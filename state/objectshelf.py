@@ -17,7 +17,7 @@ from obstore.exceptions import AlreadyExistsError, BaseError
 from obstore.store import from_url
 
 from headrace.clock import Clock, SystemClock
-from headrace.errors import StateError
+from headrace.errors import AwayStateError
 from headrace.state.shelf import Kept
 
 if TYPE_CHECKING:
@@ -121,8 +121,8 @@ class ObjectShelf:
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
-        """Turns what obstore raises into a StateError that says what to do; a FileNotFoundError
-        passes if it is of an object and not of the bucket.
+        """Turns what obstore raises into an AwayStateError that says what to do; a
+        FileNotFoundError passes if it is of an object and not of the bucket.
 
         `from None`, because obstore's own texts hold whole answers of the server.
         """
@@ -138,12 +138,12 @@ class ObjectShelf:
         if "NoSuchBucket" in str(error):
             raise self._refusal(error) from None
 
-    def _refusal(self, error: Exception) -> StateError:
+    def _refusal(self, error: Exception) -> AwayStateError:
         said = str(error)
         code = _CODE.search(said)
         # The answer's body starts with "<", obstore's own details with an empty line.
         short = said.partition("\n\n")[0].partition("<")[0].strip().rstrip(":")[:_SHOWN]
-        return StateError(
+        return AwayStateError(
             f"snapshots in {self._url}: {short}{f' ({code[1]})' if code else ''}."
             f" Look at the bucket, the network and the AWS_ variables of this process"
         )

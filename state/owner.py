@@ -22,6 +22,9 @@ class Owner(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     schema: Literal[1] = 1
 
 
+_DECODER = msgspec.json.Decoder(Owner)
+
+
 def told(content: bytes | None) -> str:
     """Whose it is, in words.
 
@@ -29,7 +32,7 @@ def told(content: bytes | None) -> str:
     "those of app 'shop' in cluster c"
     """
     try:
-        owner = msgspec.json.decode(content or b"", type=Owner)
+        owner = _DECODER.decode(content or b"")
     except (msgspec.MsgspecError, RecursionError):
         return f"somebody else's, as its {OWNER} says"
     return f"those of app {owner.app!r} in cluster {owner.cluster_id}"

@@ -73,6 +73,9 @@ class Reference(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         ]
 
 
+_DECODER = msgspec.json.Decoder(Reference)
+
+
 def encode(reference: Reference) -> bytes:
     """The reference as JSON with sorted keys."""
     return msgspec.json.encode(reference, order="sorted")
@@ -83,7 +86,7 @@ def decode(content: bytes) -> Reference:
     if len(content) > REFERENCE_BYTES_MAX:
         raise CorruptStateError(f"a reference to a snapshot has not {len(content)} bytes")
     try:
-        return msgspec.json.decode(content, type=Reference)
+        return _DECODER.decode(content)
     except (msgspec.MsgspecError, RecursionError) as error:
         raise CorruptStateError(
             f"this refers to no snapshot that this Headrace could read ({error})"

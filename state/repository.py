@@ -5,7 +5,9 @@
   manifests/<snapshot-id>/<topic>@<partition>.<0123456789abcdef>.json
                            what belongs together, and who it is; named by its own digest, too
   blobs/<ab>/<abcd…>       files, named by the SHA-256 of their bytes, each once
-  trash/<ab>/<abcd…>       files that no snapshot seemed to need; see `Repository.collect`
+  trash/<ab>/<abcd…>.<mark>
+                           files that no snapshot seemed to need; see `Repository.collect`
+  trash/manifests/…        manifests that nobody seemed to vouch for
 
 Nothing here is ever changed, only added and removed. What is read is checked against a sum that
 came another way: files against their manifest, a manifest against the digest that the logs keep.
@@ -13,7 +15,6 @@ came another way: files against their manifest, a manifest against the digest th
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from pathlib import Path
@@ -21,28 +22,43 @@ from typing import NamedTuple, Protocol
 
 import msgspec
 
-from headrace.errors import CorruptStateError, ForeignStateError, StateError
+from headrace.clock import new_id
+from headrace.errors import (
+    AwayStateError,
+    CorruptStateError,
+    DiskFullError,
+    ForeignStateError,
+    StateError,
+)
 from headrace.state import manifest as manifests
-from headrace.state.directory import escaped
 from headrace.state.fetching import fetch_files
-from headrace.state.localshelf import DRAFTS, LocalShelf
+from headrace.state.localshelf import DRAFTS
 from headrace.state.manifest import FileEntry, Manifest, ShardRef
 from headrace.state.owner import OWNER, Owner, told
+from headrace.state.places import (
+    BLOBS,
+    DIGEST_DIGITS,
+    MANIFESTS,
+    TRASH,
+    aside,
+    blob_name,
+    checked,
+    from_aside,
+    manifest_name,
+    sum_in,
+)
 from headrace.state.shelf import Shelf
-from headrace.state.sums import pieces, sum_file
+from headrace.state.soundness import Soundness
+from headrace.state.sums import sum_file, unaltered
 
 GRACE_MS = 3 * 24 * 3_600_000
 """A grace time for `collect` that is safe with every kind of repository; see there."""
-_MANIFESTS = "manifests"
-_BLOBS = "blobs"
-_TRASH = "trash"
-_SHA256_DIGITS = 64
-DIGEST_DIGITS = 16
-"""Of a manifest's digest, in its name."""
 
 
 class Collected(msgspec.Struct, frozen=True, kw_only=True):
-    """What `collect` did: files it set aside, took back and deleted, and the bytes of the last."""
+    """What `collect` did: files and manifests it set aside, took back and deleted, and the bytes of
+    the last.
+    """
 
     set_aside: int
     taken_back: int
@@ -61,7 +77,7 @@ class Added(NamedTuple):
 
 
 class Snapshots(Protocol):
-    """What can be read from a repository. All raise StateError if it cannot be reached."""
+    """What can be read from a repository. All raise AwayStateError if it cannot be reached."""
 
     def snapshots(self) -> Sequence[str]:
         """The ids of all snapshots of which something is there, sorted; complete ones or not."""
@@ -97,12 +113,13 @@ class Repository(Snapshots, Protocol):
         """Keep the bytes of `path`, which nobody alters meanwhile, unless they are there already.
 
         When it returns they are durable. What is there already gets young again (see `collect`).
-        `known`: its entry, from a caller who has hashed it: what is there already is not read then.
+        It is read, and put again if it is damaged, when it is time to; see `Soundness`.
+        `known`: its entry, from a caller who has hashed it: then `path` is read to be put only.
         """
         ...
 
     def add_manifest(self, manifest: Manifest) -> str:
-        """Keep `manifest` and return its digest. When it returns it is durable.
+        """Keep `manifest` and return its digest. When it returns it is durable, and young.
 
         The same one again is fine, and puts right what was damaged under its name. Another one of
         the same shard in the same snapshot may be there, too: both stay until `remove`, and which
@@ -113,12 +130,16 @@ class Repository(Snapshots, Protocol):
     def remove(self, snapshot_id: str) -> None:
         """Remove the manifests of a snapshot; its files go with a later `collect`.
 
-        A crash half-way leaves a part of them: call it again.
+        A crash half-way leaves a part of them: call it again, or leave it to `collect`, if nobody
+        vouches for them any more.
         """
         ...
 
     def withdraw(self, ref: ShardRef) -> None:
-        """Remove all manifests of one shard in a snapshot but the one that `ref` vouches for."""
+        """Remove the manifests of one shard in a snapshot that have forgotten less than the one
+        that `ref` vouches for. Two workers may put one in the place of the same: each of both may
+        be vouched for last, so neither is removed here, and the other one goes with `collect`.
+        """
         ...
 
     def claim(self, owner: Owner) -> None:
@@ -129,19 +150,24 @@ class Repository(Snapshots, Protocol):
         ...
 
     def collect(self, keep: AbstractSet[str], older_than_ms: int) -> Collected:
-        """Remove files whose SHA-256 is not in `keep` and that are older than a grace time.
+        """Remove files and manifests whose SHA-256 is not in `keep` and that are older than a grace
+        time.
 
-        `keep`: the sums that all manifests name, read before the call. One call at a time for one
-        repository. It takes two steps, each after the grace time: a file is set aside first, where
-        `fetch` still finds it, and deleted by a later call, or taken back by it if a manifest names
-        it by then.
+        `keep`: the digests of all manifests that are vouched for and the sums that these name, read
+        before the call. It takes two steps, each after the grace time: a file or manifest is set
+        aside first, where `fetch` and `manifest` still find it, and deleted by a later call, or
+        taken back by it if it is to be kept by then. It takes its time, so better one call at a
+        time for one repository. Several do no harm: whatever is set aside gets a name of its own,
+        so none of them can delete what another has set aside since it looked.
 
         Why an upload under way loses nothing: it adds files, which are young then, or finds them
         there, which makes them young. Should a file be set aside at the very moment in which an
         upload finds it (no object store can look and move in one step), then that upload's manifest
         is there within the grace time, so in the `keep` of every call that could delete the file.
         Hence the grace time must be longer than the longest upload, from its first file to its
-        manifest, and the time from reading the manifests to the end of `collect`, both together.
+        manifest and what vouches for that, and the time from reading the manifests to the end of
+        `collect`, both together. Of manifests the same is true as of files: one that is there
+        already and is put again gets young.
         In an object store a file gets young again only once it is a day old, so there two days are
         the least that sets nothing aside in vain. `GRACE_MS` is enough for all of that. Ages are
         read from the repository's own clock: a wrong clock on this machine deletes nothing.
@@ -152,16 +178,18 @@ class Repository(Snapshots, Protocol):
 class ShelfRepository:
     """The laws of a repository, over any shelf."""
 
-    def __init__(self, shelf: Shelf) -> None:
+    def __init__(self, shelf: Shelf, soundness: Soundness | None = None) -> None:
         self._shelf = shelf
+        self._soundness = soundness or Soundness(daily=False)
 
     def snapshots(self) -> Sequence[str]:
-        found = {kept.name.split("/")[1] for kept in self._shelf.list(_MANIFESTS)}
+        found = {kept.name.split("/")[1] for kept in self._shelf.list(MANIFESTS)}
         return sorted(name for name in found if manifests.is_snapshot_id(name))
 
     def manifest(self, snapshot_id: str, topic: str, partition: int, digest: str) -> Manifest:
-        name = _manifest_name(snapshot_id, topic, partition, digest)
-        content = self._read(name)
+        name = manifest_name(snapshot_id, topic, partition, digest)
+        contents = map(self._read, self._places(name))
+        content = next((each for each in contents if each is not None), None)
         if content is None:
             raise CorruptStateError(
                 f"{name} is missing, although its digest is known: restore another snapshot, or"
@@ -177,36 +205,49 @@ class ShelfRepository:
         return found
 
     def fetch(self, entries: Sequence[FileEntry], directory: Path) -> None:
-        fetch_files(entries, directory, self._blob)
+        try:
+            fetch_files(entries, directory, self._blob)
+        except (AwayStateError, DiskFullError):
+            raise
+        except StateError:
+            self._soundness.suspect(entry.sha256 for entry in entries)
+            raise
 
     def add_file(self, path: Path, known: FileEntry | None = None) -> Added:
         assert known is None or known.name == path.name
         entry = known or sum_file(path)
-        name = _blob_name(_BLOBS, entry.sha256)
-        if self._shelf.refresh(name, entry.size):
+        name = blob_name(entry.sha256)
+        there = self._shelf.refresh(name, entry.size)
+        if there and self._soundness.holds(entry, lambda _: self._shelf.read(name)):
             return Added(entry, new=False)
         # Not on condition that it is absent: under that name are these bytes or damaged ones.
-        self._shelf.put(name, _unaltered(path, entry), size=entry.size, create=False)
+        self._shelf.put(name, unaltered(path, entry), size=entry.size, create=False)
+        self._soundness.sound(entry.sha256)
         return Added(entry, new=True)
 
     def add_manifest(self, manifest: Manifest) -> str:
         content = manifests.encode(manifest)
         digest = manifests.digest(content)
-        name = _manifest_name(manifest.snapshot_id, manifest.topic, manifest.partition, digest)
-        new = self._shelf.put(name, [content], size=len(content), create=True)
-        if not new and self._read(name) != content:  # damaged: nothing else has that name
-            self._shelf.put(name, [content], size=len(content), create=False)
+        name = manifest_name(manifest.snapshot_id, manifest.topic, manifest.partition, digest)
+        size = len(content)
+        if self._shelf.put(name, [content], size=size, create=True):
+            return digest
+        # It is damaged, as nothing else has that name, or so old that `collect` might take it.
+        if not self._shelf.refresh(name, size) or self._read(name) != content:
+            self._shelf.put(name, [content], size=size, create=False)
         return digest
 
     def remove(self, snapshot_id: str) -> None:
-        for kept in list(self._shelf.list(f"{_MANIFESTS}/{_checked(snapshot_id)}")):
+        for kept in list(self._shelf.list(f"{MANIFESTS}/{checked(snapshot_id)}")):
             self._shelf.delete(kept.name)
 
     def withdraw(self, ref: ShardRef) -> None:
-        kept = _manifest_name(*ref)
+        kept = manifest_name(*ref)
         others = kept.removesuffix(f"{ref.digest[:DIGEST_DIGITS]}.json")
-        for other in list(self._shelf.list(f"{_MANIFESTS}/{_checked(ref.snapshot_id)}")):
-            if other.name.startswith(others) and other.name != kept:
+        forgotten = self.manifest(*ref).forgotten
+        for other in list(self._shelf.list(f"{MANIFESTS}/{checked(ref.snapshot_id)}")):
+            of_shard = other.name.startswith(others) and other.name != kept
+            if of_shard and manifests.forgotten(self._read(other.name)) < forgotten:
                 self._shelf.delete(other.name)
 
     def claim(self, owner: Owner) -> None:
@@ -226,19 +267,18 @@ class ShelfRepository:
         assert older_than_ms >= 0
         now_ms = self._shelf.now_ms()
         taken_back = deleted = deleted_bytes = set_aside = 0
-        for kept in list(self._shelf.list(_TRASH)):
-            sha256 = kept.name.rpartition("/")[2]
-            if sha256 in keep:
-                self._take_back(kept.name, sha256, kept.size)
+        needed = keep | {sha256[:DIGEST_DIGITS] for sha256 in keep}  # a manifest's name has a part
+        for kept in list(self._shelf.list(TRASH)):
+            if sum_in(kept.name) in needed:
+                self._take_back(kept.name, kept.size)
                 taken_back += 1
             elif now_ms - kept.modified_ms >= older_than_ms:
                 self._shelf.delete(kept.name)
                 deleted += 1
                 deleted_bytes += kept.size
-        for kept in list(self._shelf.list(_BLOBS)):
-            sha256 = kept.name.rpartition("/")[2]
-            if sha256 not in keep and now_ms - kept.modified_ms >= older_than_ms:
-                self._shelf.move(kept.name, _blob_name(_TRASH, sha256))
+        for kept in [*self._shelf.list(MANIFESTS), *self._shelf.list(BLOBS)]:
+            if sum_in(kept.name) not in needed and now_ms - kept.modified_ms >= older_than_ms:
+                self._shelf.move(kept.name, aside(kept.name, new_id()))
                 set_aside += 1
         for kept in list(self._shelf.list(DRAFTS)):  # of crashes, if they are old
             if now_ms - kept.modified_ms >= max(older_than_ms, GRACE_MS):
@@ -250,20 +290,17 @@ class ShelfRepository:
             deleted_bytes=deleted_bytes,
         )
 
-    def _take_back(self, trashed: str, sha256: str, size: int) -> None:
-        name = _blob_name(_BLOBS, sha256)
+    def _take_back(self, trashed: str, size: int) -> None:
+        name = from_aside(trashed)
         if self._shelf.refresh(name, size):  # an upload has put it there again
             self._shelf.delete(trashed)
         else:
             self._shelf.move(trashed, name)
 
     def _blob(self, sha256: str) -> Iterator[bytes]:
-        """Its bytes, also if it is set aside or taken back just now.
-
-        Raises FileNotFoundError.
-        """
-        for place in (_BLOBS, _TRASH, _BLOBS):
-            pieces = self._shelf.read(_blob_name(place, sha256))
+        """Its bytes. Raises FileNotFoundError."""
+        for place in self._places(blob_name(sha256)):
+            pieces = self._shelf.read(place)
             try:
                 first = next(pieces, b"")
             except FileNotFoundError:
@@ -272,6 +309,15 @@ class ShelfRepository:
             yield from pieces
             return
         raise FileNotFoundError(sha256)
+
+    def _places(self, name: str) -> Iterator[str]:
+        """Where to look for an object, also if it is set aside or taken back just now."""
+        yield name
+        trashed = aside(name, "")
+        for kept in self._shelf.list(trashed.rpartition("/")[0]):
+            if kept.name.startswith(trashed):
+                yield kept.name
+        yield name
 
     def _read(self, name: str) -> bytes | None:
         """All of a manifest; a little more than may be, if it is larger."""
@@ -284,108 +330,3 @@ class ShelfRepository:
         except FileNotFoundError:
             return None
         return bytes(content)
-
-
-class LocalRepository(ShelfRepository):
-    """A repository in a local directory, made when something is added.
-
-    >>> import tempfile
-    >>> temporary = tempfile.TemporaryDirectory()
-    >>> repository = LocalRepository(Path(temporary.name) / "snapshots")
-    >>> file = Path(temporary.name) / "000012.sst"
-    >>> file.write_bytes(b"weights")
-    7
-    >>> entry, new = repository.add_file(file)
-    >>> entry.name, entry.size, entry.sha256[:8], new
-    ('000012.sst', 7, '9a129038', True)
-    >>> repository.fetch([entry], Path(temporary.name) / "restored")
-    >>> (Path(temporary.name) / "restored" / "000012.sst").read_bytes()
-    b'weights'
-    >>> temporary.cleanup()
-    """
-
-    def __init__(self, path: Path) -> None:
-        super().__init__(LocalShelf(path))
-
-
-class ObjectRepository(ShelfRepository):
-    """A repository in an object store, s3://BUCKET/PREFIX, or in memory, memory://, for tests.
-
-    Raises StateError if obstore is not installed.
-
-    >>> ObjectRepository("memory://").snapshots()
-    []
-    """
-
-    def __init__(self, url: str) -> None:
-        try:
-            from headrace.state.objectshelf import ObjectShelf
-        except ModuleNotFoundError as error:
-            if (error.name or "").partition(".")[0] != "obstore":
-                raise
-            raise StateError(
-                "snapshots in an object store need the extra objectstore:"
-                " pip install 'headrace[objectstore]'"
-            ) from None
-        super().__init__(ObjectShelf(url))
-
-
-def open_repository(url: str) -> Repository:
-    """The repository at `url`: file://DIR, s3://BUCKET/PREFIX, or memory:// (a new one, for tests).
-
-    Nothing is read or written yet. Credentials do not belong into a URL: object stores take them
-    from the environment. Raises StateError for another URL, without showing it.
-
-    >>> open_repository("ftp://ada:secret@example.org")
-    Traceback (most recent call last):
-    headrace.errors.StateError: no snapshots can be kept at a ftp: URL: name file://DIR or \
-s3://BUCKET/PREFIX
-    """
-    scheme, _, rest = url.partition("://")
-    if scheme == "file" and rest:
-        return LocalRepository(Path(rest))
-    if url == "memory://":
-        return ObjectRepository(url)
-    bucket = rest.partition("/")[0]
-    if scheme == "s3" and bucket and not set("@:?#") & set(rest):
-        return ObjectRepository(url)
-    kind = f"a {scheme}: URL" if scheme != url and scheme.isalnum() else "such a place"
-    raise StateError(f"no snapshots can be kept at {kind}: name file://DIR or s3://BUCKET/PREFIX")
-
-
-def _manifest_name(snapshot_id: str, topic: str, partition: int, digest: str) -> str:
-    """With a part of its digest: a shard may be taken twice, before and after a crash, and what the
-    logs vouch for must not depend on which of the two was kept first.
-    """
-    if not manifests.is_sha256(digest):
-        raise StateError(f"{digest[:80]!r} is no digest of a manifest: the logs have SHA-256")
-    shard = f"{escaped(topic)}@{partition}.{digest[:DIGEST_DIGITS]}"
-    return f"{_MANIFESTS}/{_checked(snapshot_id)}/{shard}.json"
-
-
-def _checked(snapshot_id: str) -> str:
-    """It becomes part of a path, and it may come from a caller."""
-    if not manifests.is_snapshot_id(snapshot_id):
-        raise StateError(f"{snapshot_id[:80]!r} is no id of a snapshot: list those there are")
-    return snapshot_id
-
-
-def _blob_name(place: str, sha256: str) -> str:
-    assert len(sha256) == _SHA256_DIGITS
-    return f"{place}/{sha256[:2]}/{sha256}"
-
-
-def _unaltered(path: Path, entry: FileEntry) -> Iterator[bytes]:
-    """The bytes of `path`, hashed again on their way, so that what is kept is what was hashed."""
-    hasher = hashlib.sha256()
-    size = 0
-    for piece in pieces(path):
-        hasher.update(piece)
-        size += len(piece)
-        if size <= entry.size:
-            yield piece
-    if (hasher.hexdigest(), size) != (entry.sha256, entry.size):
-        raise CorruptStateError(
-            f"{path} changed while it was read for a snapshot: look at that disk, and who writes"
-            f" there, then make the snapshot again"
-        )

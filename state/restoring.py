@@ -15,7 +15,13 @@ from typing import Literal, NamedTuple
 
 import msgspec
 
-from headrace.errors import CorruptStateError, DiskFullError, OtherBuildError, StateError
+from headrace.errors import (
+    BadDiskError,
+    CorruptStateError,
+    DiskFullError,
+    OtherBuildError,
+    StateError,
+)
 from headrace.logs import fields
 from headrace.state.checkpoints import Checkpoints, link_or_copy, shard_files
 from headrace.state.disk import TABLE, explained
@@ -142,8 +148,10 @@ def _from_checkpoint(
     """Whether `draft` could be made from a checkpoint on this disk; if not, nothing is left."""
     if checkpoints is None:
         return False
-    checkpoint = checkpoints.find(ref.snapshot_id, ref.topic, ref.partition)
-    if checkpoint is None:
+    place = (ref.snapshot_id, ref.topic, ref.partition)
+    checkpoint, cut = checkpoints.find(*place), checkpoints.cut(*place)
+    # Another one may lie here under that id: of a crash before, or of a name that was given anew.
+    if checkpoint is None or cut is None or cut.manifest(manifest.files) != manifest:
         return False
     hashed = checkpoints.entries(*ref) is not None
     try:
@@ -152,7 +160,7 @@ def _from_checkpoint(
         _verify(draft, manifest, tables=not hashed)
     except StateError as error:
         shutil.rmtree(draft, ignore_errors=True)
-        if isinstance(error, DiskFullError):
+        if isinstance(error, DiskFullError | BadDiskError):
             raise
         log.error(  # noqa: TRY400 - the text says all; the repository may have it sound
             "checkpoint.damaged",

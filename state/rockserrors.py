@@ -6,7 +6,13 @@ import re
 from pathlib import Path
 from types import TracebackType
 
-from headrace.errors import CorruptStateError, DiskFullError, LockedStateError, StateError
+from headrace.errors import (
+    BadDiskError,
+    CorruptStateError,
+    DiskFullError,
+    LockedStateError,
+    StateError,
+)
 from headrace.state.disk import MAKE_ROOM
 
 
@@ -39,7 +45,7 @@ class Explained:
         if any(words in text for words in _FULL) and not _SYNCING.search(text):
             raise DiskFullError(f"shard {self._path}: {text}. {MAKE_ROOM}") from error
         if "IO error" in text:
-            raise StateError(f"shard {self._path}: {text}. {_DISTRUST}") from error
+            raise BadDiskError(f"shard {self._path}: {text}. {_DISTRUST}") from error
         if "Corruption" in text or "Invalid argument" in text:
             raise corrupt(self._path, self._row, text) from error
         raise StateError(f"shard {self._path}: {text}. {_DISTRUST}") from error

@@ -27,16 +27,16 @@ def write_sealed(path: Path, record: msgspec.Struct) -> None:
     write_durably(path, hashlib.sha256(content).hexdigest().encode("ascii") + b"\n" + content)
 
 
-def read_sealed(path: Path, kind: type[Record]) -> Record:
-    """The record at `path`. Raises CorruptStateError unless it is one of that kind, unaltered, and
-    OSError.
+def read_sealed(path: Path, decoder: msgspec.json.Decoder[Record]) -> Record:
+    """The record at `path`. Raises CorruptStateError unless it is one of the decoder's, unaltered,
+    and OSError.
 
     >>> import tempfile
     >>> from headrace.views import ScoredItem
     >>> with tempfile.TemporaryDirectory() as directory:
     ...     write_sealed(Path(directory) / "best", ScoredItem("tea", 0.5))
     ...     content = (Path(directory) / "best").read_bytes()
-    ...     read_sealed(Path(directory) / "best", ScoredItem)
+    ...     read_sealed(Path(directory) / "best", msgspec.json.Decoder(ScoredItem))
     ScoredItem(item='tea', score=0.5)
     >>> content[65:]
     b'{"item":"tea","score":0.5}'
@@ -45,6 +45,6 @@ def read_sealed(path: Path, kind: type[Record]) -> Record:
     if sealed != hashlib.sha256(content).hexdigest().encode("ascii"):
         raise CorruptStateError(f"{path}: its bytes do not match their digest")
     try:
-        return msgspec.json.decode(content, type=kind)
+        return decoder.decode(content)
     except msgspec.MsgspecError as error:
         raise CorruptStateError(f"{path} cannot be read ({error})") from None

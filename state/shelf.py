@@ -22,14 +22,17 @@ class Kept(msgspec.Struct, frozen=True):
 
 
 class ReadableShelf(Protocol):
-    """What can be read from a shelf."""
+    """What can be read from a shelf. All raise AwayStateError if it cannot be reached."""
 
     def read(self, name: str) -> Iterator[bytes]:
         """Its bytes in pieces of at most a few MiB. Raises FileNotFoundError, StateError."""
         ...
 
     def list(self, prefix: str) -> Iterator[Kept]:
-        """All objects below `prefix` in no order; what comes or goes meanwhile may be missing."""
+        """All objects below `prefix` in no order; what comes or goes meanwhile may be missing.
+
+        If they cannot be listed, that is raised, StateError, and not told as there being none.
+        """
         ...
 
     def now_ms(self) -> int:

@@ -12,15 +12,18 @@ people: what is imported is vouched for by the SHA-256 sums of its manifest.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
+import shutil
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Protocol
+from typing import Annotated, Protocol, Self
 from weakref import WeakSet
 
 import msgspec
 import rocksdict
 
 from headrace.errors import (
+    BadDiskError,
     CorruptStateError,
     DiskFullError,
     ForeignStateError,
@@ -30,6 +33,7 @@ from headrace.ports import Rows
 from headrace.state.disk import MAKE_ROOM, check_room, explained, make_directory, sync_directory
 from headrace.state.options import StoreOptions
 from headrace.state.rockserrors import REMEDY, Explained, corrupt
+from headrace.state.scans import Scan, unread
 
 __all__ = ["AppliedRecord", "ShardMeta", "ShardStore", "Store", "StoreOptions"]
 
@@ -37,6 +41,9 @@ FORMAT = 1  # of the layout above; the first byte of the meta's payload
 DIGEST_BYTES = 16
 REOPEN_BYTES = 1 << 20
 """Room that a reopening needs besides what is in the write-ahead log: manifest, options, LOG."""
+CHECKPOINT_TRIES_MAX = 3
+"""Of a checkpoint, while RocksDB puts away files of its own that it was about to link."""
+_MISSING = "No such file or directory"
 _META = b"m"
 _ROW = b"r"
 
@@ -47,9 +54,9 @@ class AppliedRecord(msgspec.Struct, frozen=True, kw_only=True):
     `timestamp` in milliseconds; `sha256` (hexadecimal) over the record's key and value.
     """
 
-    offset: int
-    timestamp: int
-    sha256: str
+    offset: Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+    timestamp: Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
+    sha256: Annotated[str, msgspec.Meta(max_length=64)]
 
 
 class ShardMeta(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -68,6 +75,10 @@ class ShardMeta(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     cluster_id: str
     applied: AppliedRecord | None = None
     forgotten: int = -1
+
+
+# Made here: msgspec learns a type when it is first asked, and two threads at once crash in that.
+_META_DECODER = msgspec.msgpack.Decoder(ShardMeta)
 
 
 class Store(Rows, Protocol):
@@ -95,9 +106,9 @@ class ShardStore:
     """The rows and the position of one shard, in a RocksDB directory of its own.
 
     Order of calls: `open`, then `meta` (None in a new one), `get`, `scan`, `write` as often as
-    you like, `checkpoint` between writes, `close` once. Using it after `close` is a bug. After a
-    `write` that raised DiskFullError: `recover`, which may raise it again, before the next one;
-    `get` goes on meanwhile.
+    you like, `checkpoint` between writes, `close` once (`with` does). Using it after `close` is a
+    bug. After a `write` that raised DiskFullError: `recover`, which may raise it again, before the
+    next one; `get` goes on meanwhile.
 
     >>> import tempfile
     >>> directory = tempfile.TemporaryDirectory()
@@ -122,11 +133,10 @@ class ShardStore:
         self._options = options.rocksdb(compact=compact)
         with Explained(path):
             self._database = self._connected()
-        self._synced = rocksdict.WriteOptions()
-        self._synced.sync = True
-        self._scans: WeakSet[_Scan] = WeakSet()
+        self._scans: WeakSet[Scan] = WeakSet()
         self._open = True
         self._failed = False  # RocksDB refuses all writes after one that failed
+        self._distrust: BadDiskError | None = None  # of the disk: there is no next write
         self._waits_to_reopen = False  # it was closed, and there was no room to open it anew
         try:
             self._meta = self._read_meta()
@@ -177,14 +187,14 @@ class ShardStore:
         It shows the store as it was when `scan` was called, whatever is written meanwhile.
         """
         self._check_open()
-        scan = _Scan(self._database.iter(), prefix, self._opened, self.path)
+        scan = Scan(self._database.iter(), _ROW, prefix, self._opened, self.path)
         self._scans.add(scan)
         return scan
 
     def names(self, prefix: bytes) -> Iterator[bytes]:
         """The names of those rows; quicker than `scan`, because their bytes are not looked at."""
         self._check_open()
-        scan = _Scan(self._database.iter(), prefix, _unread, self.path)
+        scan = Scan(self._database.iter(), _ROW, prefix, unread, self.path)
         self._scans.add(scan)
         return (name for name, _ in scan)
 
@@ -193,9 +203,12 @@ class ShardStore:
 
         When it returns, both are on the disk. If `rows` raises while it is read, nothing is
         written. Raises DiskFullError if there is no room: `recover` is called before the next
-        write. Any other StateError means that the disk cannot be trusted: there is no next write.
+        write. Any other StateError means that the disk cannot be trusted: that is raised again at
+        each next write.
         """
         assert self._open
+        if self._distrust is not None:
+            raise BadDiskError(str(self._distrust))
         assert not self._failed, "the last write failed: recover first"
         batch = rocksdict.WriteBatch(raw_mode=True)
         for row, payload in rows:
@@ -206,12 +219,29 @@ class ShardStore:
         payload = bytes([FORMAT]) + msgspec.msgpack.encode(meta)
         batch.put(_META, digest(_META, payload) + payload)
         try:
-            with Explained(self.path):
-                self._database.write(batch, self._synced)
+            with self._trusted():
+                self._database.write(batch)
+                self._sync()
         except StateError:
             self._failed = True
             raise
         self._meta = meta
+
+    @contextmanager
+    def _trusted(self) -> Iterator[None]:
+        """Explains, and remembers, what RocksDB raises where it writes."""
+        try:
+            with Explained(self.path):
+                yield
+        except BadDiskError as error:
+            if _MISSING not in str(error):
+                self._distrust = error
+            raise
+
+    def _sync(self) -> None:
+        # A write that syncs, too, would keep all other threads from running meanwhile: rocksdict
+        # gives Python's lock back in this call, and in none that writes.
+        self._database.flush_wal(sync=True)
 
     def recover(self) -> None:
         """Make the store writable again after a DiskFullError; it holds what it held before.
@@ -246,7 +276,7 @@ class ShardStore:
         self._check_open()
         everywhere = rocksdict.CompactOptions()
         everywhere.set_bottommost_level_compaction(rocksdict.BottommostLevelCompaction.force())
-        with Explained(self.path):
+        with self._trusted():
             self._database.flush()
             for row in rows:
                 self._database.compact_range(_ROW + row, _ROW + row, compact_opt=everywhere)
@@ -261,8 +291,17 @@ class ShardStore:
         if path.exists():
             raise StateError(f"cannot put a checkpoint at {path}: it exists")
         make_directory(path.parent)
-        with Explained(self.path):
-            rocksdict.Checkpoint(self._database).create_checkpoint(str(path))
+        for left in reversed(range(CHECKPOINT_TRIES_MAX)):
+            try:
+                with self._trusted():
+                    self._database.flush()  # it would itself, and keep Python's lock
+                    rocksdict.Checkpoint(self._database).create_checkpoint(str(path))
+                break
+            except StateError as error:
+                # Seen once: a write-ahead log that RocksDB had listed was gone when it linked it.
+                if not left or _MISSING not in str(error):
+                    raise
+                shutil.rmtree(path, ignore_errors=True)
         sync_directory(path.parent)
 
     def size_bytes(self) -> int:
@@ -270,6 +309,12 @@ class ShardStore:
         self._check_open()
         sizes = ("rocksdb.total-sst-files-size", "rocksdb.cur-size-all-mem-tables")
         return sum(self._database.property_int_value(name) or 0 for name in sizes)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def close(self) -> None:
         """Give back all that is open, scans included. A second call does nothing."""
@@ -299,7 +344,7 @@ class ShardStore:
             pass  # it would put what it has in memory into a table; its synced log has all of that
         except StateError:
             # RocksDB says once more that a write has failed; it is closed all the same.
-            if not self._failed:
+            if not self._failed and self._distrust is None:
                 raise
 
     def _opened(self, row: bytes, value: bytes) -> bytes:
@@ -319,49 +364,11 @@ class ShardStore:
         if value[:DIGEST_BYTES] != digest(_META, payload):
             raise corrupt(self.path, None, "its position does not match its digest")
         if payload[0] == FORMAT:
-            return msgspec.msgpack.decode(payload[1:], type=ShardMeta)
+            return _META_DECODER.decode(payload[1:])
         raise ForeignStateError(
             f"shard {self.path} has layout {payload[0]}, this Headrace writes layout {FORMAT}:"
             f" start the Headrace that wrote it, or use --state-dir elsewhere"
         )
-
-
-def _unread(row: bytes, value: bytes) -> bytes:
-    return b""
-
-
-class _Scan(Iterator[tuple[bytes, bytes]]):
-    """The rows of a store from a prefix on; a small object so that `close` can end it."""
-
-    def __init__(
-        self,
-        cursor: rocksdict.RdictIter,
-        prefix: bytes,
-        opened: Callable[[bytes, bytes], bytes],
-        path: Path,
-    ) -> None:
-        self._cursor: rocksdict.RdictIter | None = cursor
-        self._prefix = _ROW + prefix
-        self._opened = opened
-        self._path = path
-        cursor.seek(self._prefix)
-
-    def __next__(self) -> tuple[bytes, bytes]:
-        assert self._cursor is not None, "the store was closed under this scan"
-        with Explained(self._path):
-            if not self._cursor.valid():
-                self._cursor.status()  # an iterator that met bad blocks looks as if at its end
-                raise StopIteration
-            name = self._cursor.key()
-            if not name.startswith(self._prefix):
-                raise StopIteration
-            value = self._cursor.value()
-            self._cursor.next()
-        row = name[len(_ROW) :]
-        return row, self._opened(row, value)
-
-    def close(self) -> None:
-        self._cursor = None
 
 
 def digest(name: bytes, payload: bytes) -> bytes:

@@ -14,7 +14,7 @@ from pathlib import Path
 from threading import Lock
 from typing import NamedTuple
 
-from headrace.errors import StateError
+from headrace.errors import CorruptStateError, StateError
 from headrace.state.disk import TABLE
 from headrace.state.localshelf import PIECE_BYTES
 from headrace.state.manifest import FileEntry
@@ -91,6 +91,22 @@ def pieces(path: Path) -> Iterator[bytes]:
     with _explained(path), path.open("rb") as file:
         while piece := file.read(PIECE_BYTES):
             yield piece
+
+
+def unaltered(path: Path, entry: FileEntry) -> Iterator[bytes]:
+    """The bytes of `path`, hashed again on their way, so that what is kept is what was hashed."""
+    hasher = hashlib.sha256()
+    size = 0
+    for piece in pieces(path):
+        hasher.update(piece)
+        size += len(piece)
+        if size <= entry.size:
+            yield piece
+    if (hasher.hexdigest(), size) != (entry.sha256, entry.size):
+        raise CorruptStateError(
+            f"{path} changed while it was read for a snapshot: look at that disk, and who writes"
+            f" there, then make the snapshot again"
+        )
 
 
 def _stamp(path: Path) -> _Stamp:

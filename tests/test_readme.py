@@ -55,7 +55,9 @@ def test_the_five_lines_can_be_typed_on_a_fresh_machine() -> None:
     assert "`headrace watch decisions card-fraud --from-start`" in own_topic
 
 
-@pytest.mark.parametrize("page", [p.name for p in ROOT.glob("*.md")] + ["docs/spec.md"])
+@pytest.mark.parametrize(
+    "page", [p.name for p in ROOT.glob("*.md")] + ["docs/spec.md", "docs/client.md"]
+)
 def test_links_lead_somewhere(page: str) -> None:
     """Each relative link of a page leads to a file that is there."""
     path = ROOT / page

@@ -231,6 +231,37 @@ def _asserts(node: ast.AST) -> bool:
     return name in ("raises", "fail", "law") or name.startswith(("assert_", "check_"))
 
 
+def test_types_are_known_before_threads_ask_for_them() -> None:
+    """Msgspec learns a type of ours when it is first asked for, and two threads at once crash in
+    that: a decoder is made when its module is imported.
+    """
+    bad = []
+    for path in sources(*PRODUCT):
+        for node in ast.walk(parsed(path)):
+            if not (isinstance(node, ast.Call) and dotted(node.func).endswith(".decode")):
+                continue
+            named = [k.value for k in node.keywords if k.arg == "type"]
+            bad += [f"{path}:{node.lineno} {one.id}" for one in named if isinstance(one, ast.Name)]
+    assert bad == []
+
+
+LOGS = re.compile(r"log\.(debug|info|warning|error|exception|log)")
+EVENT = re.compile(r"[a-z_]+(\.[a-z_]+)+")
+
+
+def test_logs_tell_constant_events() -> None:
+    """What varies is in the fields: so events can be counted, and JSON lines have all."""
+    bad = []
+    for path in sources(*PRODUCT):
+        for node in ast.walk(parsed(path)):
+            if not (isinstance(node, ast.Call) and LOGS.fullmatch(dotted(node.func))):
+                continue
+            text = next((a.value for a in node.args if isinstance(a, ast.Constant)), None)
+            if isinstance(text, str) and not EVENT.fullmatch(text):
+                bad.append(f"{path}:{node.lineno} {text!r}")
+    assert bad == []
+
+
 @pytest.mark.parametrize(
     ("call", "found"),
     [

@@ -42,6 +42,11 @@ class _ItemRow(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fiel
     side: Side
 
 
+_USER_DECODER = msgspec.msgpack.Decoder(_UserRow)
+_ITEM_DECODER = msgspec.msgpack.Decoder(_ItemRow)
+_SHARED_DECODER = msgspec.msgpack.Decoder(Shared)
+
+
 class _User(NamedTuple):
     side: Side
     history: History
@@ -147,14 +152,14 @@ class FactorRows(InRows[_User]):
     # -- rows ---------------------------------------------------------------------------------
 
     def _item_number(self, row: bytes, name: bytes) -> int:
-        return decoded(row, _ItemRow, name).number
+        return decoded(row, _ITEM_DECODER, name).number
 
     def _item_row(self, number: int) -> bytes:
         row = _ItemRow(number, self.interactions.count(number), self._item_side(number))
         return msgspec.msgpack.encode(row)
 
     def _take_item(self, item: str, row: bytes, name: bytes) -> None:
-        content = decoded(row, _ItemRow, name)
+        content = decoded(row, _ITEM_DECODER, name)
         if len(content.side.factors) != 8 * len(self._factors):
             raise CorruptStateError(f"row {name!r} was written with another number of factors")
         self._set_item_side(self.interactions.add(item, content.count), content.side)
@@ -164,7 +169,7 @@ class FactorRows(InRows[_User]):
 
     def _take_model(self, row: bytes, name: bytes) -> None:
         try:
-            self._river.take(decoded(row, Shared, name))
+            self._river.take(decoded(row, _SHARED_DECODER, name))
         except ValueError as error:
             raise CorruptStateError(f"row {name!r} belongs to another kind of model") from error
 
@@ -174,5 +179,5 @@ def _user_row(user: _User) -> bytes:
 
 
 def _user_of(row: bytes, name: bytes) -> _User:
-    content = decoded(row, _UserRow, name)
+    content = decoded(row, _USER_DECODER, name)
     return _User(content.side, history_of(content.history, name))

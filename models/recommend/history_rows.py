@@ -28,6 +28,10 @@ class _ItemRow(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fiel
     neighbours: bytes
 
 
+_USER_DECODER = msgspec.msgpack.Decoder(_UserRow)
+_ITEM_DECODER = msgspec.msgpack.Decoder(_ItemRow)
+
+
 def packed(numbers: History) -> bytes:
     """Item numbers as bytes: four each, little-endian, in order."""
     return numbers.astype("<i4").tobytes()
@@ -91,7 +95,7 @@ class HistoryRows(InRows[History]):
         return self.interactions.scores(NO_HISTORY if known is None else known)
 
     def _item_number(self, row: bytes, name: bytes) -> int:
-        return decoded(row, _ItemRow, name).number
+        return decoded(row, _ITEM_DECODER, name).number
 
     def _item_row(self, number: int) -> bytes:
         model = self.interactions
@@ -108,7 +112,7 @@ class HistoryRows(InRows[History]):
                     raise CorruptStateError(f"the row of item {item!r} names items without a row")
 
     def _take_item(self, item: str, row: bytes, name: bytes) -> None:
-        content = decoded(row, _ItemRow, name)
+        content = decoded(row, _ITEM_DECODER, name)
         number = self.interactions.add(item, content.count)
         if isinstance(self.interactions, ItemCooccurrence):
             self.interactions.set_neighbours(number, history_of(content.neighbours, name))
@@ -119,4 +123,4 @@ def _user_row(history: History) -> bytes:
 
 
 def _user_of(row: bytes, name: bytes) -> History:
-    return history_of(decoded(row, _UserRow, name).history, name)
+    return history_of(decoded(row, _USER_DECODER, name).history, name)

@@ -134,9 +134,9 @@ class InRows(abc.ABC, Generic[User]):
         raise CorruptStateError(f"row {name!r} belongs to another kind of model")
 
 
-def decoded(row: bytes, as_type: type[Row], name: bytes) -> Row:
+def decoded(row: bytes, decoder: msgspec.msgpack.Decoder[Row], name: bytes) -> Row:
     """A row's content. Raises CorruptStateError naming the row."""
     try:
-        return msgspec.msgpack.decode(row, type=as_type)
+        return decoder.decode(row)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise CorruptStateError(f"row {name!r} cannot be read: {error}") from error

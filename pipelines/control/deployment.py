@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -62,9 +62,13 @@ class Deployment(msgspec.Struct, kw_only=True):
     epoch: int
     spec_version: int
     commands: list[Accepted] = []
-    # (control id, partition) -> next offset. The first effect counts, a repeated one is a replay.
-    effects: dict[tuple[str, Partition], int] = {}
-    failures: dict[tuple[str, Partition], str] = {}  # what could not be done there
+    # By control id: next offsets. The first effect counts, a repeated one is a replay.
+    effects: dict[str, dict[Partition, int]] = {}
+    failures: dict[str, dict[Partition, str]] = {}  # what could not be done there
+    # Where rollbacks count of which not all withdrawn ids are published yet, in that order, and of
+    # which all are, by control id: how many, withdrawn and reinstated.
+    owed: dict[tuple[str, Partition], Accepted] = {}
+    published: dict[str, dict[Partition, tuple[int, int]]] = {}
     paused: bool = False
     deleted: bool = False
     # Forgets of former lives, whose effects are in `effects`: a new life learns the same log.
@@ -92,27 +96,72 @@ class Deployment(msgspec.Struct, kw_only=True):
         self.commands.append(accepted)
         return accepted
 
+    @property
+    def ended(self) -> bool:
+        """Whether its delete has counted wherever it had begun: nothing counts there any more."""
+        begun = self.positions(self.commands[0].control_id)
+        return self.deleted and all(map(self.ended_in, begun))
+
+    def ended_in(self, partition: Partition) -> bool:
+        """Whether its delete has counted in that partition."""
+        return self.deleted and self.effect(self.commands[-1].control_id, partition) is not None
+
     def takes(self, digest: str) -> bool:
         """Whether a spec of that digest would change something: it is another one, or it could not
         be taken everywhere.
         """
         return digest != self.deploy.digest or bool(self.failed(self.deploy.id))
 
+    def brought(self, digest: str) -> Deploy | Migrate | None:
+        """What brought the spec of that digest; None: nothing in this life has."""
+        for accepted in self.commands:
+            command = accepted.command
+            if isinstance(command, Deploy | Migrate) and command.digest == digest:
+                return command
+        return None
+
     def effect(self, control_id: str, partition: Partition) -> int | None:
         """The next offset from which the command counts in that partition, as soon as it does."""
-        return self.effects.get((control_id, partition))
+        return self.effects.get(control_id, {}).get(partition)
 
     def positions(self, control_id: str) -> dict[Partition, int]:
         """Where the command took effect so far."""
-        return {p: offset for (cid, p), offset in self.effects.items() if cid == control_id}
+        return dict(self.effects.get(control_id, {}))
 
     def failed(self, control_id: str) -> dict[Partition, str]:
         """Where a rollback or a migration could not be done, and why."""
-        return {p: why for (cid, p), why in self.failures.items() if cid == control_id}
+        return dict(self.failures.get(control_id, {}))
+
+    def accepted(self, control_id: str) -> Accepted | None:
+        """The command of that id; None: it has had none."""
+        return next((a for a in reversed(self.commands) if a.control_id == control_id), None)
 
     def rollbacks(self) -> list[Accepted]:
         """Those of this life, oldest first."""
         return [accepted for accepted in self.commands if accepted.kind == "rollback"]
+
+    def standing(
+        self, where: Partition | None = None, *, below: int | None = None
+    ) -> list[Accepted]:
+        """The rollbacks that hold, newest first, as of that place in the control log.
+
+        What is undone holds no more, and undoes nothing itself. What could not be done neither
+        holds nor undoes: in that partition, or, where none is named, in any.
+        """
+        found: list[Accepted] = []
+        undone: set[str] = set()
+        for accepted in reversed(self.commands):
+            command = accepted.command
+            if not isinstance(command, Rollback) or command.id in undone:
+                continue
+            if below is not None and accepted.offset >= below:
+                continue
+            failed = self.failures.get(command.id, {})
+            if len(failed) == command.partitions if where is None else where in failed:
+                continue
+            undone.add(command.undoes)
+            found.append(accepted)
+        return found
 
     def forgets(self) -> list[Accepted]:
         """Those of all lives under this name, oldest first."""
@@ -131,6 +180,19 @@ class Deployment(msgspec.Struct, kw_only=True):
                 return accepted if done < accepted.command.partitions else None
         return None
 
+    @property
+    def first_spec_version(self) -> int:
+        """The version that it was deployed with."""
+        return self.commands[0].spec_version
+
+    def spec(self, spec_version: int) -> dict[str, Any] | None:
+        """The spec of that number; None: it had none since its deploy."""
+        for accepted in reversed(self.commands):
+            command = accepted.command
+            if accepted.spec_version == spec_version and isinstance(command, Deploy | Migrate):
+                return command.spec
+        return None
+
     def version_at(self, epoch: int, partition: Partition) -> Version:
         """The spec of a shard in that epoch: a migration that failed there brought none."""
         first = self.commands[0]
@@ -140,7 +202,7 @@ class Deployment(msgspec.Struct, kw_only=True):
             command = accepted.command
             if not isinstance(command, Migrate) or accepted.epoch > epoch:
                 continue
-            if (command.id, partition) not in self.failures:
+            if partition not in self.failed(command.id):
                 version = Version(accepted.spec_version, command)
         return version
 

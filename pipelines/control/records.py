@@ -6,6 +6,7 @@ from typing import Any, ClassVar, Literal
 
 import msgspec
 
+from headrace.errors import StateError
 from headrace.views import Exclusion, How
 
 Kind = Literal["deploy", "pause", "resume", "delete", "snapshot", "rollback", "migrate", "forget"]
@@ -58,7 +59,9 @@ class Delete(_Logged, frozen=True, kw_only=True, tag="delete"):
 class Snapshot(_Logged, frozen=True, kw_only=True, tag="snapshot"):
     """Keep the agent's state as it is where this counts, under a name that a user gave.
 
-    `life`: the epoch at which the agent was deployed.
+    `life`: the epoch at which the agent was deployed. `free_from`: the commands of that name below
+    this offset are over, because what they made was removed; None: an earlier build asked, which
+    did not look.
     """
 
     kind: ClassVar[Kind] = "snapshot"
@@ -66,6 +69,7 @@ class Snapshot(_Logged, frozen=True, kw_only=True, tag="snapshot"):
     life: int
     snapshot_id: str
     partitions: int
+    free_from: int | None = None
 
 
 class Base(msgspec.Struct, frozen=True, kw_only=True):
@@ -86,7 +90,8 @@ class Rollback(_Logged, frozen=True, kw_only=True, tag="rollback"):
     """Put a snapshot's state in place of the agent's: of all keys, or of `keys` only.
 
     `life`: the epoch at which the agent was deployed; `bases`: one for each partition;
-    `undoes`: the control id of the rollback that this one takes back, or empty.
+    `undoes`: the control id of the rollback that this one takes back, or empty; `spec_digest`: of
+    the spec that it was checked with, and whose rows it brings. Empty in records of older builds.
     """
 
     kind: ClassVar[Kind] = "rollback"
@@ -98,10 +103,11 @@ class Rollback(_Logged, frozen=True, kw_only=True, tag="rollback"):
     keys: tuple[str, ...] = ()
     exclude: Exclusion | None = None
     undoes: str = ""
+    spec_digest: str = ""
 
     def base(self, partition: int) -> Base:
-        """The one of that partition."""
-        return next(base for base in self.bases if base.partition == partition)
+        """The one of that partition. Raises StateError."""
+        return base_in(self.bases, partition)
 
     @property
     def partitions(self) -> int:
@@ -130,11 +136,24 @@ class Migrate(_Logged, frozen=True, kw_only=True, tag="migrate"):
     snapshot_id: str = ""
     bases: tuple[Base, ...] = ()
     anew: bool = False
-    keys: ClassVar[tuple[str, ...]] = ()  # as of a rollback: it is of all keys
 
     def base(self, partition: int) -> Base:
-        """The one of that partition."""
-        return next(base for base in self.bases if base.partition == partition)
+        """The one of that partition. Raises StateError."""
+        return base_in(self.bases, partition)
+
+
+def base_in(bases: tuple[Base, ...], partition: int) -> Base:
+    """The one of that partition. Raises StateError if there is none: the command is older than the
+    partition.
+    """
+    for base in bases:
+        if base.partition == partition:
+            return base
+    raise StateError(
+        f"partition {partition} has been added to the topic since an agent of it was rolled back "
+        "or migrated, and no agent follows its topic to more partitions: delete the agent, with "
+        "its topic of decisions, and deploy it again"
+    )
 
 
 def begins_anew(command: object) -> bool:
@@ -172,6 +191,21 @@ class ShardEffect(_Logged, frozen=True, kw_only=True, tag="effect"):
     failed: str = ""
 
 
+class Withdrawn(_Logged, frozen=True, kw_only=True, tag="withdrawn"):
+    """Of all decisions of a partition of which a rollback has changed the fate, the ids are in the
+    topic of withdrawn decisions, so many of each. `life`: as of the rollback.
+    """
+
+    control_id: str
+    agent: str
+    life: int
+    topic: str
+    partition: int
+    withdrawn: int
+    reinstated: int
+    worker: str
+
+
 class Hello(_Logged, frozen=True, kw_only=True, tag="hello"):
     """A worker has started and reads until it sees this, so it knows that it has read all."""
 
@@ -179,7 +213,7 @@ class Hello(_Logged, frozen=True, kw_only=True, tag="hello"):
 
 
 Command = Deploy | Pause | Resume | Delete | Snapshot | Rollback | Migrate | Forget
-ControlRecord = Command | ShardEffect | Hello
+ControlRecord = Command | ShardEffect | Withdrawn | Hello
 
 _encoder = msgspec.json.Encoder()
 _decoder: msgspec.json.Decoder[ControlRecord] = msgspec.json.Decoder(ControlRecord)

@@ -27,6 +27,7 @@ from headrace.pipelines.control.records import (
     Rollback,
     ShardEffect,
     Snapshot,
+    Withdrawn,
 )
 from headrace.views import Partition
 
@@ -62,6 +63,10 @@ class Registry:
     def __init__(self) -> None:
         self._live: dict[str, Deployment] = {}
         self._last: dict[str, Deployment] = {}  # also deleted ones: epochs never fall
+        # Lives that are over but for effects that are on their way, by agent and life.
+        self._ending: dict[tuple[str, int], Deployment] = {}
+        # By agent and life, also when that is over.
+        self._owing: dict[tuple[str, int], Deployment] = {}
         self._outcomes: dict[str, Outcome] = {}  # the newest, in the order of the log
         self.next_offset = 0
 
@@ -72,6 +77,10 @@ class Registry:
     def deleted(self) -> list[Deployment]:
         """The newest deployments of the agents that are deleted, by name."""
         return [last for _, last in sorted(self._last.items()) if last.deleted]
+
+    def owing(self) -> list[Deployment]:
+        """Those of which withdrawn ids are not all published, by name, former lives first."""
+        return [self._owing[life] for life in sorted(self._owing)]
 
     def get(self, agent: str) -> Deployment:
         """Raises NotFoundError `unknown_agent`."""
@@ -86,9 +95,25 @@ class Registry:
         """The newest deployment under this name, deleted or not."""
         return self._last.get(agent)
 
+    def life(self, agent: str, life: int) -> Deployment | None:
+        """The deployment of that life, if it is the newest or something of it is on its way."""
+        last = self._last.get(agent)
+        if last is not None and last.life == life:
+            return last
+        return self._ending.get((agent, life)) or self._owing.get((agent, life))
+
     def outcome(self, control_id: str) -> Outcome:
         """What became of a command. Raises KeyError if it has not been read, or long ago."""
         return self._outcomes[control_id]
+
+    def refusal(self, control_id: str) -> RequestError | None:
+        """Why a command was not accepted; None: it was, or has not been read, or long ago."""
+        outcome = self._outcomes.get(control_id)
+        return None if outcome is None else outcome.refused
+
+    def has_seen(self, control_id: str) -> bool:
+        """Whether a command of that id has been read, not long ago."""
+        return control_id in self._outcomes
 
     def apply(self, record: ControlRecord | None, offset: int) -> Accepted | None:
         """Fold one record (None: one of somebody else). Returns the command if it changed
@@ -97,6 +122,9 @@ class Registry:
         self.next_offset = offset + 1
         if isinstance(record, ShardEffect):
             self._effect(record)
+            return None
+        if isinstance(record, Withdrawn):
+            self._withdrawn(record)
             return None
         if record is None or isinstance(record, Hello) or record.id in self._outcomes:
             return None
@@ -110,15 +138,42 @@ class Registry:
         return outcome.accepted
 
     def _effect(self, effect: ShardEffect) -> None:
-        deployment = self._last.get(effect.agent)
-        if deployment is None or not deployment.life <= effect.epoch <= deployment.epoch:
+        deployment = self._in_epoch(effect.agent, effect.epoch)
+        if deployment is None:
             return  # of a life that is over
         partition = Partition(effect.topic, effect.partition)
-        place = (effect.control_id, partition)
-        if place not in deployment.effects:
-            deployment.effects[place] = effect.next_offset
-            if effect.failed:
-                deployment.failures[place] = effect.failed
+        accepted = deployment.accepted(effect.control_id)
+        replaces = accepted is not None and isinstance(accepted.command, Rollback | Migrate)
+        known = deployment.effects.setdefault(effect.control_id, {})
+        if partition in known or (replaces and deployment.ended_in(partition)):
+            return
+        known[partition] = effect.next_offset
+        if effect.failed:
+            deployment.failures.setdefault(effect.control_id, {})[partition] = effect.failed
+        if accepted is not None and accepted.kind == "rollback":
+            deployment.owed[effect.control_id, partition] = accepted
+            self._owing[deployment.agent, deployment.life] = deployment
+        if deployment.ended and self._last[effect.agent] is not deployment:
+            self._ending.pop((deployment.agent, deployment.life), None)
+
+    def _in_epoch(self, agent: str, epoch: int) -> Deployment | None:
+        last = self._last.get(agent)
+        if last is not None and last.life <= epoch <= last.epoch:
+            return last
+        # Commands are accepted before they count: an effect may come behind the next deploy.
+        ending = (over for over in self._ending.values() if over.agent == agent)
+        return next((over for over in ending if over.life <= epoch <= over.epoch), None)
+
+    def _withdrawn(self, record: Withdrawn) -> None:
+        deployment = self._owing.get((record.agent, record.life))
+        partition = Partition(record.topic, record.partition)
+        if deployment is None or (record.control_id, partition) not in deployment.owed:
+            return  # it was published before
+        del deployment.owed[record.control_id, partition]
+        told = deployment.published.setdefault(record.control_id, {})
+        told[partition] = (record.withdrawn, record.reinstated)
+        if not deployment.owed:
+            del self._owing[record.agent, record.life]
 
     def _command(self, record: Command, offset: int) -> Accepted | None:
         if isinstance(record, Deploy):
@@ -139,9 +194,13 @@ class Registry:
             self.check_life(deployment, record)
         if isinstance(record, Migrate):
             return self._migrate(deployment, record, offset)
+        if isinstance(record, Snapshot):
+            _check_free(deployment, record)
         if isinstance(record, Pause | Resume):
             deployment.paused = isinstance(record, Pause)
         elif isinstance(record, Rollback):
+            if record.spec_digest:
+                _check_spec(deployment, record.spec_digest)
             self.check_replacing(deployment)
             deployment.epoch += 1
         return deployment.accept(record, offset)
@@ -149,12 +208,7 @@ class Registry:
     def _migrate(self, deployment: Deployment, record: Migrate, offset: int) -> Accepted | None:
         if not (record.anew or deployment.takes(record.digest)):
             return None
-        if record.replaces != deployment.deploy.digest:
-            raise ConflictError(
-                "spec_mismatch",
-                f"agent {record.agent!r} was given another spec meanwhile: ask again",
-                agent=record.agent,
-            )
+        _check_spec(deployment, record.replaces)
         self.check_replacing(deployment)
         deployment.deploy = record
         deployment.epoch += 1
@@ -175,10 +229,15 @@ class Registry:
         running = deployment.replacing()
         if running is not None:
             doing = "migrated" if running.kind == "migrate" else "rolled back"
+            assert isinstance(running.command, Rollback | Migrate)
+            done, of = len(deployment.positions(running.control_id)), running.command.partitions
             raise ConflictError(
                 "rollback_running",
-                f"agent {deployment.agent!r} is being {doing} ({running.control_id}): "
-                "ask again when that is done",
+                f"agent {deployment.agent!r} is being {doing} ({running.control_id}), and that is "
+                f"done in {done} of {of} partitions: ask again in a moment, when it is in all. "
+                "Each does it when a worker holds it and has learned its log that far. If it stays "
+                "so, look whether all workers run, and what they log; or delete the agent and "
+                "deploy it again, which loses all that it has learned",
                 agent=deployment.agent,
             )
 
@@ -197,6 +256,8 @@ class Registry:
             effects=_effects_of(forgets, before),
             former_forgets=forgets,
         )
+        if before is not None and not before.ended:
+            self._ending[before.agent, before.life] = before
         self._live[record.agent] = self._last[record.agent] = deployment
         return deployment.accept(record, offset)
 
@@ -255,12 +316,39 @@ class Registry:
             )
 
 
+def _check_free(deployment: Deployment, record: Snapshot) -> None:
+    """Raises ConflictError if another command has asked for a snapshot of that id, and it was not
+    removed since: two would be one, made of shards of both.
+    """
+    if record.free_from is None:
+        return
+    for accepted in deployment.commands:
+        there = accepted.command
+        same = isinstance(there, Snapshot) and there.snapshot_id == record.snapshot_id
+        if same and accepted.offset >= record.free_from:
+            raise ConflictError(
+                "snapshot_exists",
+                f"a snapshot {record.snapshot_id!r} has been asked for already",
+                snapshot=record.snapshot_id,
+            )
+
+
+def _check_spec(deployment: Deployment, digest: str) -> None:
+    """Raises ConflictError if the agent's spec is not the one that a command was checked with."""
+    if digest != deployment.deploy.digest:
+        raise ConflictError(
+            "spec_mismatch",
+            f"agent {deployment.agent!r} was given another spec meanwhile: ask again",
+            agent=deployment.agent,
+        )
+
+
 def _effects_of(
     forgets: tuple[Accepted, ...], deployment: Deployment | None
-) -> dict[tuple[str, Partition], int]:
-    ids = {accepted.control_id for accepted in forgets}
-    effects = deployment.effects if deployment else {}
-    return {place: offset for place, offset in effects.items() if place[0] in ids}
+) -> dict[str, dict[Partition, int]]:
+    if deployment is None:
+        return {}
+    return {each.control_id: deployment.positions(each.control_id) for each in forgets}
 
 
 def _no_room(text: str) -> OverloadError:

@@ -6,12 +6,14 @@ import functools
 
 from msgspec import structs
 
+from headrace.clock import Clock, SystemClock
 from headrace.errors import (
     ConflictError,
     CorruptStateError,
     ForeignStateError,
     RequestError,
     StateError,
+    UnavailableError,
 )
 from headrace.pipelines import control
 from headrace.pipelines.live import LiveShards
@@ -19,6 +21,7 @@ from headrace.pipelines.past.derivation import Derivation
 from headrace.pipelines.past.making import Maker
 from headrace.pipelines.past.moments import first_at
 from headrace.pipelines.past.opened import Opened, State
+from headrace.pipelines.past.reach import check_past, earliest, named, reach
 from headrace.pipelines.past.timeline import Course, Start, Timeline
 from headrace.pipelines.past.verifying import Verifier
 from headrace.pipelines.reader import Logs
@@ -26,7 +29,10 @@ from headrace.pipelines.shard import Shard
 from headrace.pipelines.snapshot_commands import SnapshotCommands
 from headrace.pipelines.worker import Worker
 from headrace.state.catalogue import Vouched
-from headrace.views import Answer, AsOf, Question, Verification
+from headrace.views import Answer, AsOf, Partition, Question, Verification
+
+BEYOND = ("out_of_range", "log_too_short", "too_large")
+"""Codes of a state that cannot be had, where others can."""
 
 
 class Past:
@@ -34,8 +40,15 @@ class Past:
     `stop` before it stops.
     """
 
-    def __init__(self, worker: Worker, live: LiveShards, snapshots: SnapshotCommands) -> None:
+    def __init__(
+        self,
+        worker: Worker,
+        live: LiveShards,
+        snapshots: SnapshotCommands,
+        clock: Clock | None = None,
+    ) -> None:
         self._worker = worker
+        self._time = (clock or SystemClock()).time
         self._live = live
         self._snapshots = snapshots
         self._opened = Opened()
@@ -64,6 +77,19 @@ class Past:
         shard = self._live.shard(question.agent, question.key)
         deployment = self._worker.controls.registry.get(question.agent)
         timeline = self._maker.timeline(deployment, shard.partition)
+        try:
+            past = await self._shard(deployment, shard, timeline, as_of)
+        except RequestError as error:
+            if error.code not in BEYOND:
+                raise
+            raise await self._told(error, timeline, shard) from error
+        found = past.learner.predict(question, past.next_offset)
+        return structs.replace(found, standing=self._live.standing(found.standing, shard))
+
+    async def _shard(
+        self, deployment: control.Deployment, shard: Shard, timeline: Timeline, as_of: AsOf
+    ) -> Shard:
+        """What the shard was then."""
         if as_of.snapshot_id is not None:
             course = self._snapshot(deployment, shard, as_of.snapshot_id)
             state = _state(deployment, shard, course.start.epoch, course.offset)
@@ -73,9 +99,17 @@ class Past:
             state = _state(deployment, shard, timeline.epoch_at(offset), offset)
             make = functools.partial(self._maker.nearest, timeline, offset)
         done = functools.partial(self._maker.done, make)
-        past = (await self._opened.at(state, done)).shard
-        found = past.learner.predict(question, past.next_offset)
-        return structs.replace(found, standing=self._live.standing(found.standing, shard))
+        return (await self._opened.at(state, done)).shard
+
+    async def _told(self, error: RequestError, timeline: Timeline, shard: Shard) -> RequestError:
+        """The same error, with the states that can be asked for."""
+        try:
+            deployed_ms = await self._deployed_ms(timeline)
+            range_ = await reach(timeline, self._logs, shard.next_offset, deployed_ms)
+        except UnavailableError:
+            return error
+        text, of = f"{error}; {range_}", error.context.get("agent", shard.origin.agent)
+        return type(error)(error.code, text, violations=error.violations, agent=of)
 
     async def verify(self, decision_id: str | None, record: bytes | None) -> Verification:
         """See `Verifier.verify`."""
@@ -128,17 +162,21 @@ class Past:
         assert began is not None
         if not began <= offset <= here:
             topic, partition = shard.partition
+            when = "" if as_of.time_ms is None else f"{named(as_of.time_ms)}, "
             raise RequestError(
                 "out_of_range",
-                f"there is no state at offset {offset} of {topic}[{partition}]: agent "
+                f"there is no state at {when}offset {offset} of {topic}[{partition}]: agent "
                 f"{shard.origin.agent!r} began at {began} there, and has learned up to {here}",
             )
         return offset
 
     async def _at_time(self, timeline: Timeline, shard: Shard, time_ms: int) -> int:
         """The first offset of that time or later: all records below it came before."""
+        check_past(time_ms, int(self._time() * 1000))
         indexed = self._worker.broker.can_start_at_timestamp
         found = await first_at(self._logs, shard.partition, time_ms, indexed=indexed)
+        if (shard.next_offset if found is None else found) == timeline.began:
+            await self._check_begun(timeline, time_ms)
         if found is None:
             return shard.next_offset
         begin = (await self._logs.span(shard.partition)).begin
@@ -146,12 +184,34 @@ class Past:
         if retired and found <= begin:
             raise ConflictError(
                 "log_too_short",
-                f"the log holds no record from before that time any more: it begins at offset "
-                f"{begin}. Ask for a snapshot by its id: `headrace snapshot ls "
-                f"{shard.origin.agent}`",
+                f"the log holds no record from before {named(time_ms)} any more: it begins at "
+                f"offset {begin}",
                 agent=shard.origin.agent,
             )
         return found
+
+    async def _check_begun(self, timeline: Timeline, time_ms: int) -> None:
+        """Of a time before all that was learned: the state of the deploy was there since then, or,
+        if that is earlier, since the first event. Raises RequestError `out_of_range`.
+        """
+        assert timeline.began is not None
+        begin = (await self._logs.span(timeline.partition)).begin
+        first = await self._logs.record_at(timeline.partition, timeline.began)
+        deployed_ms = await self._deployed_ms(timeline)
+        since = earliest(first, deployed_ms)
+        if begin > timeline.began or since is None or time_ms >= since // 1000 * 1000:
+            return  # times are told to the second
+        text = f"{named(time_ms)} is before agent {timeline.deployment.agent!r} began"
+        if deployed_ms is not None:
+            text += f": it was deployed at {named(deployed_ms)}, and has no event of before"
+        raise RequestError("out_of_range", text)
+
+    async def _deployed_ms(self, timeline: Timeline) -> int | None:
+        """When the deploy was written into the control log; None: that record is there no more."""
+        deploy = timeline.deployment.commands[0]
+        log = Partition(self._worker.control_topic, 0)
+        record = await self._logs.record_at(log, deploy.offset)
+        return None if record is None else record.timestamp
 
 
 def _state(deployment: control.Deployment, shard: Shard, epoch: int, offset: int) -> State:

@@ -48,6 +48,8 @@ def names_in(given: dict[str, Any]) -> list[DecisionId]:
 
     They are one unless somebody has altered one of them; none for what is no decision's record.
     """
+    if given.get("cause") == "boundary":
+        return []
     position = given.get("position")
     parts = [given.get("agent"), given.get("epoch")]
     if isinstance(position, dict):

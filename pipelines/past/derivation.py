@@ -9,7 +9,6 @@ decides goes into a sink that keeps it from everybody.
 from __future__ import annotations
 
 import asyncio
-import shutil
 from pathlib import Path
 
 from headrace.errors import UnavailableError
@@ -20,14 +19,14 @@ from headrace.pipelines.changes import Change, Work
 from headrace.pipelines.forgetting import honour
 from headrace.pipelines.logidentity import check_log
 from headrace.pipelines.past.timeline import Counted, Course
-from headrace.pipelines.replacement import Replacement
-from headrace.pipelines.rewind import IDLE_S, Muted
-from headrace.pipelines.seams import Sink
-from headrace.pipelines.shard import Outlets, Shard, ShardStart
-from headrace.pipelines.shards import REPLACEMENTS
+from headrace.pipelines.replay import IDLE_S
+from headrace.pipelines.seams import Muted, Sink
+from headrace.pipelines.shard import Shard
+from headrace.pipelines.shardstart import Outlets, ShardStart
 from headrace.pipelines.site import Site, origin_of, spec_of
-from headrace.pipelines.unchanged import Unchanged
+from headrace.pipelines.threads import remove_drafts
 from headrace.pipelines.vault import Vault
+from headrace.pipelines.works import replacement
 from headrace.state.store import ShardStore, Store
 from headrace.views import Partition
 
@@ -124,7 +123,7 @@ class Derivation:
         await self.stop()
         path, self._path = self._path, None
         if path is not None:
-            await asyncio.to_thread(shutil.rmtree, path, ignore_errors=True)
+            await remove_drafts(path)
 
     async def _files(self) -> Path:
         start = self.course.start
@@ -153,18 +152,13 @@ class Derivation:
         """What the rollback or the migration did, done to the twin."""
 
         async def work(shard: Shard) -> bool:
-            former, self._path = self._path, await self._replacement(accepted).on_copy(shard)
+            course = self.course
+            done = replacement(
+                self._site, self._vault, course.deployment, accepted, course.partition
+            )
+            former, self._path = self._path, await done.on_copy(shard)
             if former is not None:
-                await asyncio.to_thread(shutil.rmtree, former, ignore_errors=True)
+                await remove_drafts(former)
             return True
 
         return work
-
-    def _replacement(self, accepted: control.Accepted) -> Replacement:
-        course, command = self.course, accepted.command
-        assert isinstance(command, control.Rollback | control.Migrate)
-        how = command.mode if isinstance(command, control.Rollback) else command.how
-        kind: type[Replacement] = REPLACEMENTS[how]
-        if course.partition in course.deployment.failed(command.id):
-            kind = Unchanged
-        return kind(self._site, self._vault, course.deployment, accepted)

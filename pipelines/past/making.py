@@ -145,9 +145,7 @@ def _log_too_short(timeline: Timeline, start: Start, offset: int, begin: int) ->
     return ConflictError(
         "log_too_short",
         f"{topic}[{partition}] reaches back to offset {begin} only, and the nearest state before "
-        f"offset {offset} is {_named(start)}: what came in between cannot be learned again. Ask "
-        f"for a snapshot by its id, or for what came later: "
-        f"`headrace snapshot ls {timeline.deployment.agent}`",
+        f"offset {offset} is {_named(start)}: what came in between cannot be learned again",
         agent=timeline.deployment.agent,
     )
 
@@ -157,8 +155,7 @@ def _too_far(timeline: Timeline, start: Start, offset: int) -> RequestError:
     return RequestError(
         "too_large",
         f"{count:,} events have to be learned again to come from {_named(start)} to offset "
-        f"{offset}: at most {EVENTS_MAX:,} are. Ask for an offset nearer to a snapshot, or for a "
-        f"snapshot: `headrace snapshot ls {timeline.deployment.agent}`",
+        f"{offset}: at most {EVENTS_MAX:,} are. Ask for an offset nearer to a snapshot",
         agent=timeline.deployment.agent,
     )
 

@@ -6,7 +6,7 @@ import asyncio
 
 from headrace.errors import RequestError
 from headrace.pipelines.reader import Logs
-from headrace.pipelines.rewind import IDLE_S
+from headrace.pipelines.replay import IDLE_S
 from headrace.views import Partition
 
 READ_MAX = 200_000

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 import msgspec
 
+from headrace.counts import counted
 from headrace.errors import (
     CorruptStateError,
     ForeignStateError,
@@ -23,14 +24,15 @@ from headrace.models.decisions import Decision, decode_decision
 from headrace.models.exclusion import DecisionId, decision_id_of
 from headrace.models.reverting import can_revert_keys
 from headrace.pipelines import control, quarantine
+from headrace.pipelines.decisionlog import DecisionLog
 from headrace.pipelines.past.comparing import compared, names_in
-from headrace.pipelines.past.decisionlog import decision_of
 from headrace.pipelines.past.derivation import Derivation
 from headrace.pipelines.past.making import Maker
 from headrace.pipelines.past.timeline import Timeline, events
 from headrace.pipelines.reader import Logs
-from headrace.pipelines.rewind import Muted
+from headrace.pipelines.seams import Muted
 from headrace.pipelines.shard import Shard
+from headrace.pipelines.validity import Validity
 from headrace.views import Difference, Partition, Verification
 
 UNVERIFIABLE = {
@@ -101,19 +103,39 @@ class Verifier:
         if name is None:
             raise RequestError(
                 "invalid_request",
-                f"{text[:120]!r} is no id of a decision: agent/epoch/topic/partition/offset",
+                f"{text[:120]!r} is no id of a decision: give agent/epoch/topic/partition/offset",
             )
         deployment = self._deployment(name)
         where = Partition(deployment.deploy.emit_topic, name.partition)
-        found = await decision_of(self._logs, where, name)
+        timeline = self._maker.timeline(deployment, Partition(name.topic, name.partition))
+        why = _never_was(timeline, name)
+        found = None if why else await DecisionLog(self._logs, where).decision_of(name)
         if found is None:
+            why = why or await self._why_none(timeline, name)
             raise NotFoundError(
                 "unknown_decision",
-                f"{where.topic}[{where.partition}] has no decision {text!r}: its event was refused"
-                ", or its verdict is not emitted, or the topic has retired it: then hand it in",
+                f"{where.topic}[{where.partition}] has no decision {text!r}: {why}",
                 decision=text,
             )
         return found
+
+    async def _why_none(self, timeline: Timeline, name: DecisionId) -> str:
+        """Why the topic of decisions has none of that id, as far as that can be told."""
+        place = timeline.partition
+        end = (await self._logs.span(place)).end
+        if name.offset >= end:
+            return f"the log {place.topic}[{place.partition}] ends at offset {end}"
+        shard = self._holder.find(name.agent, place)
+        if shard is not None and name.offset >= shard.next_offset:
+            return f"its event is not learned yet: the agent stands at offset {shard.next_offset}"
+        epoch = timeline.epoch_at(name.offset)
+        if timeline.deployment.life <= name.epoch != epoch:
+            id_ = _id(name._replace(epoch=epoch))
+            return f"its event was handled in epoch {epoch}, so its decision would be {id_!r}"
+        return (
+            "its event was refused, or its verdict is not emitted, or the topic has retired it: "
+            "then hand it in"
+        )
 
     def _deployment(self, name: DecisionId) -> control.Deployment:
         """The agent's last life."""
@@ -144,7 +166,7 @@ class Verifier:
         timeline = self._maker.timeline(deployment, place)
         if name.epoch < deployment.life:
             return _unverifiable(name, "former_life")
-        if impossible := self._impossible(timeline, name):
+        if impossible := await self._impossible(timeline, name):
             return impossible
         if name.epoch < timeline.epoch_at(name.offset):
             return _unverifiable(name, "void")
@@ -160,28 +182,49 @@ class Verifier:
         await derivation.end()
         found = _compared(given, name, remade, derivation, timeline)
         start = derivation.course.start.vouched
+        # First of all: what was passed over comes out otherwise whatever made it again.
+        if found.verdict != "confirmed" and _is_forgotten(derivation, remade, given, name):
+            return _unverifiable(name, "forgotten", differences=found.differences)
         if found.verdict == "contradicted" and start and start.versions != self._maker.versions:
             return _unverifiable(name, "other_build", found.text, found.differences)
-        if found.verdict == "contradicted" and _is_forgotten(derivation, remade, given, name):
-            return _unverifiable(name, "forgotten", found.text, found.differences)
         return found
 
-    def _impossible(self, timeline: Timeline, name: DecisionId) -> Verification | None:
+    async def _impossible(self, timeline: Timeline, name: DecisionId) -> Verification | None:
         """What contradicts the decision before anything is learned: it is of no event."""
         source, began = timeline.deployment.source_topic, timeline.began
         if name.topic != source:
             altered = Difference(field="position.topic", found=name.topic, expected=source)
             return _contradicted(name, f"agent {name.agent!r} reads another topic", [altered])
-        shard = self._holder.find(name.agent, timeline.partition)
         if began is None:
             text = f"agent {name.agent!r} has not begun in that partition"
             altered = Difference(field="position.partition", found=str(name.partition))
-        elif name.offset < began or (shard is not None and name.offset >= shard.next_offset):
+        elif not began <= name.offset < await self._end(name.agent, timeline.partition):
             text = f"agent {name.agent!r} has decided on no event at that offset"
             altered = Difference(field="position.offset", found=str(name.offset))
         else:
             return None
         return _contradicted(name, text, [altered])
+
+    async def _end(self, agent: str, partition: Partition) -> int:
+        """Below which offset the agent can have decided: of events that another worker may hold,
+        only the log tells.
+        """
+        shard = self._holder.find(agent, partition)
+        return (await self._logs.span(partition)).end if shard is None else shard.next_offset
+
+
+def _never_was(timeline: Timeline, name: DecisionId) -> str:
+    """Why there cannot be a decision of that id, whatever the logs hold; empty: there can."""
+    deployment, began = timeline.deployment, timeline.began
+    if name.topic != deployment.source_topic:
+        return f"the agent reads the topic {deployment.source_topic!r}"
+    if began is None:
+        return f"the agent has not begun in partition {name.partition} of {name.topic!r}"
+    if name.epoch > deployment.epoch or name.epoch < 1:
+        return f"the agent has had no epoch {name.epoch}: its newest is {deployment.epoch}"
+    if name.epoch >= deployment.life and name.offset < began:
+        return f"the agent has begun at offset {began} there"
+    return ""
 
 
 def _compared(
@@ -195,7 +238,7 @@ def _compared(
     learned = events(timeline.stretches(start, name.offset))
     source = "the deploy" if start.vouched is None else start.vouched.snapshot_id
     differences: tuple[Difference, ...]
-    text = f"made again from {source} and {learned:,} events"
+    text = f"made again from {source} and {counted(learned, 'event')}"
     if remade.decision is None:
         text += (
             f": its event is refused ({remade.refusal})"
@@ -234,15 +277,20 @@ def _is_forgotten(
 
 
 def _withdrawn(timeline: Timeline, name: DecisionId, key: str) -> str:
-    """Which rollback has replaced the state that made it, if one has."""
+    """Which rollback has replaced the state that made it, if one has and it still is."""
+    validity = Validity(timeline.deployment, timeline.partition)
+    by = ""
     for accepted in timeline.deployment.rollbacks():
         command = accepted.command
         assert isinstance(command, control.Rollback)
-        since = command.base(name.partition).next_offset <= name.offset
-        mine = not command.keys or key in command.keys
-        if accepted.epoch > name.epoch and since and mine:
-            return f"rollback {command.id} to {command.snapshot_id} has withdrawn it since"
-    return ""
+        counted = timeline.deployment.effect(command.id, timeline.partition)
+        if counted is None or accepted.epoch <= name.epoch:
+            continue
+        if validity.stands(key, name.offset, accepted.epoch):
+            by = ""
+        elif not by:
+            by = f"rollback {command.id} to {command.snapshot_id} has withdrawn it since"
+    return by
 
 
 def _unverifiable(

@@ -16,6 +16,8 @@ HeadraceError
     ├── LockedStateError  another worker holds the state directory
     ├── CorruptStateError bytes that do not match their digest
     ├── GoneStateError    a snapshot that was removed, and that a state is made from
+    ├── AwayStateError    the repository cannot be reached; it goes on when it can
+    ├── BadDiskError      the disk fails under what is written or read for a shard
     └── DiskFullError     no room to write state; it goes on when there is
 
 A bug is an assertion, never one of these.
@@ -136,6 +138,18 @@ class CorruptStateError(StateError):
 
 class GoneStateError(StateError):
     """A snapshot that was removed, with its age or on demand; a state cannot be made without it."""
+
+
+class AwayStateError(StateError):
+    """The repository of snapshots cannot be reached; nothing is known to be wrong with what it
+    holds. Waiting may cure it.
+    """
+
+
+class BadDiskError(StateError):
+    """The disk of this worker does not do what it is told; nothing is wrong with what it was to
+    hold.
+    """
 
 
 class DiskFullError(StateError):

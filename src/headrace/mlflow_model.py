@@ -28,7 +28,8 @@ from headrace.pipelines.probing import Probing
 from headrace.state.directory import Identity
 from headrace.state.manifest import ShardRef, Versions
 from headrace.state.reference import Reference, decode
-from headrace.state.repository import Repository, open_repository
+from headrace.state.repositories import open_repository
+from headrace.state.repository import Repository
 from headrace.state.restoring import check_build, check_probes
 from headrace.state.store import ShardStore, StoreOptions
 from headrace.views import Answer, Question

@@ -7,8 +7,9 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
+from headrace.errors import EventError, RequestError
 from headrace.views import (
     AgentView,
     Answer,
@@ -88,6 +89,12 @@ class Directory(Protocol):
     def snapshots_standing(self) -> SnapshotsStanding: ...
 
 
+class Specs(Protocol):
+    """The specs that an agent has had since it was deployed."""
+
+    def spec(self, agent: str, spec_version: int) -> dict[str, Any]: ...
+
+
 class Controls(Protocol):
     """Appends to the control log and waits, bounded, until the record took effect."""
 
@@ -103,13 +110,18 @@ class Controls(Protocol):
 
 
 class EventSink(Protocol):
-    """Appends a whole event to an agent's input log."""
+    """Appends whole events to an agent's input log."""
 
     async def append(self, agent: str, key: str, event: bytes) -> Position: ...
 
+    async def append_all(
+        self, agent: str, events: Sequence[tuple[str, bytes]]
+    ) -> Sequence[Position | EventError | RequestError]: ...  # one each, in their order
+
 
 class DecisionFeed(Protocol):
-    """Follows an agent's decision topic and the quarantine: the records as they were written.
+    """Follows an agent's decision topic, the quarantine and the topic of withdrawn decisions: the
+    records as they were written.
 
     `follow=False` ends the stream where the log ends now.
     """
@@ -117,6 +129,10 @@ class DecisionFeed(Protocol):
     def watch(self, agent: str, *, from_start: bool, follow: bool) -> AsyncIterator[bytes]: ...
 
     def watch_quarantine(
+        self, agent: str | None, *, from_start: bool, follow: bool
+    ) -> AsyncIterator[bytes]: ...
+
+    def watch_withdrawn(
         self, agent: str | None, *, from_start: bool, follow: bool
     ) -> AsyncIterator[bytes]: ...
 
@@ -163,9 +179,14 @@ class Rollbacks(Protocol):
 
     async def preview(self, request: RollbackRequest) -> RollbackPreview: ...
 
-    async def rollback(self, request: RollbackRequest) -> RollbackView: ...
+    # A request that was answered, or whose answer was lost, may be repeated under its own id.
+    async def rollback(
+        self, request: RollbackRequest, request_id: str | None = None
+    ) -> RollbackView: ...
 
-    async def undo(self, agent: str, control_id: str | None) -> RollbackView: ...  # None: the last
+    async def undo(  # without a control id the last one
+        self, agent: str, control_id: str | None, request_id: str | None = None
+    ) -> RollbackView: ...
 
     def get(self, control_id: str) -> RollbackView: ...
 

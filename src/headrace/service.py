@@ -94,6 +94,7 @@ class Service:
         backend = Backend(
             predictor=live,
             directory=live,
+            specs=live,
             controls=Commands(self.worker),
             sink=Feedback(self.worker, self.events),
             feed=Decisions(self.worker),

@@ -1,8 +1,7 @@
 """What rooms say to each other: frozen records without behaviour.
 
-They are on the ground floor because `pipelines` produces most of them and `serving` shows them,
-and these two never import each other. All times are milliseconds since 1970 unless a name ends
-in `_s` (seconds).
+They are on the ground floor because `pipelines` and `serving`, which exchange most of them, never
+import each other. All times are milliseconds since 1970 unless a name ends in `_s` (seconds).
 """
 
 from __future__ import annotations
@@ -47,11 +46,9 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
     cold: bool  # the key has not learned yet (or is expired): the answer is the cold-start one
     updates: int  # how often this key's model has learned
     topic: str = ""  # of the partition
-    # How stale the state may be. `behind`: how many records of the log it lacks, as far as the
-    # broker has said. `heard_ms`: how long ago the broker last said where the log ends; small
-    # while it answers, and growing when it is away. None: it has not said so yet.
-    behind: int | None = None
-    heard_ms: int | None = None
+    # How stale the state may be. None: the broker has not said where the log ends yet.
+    behind: int | None = None  # how many records of the log it lacks, as far as that was said
+    heard_ms: int | None = None  # how long ago it was said last; it grows while the broker is away
 
 
 class ScoredItem(msgspec.Struct, frozen=True):
@@ -149,6 +146,7 @@ class AgentView(msgspec.Struct, frozen=True, kw_only=True):
     shards: tuple[ShardView, ...]
     metrics: tuple[MetricView, ...]
     note: str = ""  # why it is not running, or what it waits for
+    first_spec_version: int = 1  # that it was deployed with; those from here on can be shown
 
 
 class Refusals(msgspec.Struct, frozen=True, kw_only=True):
@@ -226,6 +224,7 @@ class SnapshotView(msgspec.Struct, frozen=True, kw_only=True):
     shards: tuple[SnapshotShard, ...]  # by partition
     pinned: bool = False
     imported: bool = False  # its epoch and positions are of another log, for all that is known
+    former: bool = False  # of a life of the agent that is over: nothing goes back to it
 
     @property
     def complete(self) -> bool:
@@ -315,6 +314,10 @@ class RollbackView(msgspec.Struct, frozen=True, kw_only=True):
     partitions: int
     positions: tuple[Position, ...]  # where it counts, for each partition that has done it
     note: str = ""
+    published: int = 0  # partitions of which all ids are in the topic of withdrawn decisions
+    withdrawn: int = 0  # ids of decisions that it has withdrawn, in those partitions
+    reinstated: int = 0  # likewise, those that it has taken back into force
+    failed: int = 0  # partitions in which it could not be done: they go on with what they had
 
     @property
     def done(self) -> bool:
@@ -338,14 +341,18 @@ class RollbackPreview(msgspec.Struct, frozen=True, kw_only=True):
     agent: str
     mode: str
     snapshot_id: str
-    events_back: int  # between the snapshot and now, over all partitions
-    events_excluded: int
-    keys_changed: int  # whose state would be another one
+    events_back: int  # between the snapshot and now, over all partitions; imported: not known
+    events_excluded: int  # of these, those that a rewind leaves out
+    events_excluded_earlier: int = 0  # of these, those that earlier rewinds alone leave out
+    keys_changed: int  # whose model would be another one; shared: whose events have taught it
     keys_total: int
     decisions_compared: int  # of the newest events
     decisions_flipped: int  # that the other state would decide otherwise
     metrics: tuple[MetricChange, ...]
     note: str = ""
+    imported: bool = False  # the snapshot: where it ends in this log nobody knows
+    withdrawn_most: int = 0  # events whose decisions would be withdrawn, as far as there are any
+    reinstated_most: int = 0  # ... reinstated
 
 
 class Difference(msgspec.Struct, frozen=True, kw_only=True):
@@ -370,20 +377,17 @@ class Verification(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ForgetView(msgspec.Struct, frozen=True, kw_only=True):
-    """A key that is being forgotten, or was; without a control id: what forgetting it would do.
-
-    Snapshots that still hold it: `deleting`, the service's own, and `rewriting`, those that people
-    named or pinned. Nobody is given the key out of them any more.
-    """
+    """A key that is being forgotten, or was; without a control id: what forgetting it would do."""
 
     control_id: str
     agent: str
-    known: bool | None = None  # whether a shard of this worker knows the key; None: nobody asked
+    known: bool | None = None  # whether a shard knows the key; None: not asked, or others may
     partitions: int
     positions: tuple[Position, ...] = ()  # where it counts, for each partition that has done it
-    deleting: tuple[str, ...] = ()
-    rewriting: tuple[str, ...] = ()
-    gone_by_ms: int  # until when the last file of those is removed from the repository
+    deleting: tuple[str, ...] = ()  # snapshots that may still hold it: the service's own
+    rewriting: tuple[str, ...] = ()  # ... those that people named or pinned
+    rollbacks: tuple[str, ...] = ()  # only before it is done: those that cannot be undone then
+    gone_by_ms: int  # when the last file of those is gone, if all manifests there can be read
     note: str  # what is not erased
 
     @property

@@ -20,6 +20,7 @@ from typer.testing import CliRunner, Result
 from headrace.cli.app import app
 from headrace.config import PREFIX
 from headrace.pipelines.feeds import EventProducer, Outgoing
+from tests.cli.served import Served
 
 SPEC = """
 agent: card-fraud
@@ -142,6 +143,20 @@ class Run:
 def run(service: Up) -> Run:
     """Commands against the service."""
     return Run(service.found("gRPC"))
+
+
+@pytest.fixture
+def served() -> Iterator[Served]:
+    """A server before a small real backend; a module that asks it has a `run` of its own."""
+    served = Served()
+    yield served
+    served.stop()
+
+
+@pytest.fixture
+def before(served: Served) -> None:
+    """A snapshot of `card-fraud` there, named `before`."""
+    served.world.snapshots.take("card-fraud", "before", "named")
 
 
 @pytest.fixture

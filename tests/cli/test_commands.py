@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from headrace.cli.program import program
+from headrace.models.spec import load_spec
 from tests.cli.conftest import BAD, GOOD, SPEC, Run
 
 
@@ -33,8 +35,9 @@ def test_a_dry_run_without_records_says_so(run: Run, spec: Path) -> None:
 
 def test_the_same_spec_again_changes_nothing(run: Run, spec: Path) -> None:
     """A deploy can be repeated; a spec may come from standard input."""
-    assert run("deploy", str(spec)).stdout == "card-fraud: nothing to change\n"
-    assert run("deploy", "-", stdin=SPEC).stdout == "card-fraud: nothing to change\n"
+    told = "card-fraud: nothing to change: it runs this spec already\n"
+    assert run("deploy", str(spec)).stdout == told
+    assert run("deploy", "-", stdin=SPEC).stdout == told
     assert run.json("deploy", str(spec))["changed"] is False
 
 
@@ -78,6 +81,17 @@ def test_another_spec_takes_over_when_its_migration_is_said(run: Run) -> None:
     reset = run("deploy", "-", "--migration", "reset", "--yes", stdin=third)
     assert reset.stdout.startswith("deployed changing (spec version 3, epoch 3)\n")
     assert run.json("agents", "changing")["spec_version"] == 3
+    assert f"former spec 1 to 2: see `{program()} agents changing --spec 2`" in (
+        run("agents", "changing").stdout
+    )
+    # What is printed is a file: deployed, it is the very spec of then.
+    second_again = run("agents", "changing", "--spec", "2").stdout
+    assert load_spec(second_again.encode()).digest == load_spec(second.encode()).digest
+    assert run.json("agents", "changing", "--spec", "3") == run.json("agents", "changing")["spec"]
+    none = run("agents", "changing", "--spec", "4")
+    assert (none.exit_code, none.stdout) == (1, "")
+    assert "since its deploy it had 1 to 3" in none.stderr
+    assert run("agents", "--spec", "1").exit_code == 2
     assert run("delete", "changing", "--yes").exit_code == 0
 
 
@@ -159,12 +173,19 @@ def test_an_event_is_appended(run: Run) -> None:
     assert run("send", "card-fraud", "sent", "-", stdin=event).exit_code == 0
     result = run("send", "card-fraud", "sent", '{"card": "sent"}')
     assert result.exit_code == 2
-    assert result.stderr == "error: $.amount: `amount` is missing\n"
+    assert result.stderr == "error: $.amount: `amount` is missing (bad_event)\n"
     result = run("send", "card-fraud", "sent", '{"amount": 3, "shop": "7", "fraud": false}')
-    assert result.stderr == "error: $.card: `key` is missing\n"
+    assert result.stderr == "error: $.card: `key` is missing (bad_event)\n"
     event = event.replace('"fraud": false', '"fraud": "so"')
     result = run("send", "card-fraud", "sent", event)
     assert result.stderr.startswith("error: $.fraud: `label` ")
+
+
+@pytest.mark.parametrize("watch", ["decisions", "withdrawn"])
+def test_all_watches_take_the_same_options(run: Run, watch: str) -> None:
+    """From the start to the end, or from the start on and for so long."""
+    assert run("watch", watch, "card-fraud", "--from-start", "--no-follow").exit_code == 0
+    assert run("watch", watch, "card-fraud", "--from-start", "-f", "--for", "0.5").exit_code == 0
 
 
 def test_decisions_are_followed(run: Run) -> None:
@@ -201,5 +222,8 @@ def test_an_agent_is_deleted_only_on_purpose(run: Run) -> None:
     result = run("delete", "gone")
     assert result.exit_code == 2
     assert "say --yes" in result.stderr
-    assert run("delete", "gone", "--yes").stdout.startswith("deleted gone")
+    done = run("delete", "gone", "--yes")
+    assert done.stdout.startswith("deleted gone")
+    assert "events have taught, spec version 1" in done.stderr
+    assert "the topics decisions.gone, transactions" in done.stderr
     assert run("delete", "gone", "--yes").exit_code == 1

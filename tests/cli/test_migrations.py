@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from headrace.views import Migration
+from headrace.cli.migrating import plan
+from headrace.views import Migration, MigrationPlan
 from tests.cli.conftest import Run
 from tests.cli.served import Served
 from tests.cli.terminal import Terminal
-from tests.serving.world import SPEC
+from tests.serving.world import SPEC, view
 
 OTHER = SPEC.replace("0.9", "0.8")
-
-
-@pytest.fixture
-def served() -> Iterator[Served]:
-    served = Served()
-    yield served
-    served.stop()
 
 
 @pytest.fixture
@@ -58,7 +51,9 @@ def test_keep_asks_nobody_and_machines_say_yes(run: Run, served: Served, other: 
     assert refused.exit_code == 2
     assert "say --yes" in refused.stderr
     served.world.digests["card-fraud"] = "d" * 64
-    assert run("deploy", other, "--migration", "from=card-fraud.a", "--yes").exit_code == 0
+    done = run("deploy", other, "--migration", "from=card-fraud.a", "--yes")
+    assert done.exit_code == 0
+    assert "from: the state of card-fraud.a comes back" in done.stderr
     assert served.world.migrated == [
         Migration(how="keep"),
         Migration(how="from", snapshot_id="card-fraud.a"),
@@ -73,6 +68,32 @@ def test_a_dry_run_shows_what_would_change(run: Run, served: Served, other: str)
     found = run.json("deploy", other, "--migration", "reset", "--dry-run")
     assert found["migration"]["keep_problems"][0]["path"] == "$.model"
     assert served.world.migrated == []
+
+
+@pytest.mark.parametrize(
+    ("state", "words"), [("running", "it answers as before"), ("failed", "answers nothing, as now")]
+)
+def test_a_refold_says_what_is_answered_meanwhile(
+    run: Run, served: Served, other: str, state: str, words: str
+) -> None:
+    """The old version's answers go on; an agent that has failed has none."""
+    served.world.views["card-fraud"] = view(state=state)
+    refold = ("deploy", other, "--migration", "refold")
+    assert words in run(*refold, "--dry-run").stdout
+    assert words in run(*refold, "--yes").stderr
+
+
+def test_the_same_spec_once_more_is_no_other(capsys: pytest.CaptureFixture[str]) -> None:
+    """A refold of what a new build refuses: no table of nothing, and `keep` is no choice."""
+    found = MigrationPlan(
+        spec_version=1, new_spec_version=2, changes=(), keep_problems=(), events=2_300
+    )
+    plan(found, Migration(how="refold"))
+    said = capsys.readouterr().out.splitlines()
+    assert said == [
+        "spec version 2 instead of 1: the same spec",
+        "refold: 2,300 events are learned again; until that is done it answers as before",
+    ]
 
 
 @pytest.mark.parametrize("how", ["begin", "from", "from=", "keep=card-fraud.a"])

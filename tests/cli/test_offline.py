@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
+import re
 import shlex
 import subprocess
 import sys
@@ -43,10 +44,12 @@ COMMANDS = _commands(typer.main.get_command(app))
 
 @pytest.mark.parametrize("path", [path for path, _ in COMMANDS], ids=" ".join)
 def test_every_command_teaches(alone: Run, path: tuple[str, ...]) -> None:
-    """`--help` ends well and shows an example of that very command."""
+    """`--help` ends well, says what the command changes, and shows an example of it."""
     result = alone(*path, "--help")
     assert result.exit_code == 0
-    assert f"Example: headrace {' '.join(path)}" in " ".join(result.stdout.split())
+    words = " ".join(result.stdout.split())
+    assert f"Example: headrace {' '.join(path)}" in words
+    assert re.search(r"[.:!)`] Changes\b", words), words
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import msgspec
 import pytest
 
@@ -12,13 +10,6 @@ from tests.cli.conftest import Run
 from tests.cli.served import Served
 from tests.serving.past import CONFIRMED
 from tests.serving.world import World
-
-
-@pytest.fixture
-def served() -> Iterator[Served]:
-    served = Served()
-    yield served
-    served.stop()
 
 
 @pytest.fixture
@@ -45,6 +36,8 @@ def test_a_prediction_as_of_a_state(run: Run, world: World, text: str, state: As
     found = run.json("predict", "card-fraud", "4711", "--as-of", text)
     assert world.past.asked == [state]
     assert (found["score"], found["standing"]["offset"]) == (0.95, state.offset or 0)
+    shown = run("predict", "card-fraud", "4711", "--as-of", text).stdout
+    assert shown.endswith("12 updates; as it was; 3 records have come since\n")
 
 
 @pytest.mark.parametrize("text", ["before-sale", "offset:-1", "offset:x", "heaters.first"])
@@ -82,14 +75,31 @@ def test_a_contradicted_record(run: Run, world: World) -> None:
     ]
 
 
+def test_a_record_that_cannot_be_verified(run: Run, world: World) -> None:
+    """The code by which the page says what that means stands behind it."""
+    result = run("verify", "{}")
+    assert result.exit_code == 1
+    assert result.stdout == f"unverifiable {CONFIRMED.decision_id} (void)\n  why\n"
+
+
 def test_records_from_a_pipe(run: Run, world: World) -> None:
     """One a line, as `watch decisions --json` writes them; one that fails is enough for 1."""
     result = run("verify", "-", stdin='{"score": 0.5}\n\n{"score": 0.5}\n')
-    assert (result.exit_code, result.stdout.count("confirmed ")) == (0, 2)
+    assert (result.exit_code, result.stdout.count("confirmed card-fraud")) == (0, 2)
+    assert result.stdout.endswith("\n2 confirmed, 0 contradicted, 0 unverifiable\n")
     result = run("verify", "-", "--json", stdin='{"score": 0.5}\n{}\n')
     assert result.exit_code == 1
+    assert result.stderr == "1 confirmed, 0 contradicted, 1 unverifiable\n"
     verdicts = [msgspec.json.decode(line)["verdict"] for line in result.stdout.splitlines()]
     assert verdicts == ["confirmed", "unverifiable"]
+
+
+@pytest.mark.parametrize("nothing", ["", "\n", " \n\n"])
+def test_no_record_from_a_pipe_confirms_nothing(run: Run, nothing: str) -> None:
+    """A script whose `grep` has found nothing must not take that for confirmed."""
+    result = run("verify", "-", stdin=nothing)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr == "error: no record came in: nothing was verified\n"
 
 
 def test_a_decision_that_is_not_there(run: Run, world: World) -> None:
@@ -97,3 +107,5 @@ def test_a_decision_that_is_not_there(run: Run, world: World) -> None:
     result = run("verify", "card-fraud/3/transactions/0/18")
     assert result.exit_code == 1
     assert "no decision" in result.stderr
+    known = run("agents", "card-frod").stderr
+    assert run("verify", "card-frod/1/transactions/0/17").stderr == known

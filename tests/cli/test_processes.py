@@ -89,6 +89,24 @@ class TestFailedStart:
         assert f"error: port {port} is taken on 127.0.0.1" in result.stderr
         assert _children(os.getpid()) == before
 
+    def test_what_cannot_be_is_said_before_a_broker_is_started(
+        self, alone: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A taken port, MLflow that is not installed; Kafka would take seconds."""
+        kept = tmp_path / "kafka"
+        given = ("up", "--broker", f"local:{kept}", "--metrics-port", "off")
+        with socket.socket() as holder:
+            holder.bind(("127.0.0.1", 0))
+            holder.listen()
+            port = str(holder.getsockname()[1])
+            taken = alone(*given, "--grpc-port", port)
+        assert f"error: port {port} is taken on 127.0.0.1" in taken.stderr
+        monkeypatch.setattr("headrace.state.mlflow_sink.find_spec", lambda _: None)
+        lacking = alone(*given, "--grpc-port", "0", "--mlflow", "http://127.0.0.1:9")
+        assert "-m pip install '.[mlflow]'`" in lacking.stderr
+        assert "ready" not in lacking.stdout
+        assert not kept.exists()
+
     def test_state_locked(self, alone: Run, service: Up, tmp_path: Path) -> None:
         """Another worker holds the directory: its process is named."""
         with StateDirectory.open(tmp_path / "state", IDENTITY):

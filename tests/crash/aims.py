@@ -124,9 +124,9 @@ class Aim:
         real: Callable[..., Awaitable[Path]] = Vault.take
 
         async def take(
-            vault: Vault, shard: Shard, snapshot_id: str, kind: Kind, partitions: int
+            vault: Vault, shard: Shard, snapshot_id: str, kind: Kind, *rest: int
         ) -> Path:
-            path = await real(vault, shard, snapshot_id, kind, partitions)
+            path = await real(vault, shard, snapshot_id, kind, *rest)
             if kind == "undo":
                 self.passed("undo-kept")
             return path

@@ -8,6 +8,7 @@ rollback that is asked twice would be two: so whoever asks looks first whether t
 from __future__ import annotations
 
 import asyncio
+import functools
 import random
 from collections.abc import Awaitable, Callable
 from typing import Literal
@@ -59,7 +60,8 @@ class Commander:
                 await asyncio.sleep(PAUSE_S)
 
     async def caught_up(self, agent: Agent, ends: dict[int, int]) -> None:
-        """Return when the agent has handled everything below `ends`, by partition.
+        """Return when the agent has handled everything below `ends`, by partition, and all that its
+        rollbacks have withdrawn is published.
 
         Raises AgentFailedError.
         """
@@ -69,7 +71,8 @@ class Commander:
                 if view is not None and view.state == "failed":
                     raise AgentFailedError(f"{agent.name}: {view.note}")
                 at = {s.partition: s.next_offset for s in view.shards} if view else {}
-                if all(at.get(partition, -1) >= end for partition, end in ends.items()):
+                handled = all(at.get(partition, -1) >= end for partition, end in ends.items())
+                if handled and await self._asked(functools.partial(_published, agent.name)):
                     return
                 await asyncio.sleep(PAUSE_S)
 
@@ -120,6 +123,11 @@ def _plain(verb: str, agent: Agent) -> Ask:
         return True
 
     return ask
+
+
+async def _published(agent: str, client: AsyncClient) -> bool:
+    """Whether all that rollbacks have withdrawn is told."""
+    return all(view.published == view.partitions for view in await client.rollbacks(agent))
 
 
 def _named_snapshot(agent: str, name: str) -> Ask:

@@ -8,7 +8,7 @@ from pathlib import Path
 from headrace.errors import StateError
 from headrace.state.catalogue import Catalogue, Vouched
 from headrace.state.manifest import FileEntry, Manifest
-from headrace.state.repository import LocalRepository
+from headrace.state.repositories import LocalRepository
 from tests.crash.logs import Records
 
 

@@ -44,11 +44,12 @@ def told_again(mark: Mark, life: Life, records: Sequence[ConsumerRecord]) -> lis
     """
     if mark.epoch not in life.epochs:
         return []
-    later = [_place(record) for record in records if record.offset >= mark.end]
+    decided = (record for record in records if b'"cause":"event"' in record.value)
+    later = [_place(record) for record in decided if record.offset >= mark.end]
     return [offset for epoch, offset in later if epoch in life.epochs and offset <= mark.offset]
 
 
 def _place(record: ConsumerRecord) -> tuple[int, int]:
-    """Of a decision: its epoch, and the offset of its event."""
+    """Of a decision: its epoch, and the offset of its event; of a boundary the one before it."""
     told = msgspec.json.decode(record.value)
-    return told["epoch"], told["position"]["offset"]
+    return told["epoch"], told["position"]["offset"] - (told["cause"] == "boundary")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from headrace.models.learner import Learner
-from headrace.pipelines import control, vault
+from headrace.pipelines import control, leading, opening, publisher
 from headrace.pipelines.opening import Opening
 from headrace.pipelines.shard import Shard
 from headrace.pipelines.shards import Shards
@@ -21,6 +21,7 @@ from headrace.state.publishing import Published
 from headrace.state.repository import Repository
 from headrace.state.store import Store
 from headrace.state.sums import Sums
+from headrace.views import Partition
 from tests.crash.life import RollbackProtection
 
 LATE_S = 3.0
@@ -28,7 +29,9 @@ LATE_S = 3.0
 
 
 def without_read_back() -> None:
-    """A rollback is done before its effect is in the control log."""
+    """A rollback is done before its effect is in the control log, and a state that came of it is
+    gone on from when it never comes there.
+    """
     real = Shards._log_effect
     sending: set[asyncio.Task[None]] = set()
 
@@ -43,14 +46,25 @@ def without_read_back() -> None:
         sending.add(asyncio.create_task(send()))
         return int(where[1])
 
+    def leads(
+        epoch: int, next_offset: int, deployment: control.Deployment, partition: Partition
+    ) -> bool:
+        ended = next((a for a in deployment.replacements() if a.epoch > epoch), None)
+        effect = None if ended is None else deployment.effect(ended.control_id, partition)
+        return effect is None or next_offset <= effect
+
+    for module in (leading, opening):
+        assert module.leads is not leads
+        setattr(module, "leads", leads)  # noqa: B010 - a function is replaced on purpose
     setattr(Shards, "_log_effect", log_effect)  # noqa: B010 - a method is replaced on purpose
 
 
 def without_settling() -> None:
     """What was learned is not durable, nor are its decisions acknowledged, when it is replaced."""
+    real = Shard.settle
 
-    async def settle(shard: Shard) -> bool:
-        return True
+    async def settle(shard: Shard) -> bool:  # where nothing is durable yet it has to be
+        return shard.store.meta is not None or await real(shard)
 
     setattr(Shard, "settle", settle)  # noqa: B010
 
@@ -61,12 +75,10 @@ def without_undo_first() -> None:
     owed: dict[Shard, Callable[[], Any]] = {}
     taking: set[asyncio.Future[Any]] = set()
 
-    async def take(
-        self: Vault, shard: Shard, snapshot_id: str, kind: Kind, partitions: int
-    ) -> Path:
+    async def take(self: Vault, shard: Shard, snapshot_id: str, kind: Kind, *rest: int) -> Path:
         if kind != "undo":
-            return await real_take(self, shard, snapshot_id, kind, partitions)
-        owed[shard] = lambda: real_take(self, shard, snapshot_id, kind, partitions)
+            return await real_take(self, shard, snapshot_id, kind, *rest)
+        owed[shard] = lambda: real_take(self, shard, snapshot_id, kind, *rest)
         return Path()
 
     def renew(shard: Shard, learner: Learner, store: Store) -> Store:
@@ -95,7 +107,7 @@ def without_manifest_first() -> None:
         repositories.pop(digest).add_manifest(cut.manifest(files))
         real_published(self, cut, digest, files)
 
-    setattr(vault, "publish", publish)  # noqa: B010
+    setattr(publisher, "publish", publish)  # noqa: B010
     setattr(Checkpoints, "published", published)  # noqa: B010
 
 

@@ -20,10 +20,12 @@ from tests.crash.kept import Kept
 from tests.crash.logs import Records, read
 from tests.crash.losses import told_again
 from tests.fold import compare
+from tests.fold.boundaries import boundaries
 from tests.fold.control import Life, lives
 from tests.fold.fold import fold
 from tests.fold.oracle import Origin
 from tests.fold.state import Folded
+from tests.fold.withdrawn import withdrawn
 
 TOLD_MAX = 40
 """Differences that a verdict tells. Those of one kind in a shard end in one "and 90 more"."""
@@ -67,11 +69,12 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Topics:
-    """What the topics of one agent hold: its source, its decisions, the quarantine of the app."""
+    """What the topics of one agent hold: its source, its decisions, and those of the app."""
 
     source: Records
     decisions: Records
     quarantine: list[bytes]
+    withdrawn: list[bytes]
 
 
 async def judge(broker: Broker, left: Left) -> Verdict:
@@ -79,6 +82,7 @@ async def judge(broker: Broker, left: Left) -> Verdict:
     verdict = Verdict()
     control = await _values(broker, f"{left.app}.control")
     quarantine = await _values(broker, f"{left.app}.quarantine")
+    fates = await _values(broker, f"{left.app}.withdrawn")
     source = await read(broker, left.agents[0].topic)
     kept = Kept(left.repository, await read(broker, f"{left.app}.snapshots"))
     verdict.manifests = len(kept.catalogue.refs())
@@ -89,7 +93,8 @@ async def judge(broker: Broker, left: Left) -> Verdict:
     verdict.planted = sum(len(planted(part)) for part in source.values())
     verdict.quarantined = len(set(quarantine))
     for agent in left.agents:
-        topics = Topics(source, await read(broker, agent.emit_topic), quarantine)
+        decisions = await read(broker, agent.emit_topic)
+        topics = Topics(source, decisions, quarantine, fates)
         led = [life for life in lives(control) if life.agent == agent.name]
         if not led or led[-1].deleted:
             verdict.differ(agent.name, ["it must live in the end, and the control log denies it"])
@@ -131,6 +136,8 @@ def _judge_shard(
     epochs = life.epochs
     told = compare.decisions(folded, decided, origin, whole=whole, epochs=epochs)
     told += compare.quarantined(folded, topics.quarantine, origin, whole=whole, epochs=epochs)
+    told += boundaries(life, where, decided)
+    told += withdrawn(life, where, decided, topics.withdrawn)
     verdict.differ(name, told)
     for loss in left.losses:
         if (agent.name, partition) in loss:
@@ -204,6 +211,8 @@ def _offsets(values: Iterable[bytes], life: Life, origin: Origin) -> set[int]:
     found = set()
     for value in values:
         told = msgspec.json.decode(value)
+        if told.get("cause") == "boundary":
+            continue
         position = told["position"]
         shard = (told["agent"], position["topic"], position["partition"])
         if shard == mine and told["epoch"] in life.epochs:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import msgspec
 
-from headrace.state.repository import open_repository
+from headrace.state.repositories import open_repository
 from headrace.views import Partition
 from tests.fold.events import Row
 from tests.simulation.broker import Log, SimBroker

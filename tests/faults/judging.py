@@ -114,6 +114,7 @@ async def continued(life: Life) -> None:
     """Go on to the end of the log, and end."""
     await life.learn(len(ROWS))
     await life.published()
+    await life.withdrawn()
     await life.stop()
 
 

@@ -20,17 +20,21 @@ from headrace.models.spec import load_spec
 from headrace.pipelines import control
 from headrace.pipelines.cataloguelog import CatalogueLog
 from headrace.pipelines.order import Chunk
+from headrace.pipelines.precedence import Precedence
 from headrace.pipelines.shard import Shard
 from headrace.pipelines.shards import Shards
 from headrace.pipelines.site import Site
+from headrace.pipelines.streams import Streams
+from headrace.pipelines.topics import Topics
 from headrace.pipelines.vault import Vault, undo_id
+from headrace.pipelines.withdrawing import Withdrawing
 from headrace.state.directory import StateDirectory
 from headrace.state.store import StoreOptions
 from headrace.views import Exclusion, Partition
 from tests.faults.journal import JournalBroker
 from tests.fold.events import log
 from tests.fold.oracles import heating
-from tests.simulation.broker import CLUSTER, QUARANTINE, SimLogs
+from tests.simulation.broker import CLUSTER, QUARANTINE, WITHDRAWN, SimLogs, SimTopics
 from tests.simulation.catalogue import SimCatalogueLog
 from tests.simulation.controls import SimControlLog
 from tests.simulation.loop import Process, VirtualLoop
@@ -42,7 +46,8 @@ WHERE = Partition("events", 0)
 ORACLE = heating(agent=AGENT, topic=WHERE.topic)
 ROWS = log(5, 80, keys=4)
 BASE, LATER, ASKED = f"{AGENT}.base", f"{AGENT}.later", f"{AGENT}.asked"
-KEYS = tuple(sorted({(row.key or b"").decode() for row in ROWS[:20]} & {"1", "kéy 0"}))
+_SEEN = {row.key for row in ROWS[:20]}
+KEYS = tuple(key for key in ("1", "kéy 0") if key.encode() in _SEEN)
 _LOOK_S = 0.05
 
 
@@ -57,6 +62,13 @@ class Life:
         self.directory = StateDirectory.open(root / "state", IDENTITY)
         self.controls = SimControlLog(self.broker, process, self._accept)
         self.catalogue = SimCatalogueLog(self.broker, process)
+        self.vault = Vault(
+            self.directory,
+            self.broker.repository,
+            cast(CatalogueLog, self.catalogue),
+            IDENTITY.versions,
+            clock=SimClock(),
+        )
         self.site = Site(
             descriptors_max=10_000,
             worker="w",
@@ -67,13 +79,7 @@ class Life:
             stores=StoreOptions(),
             sink=SimSink(self.broker, process, random.Random(1)),
             busy=lambda: False,
-        )
-        self.vault = Vault(
-            self.directory,
-            self.broker.repository,
-            cast(CatalogueLog, self.catalogue),
-            IDENTITY.versions,
-            clock=SimClock(),
+            precedence=Precedence(),
         )
         self.shards = Shards(self.site, self.controls, self.vault)
         self.shards.in_background = self._in_background
@@ -94,7 +100,7 @@ class Life:
 
     async def open(self) -> None:
         """Open the shard, and publish from now on."""
-        self._publisher = asyncio.create_task(self.vault.publish())
+        self._publisher = asyncio.create_task(self.vault.publish(self.site.precedence))
         self.shard = await self.shards.open(self.controls.registry.get(AGENT), WHERE)
 
     async def learn(self, upto: int) -> None:
@@ -117,6 +123,14 @@ class Life:
         """
         await asyncio.gather(*self._background)
         while self.vault._checkpoints.owed():
+            await self._looked()
+
+    async def withdrawn(self) -> None:
+        """Tell what rollbacks have withdrawn, all of it."""
+        self.broker.partitions["decided"] = 1
+        withdrawing = Withdrawing(WITHDRAWN.topic, self.controls, self.shards, _Host(self.broker))
+        while self.controls.registry.owing():
+            await withdrawing.look()
             await self._looked()
 
     async def stop(self) -> None:
@@ -165,6 +179,21 @@ class Life:
 
     def _in_background(self, _: Shard, work: Coroutine[Any, Any, None]) -> None:
         self._background.append(asyncio.create_task(work))
+
+
+class _Host:
+    """See `pipelines.withdrawing.Host`."""
+
+    streams: Streams  # is not asked: the shard is here
+
+    def __init__(self, broker: JournalBroker) -> None:
+        self.topics = cast(Topics, SimTopics(broker))
+
+    def over(self) -> bool:
+        return False
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        return asyncio.create_task(work)
 
 
 def deploy() -> control.Deploy:

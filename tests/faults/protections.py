@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from headrace.pipelines import control, opening, shards, vault
+from headrace.pipelines import control, opening, publisher, shards
 from headrace.pipelines.site import Commands, Site, log_effect
 from headrace.pipelines.vault import Vault
 from headrace.state import checkpoints, directory, disk, fetching, localshelf
@@ -23,7 +23,7 @@ from headrace.state.manifest import digest
 from headrace.state.manifest import encode as encode_manifest
 from headrace.state.publishing import Published, publish
 from headrace.state.repository import Repository
-from headrace.state.store import ShardMeta, ShardStore, StoreOptions
+from headrace.state.store import ShardMeta, ShardStore
 from headrace.state.sums import Sums, sum_file
 from headrace.views import Partition
 from tests.simulation.sink import SimSink
@@ -85,13 +85,7 @@ def _no_fetched(patch: pytest.MonkeyPatch) -> None:
 
 
 def _no_synced_write(patch: pytest.MonkeyPatch) -> None:
-    opened = ShardStore.__init__
-
-    def hasty(self: ShardStore, path: Path, options: StoreOptions, *, compact: bool) -> None:
-        opened(self, path, options, compact=compact)
-        self._synced.sync = False
-
-    patch.setattr(ShardStore, "__init__", hasty)
+    patch.setattr(ShardStore, "_sync", lambda _: None)
 
 
 def _in_two_batches(patch: pytest.MonkeyPatch) -> None:
@@ -122,7 +116,7 @@ def _manifest_first(patch: pytest.MonkeyPatch) -> None:
         repository.add_manifest(cut.manifest(entries))
         return publish(cut, checkpoint, repository, sums)
 
-    patch.setattr(vault, "publish", hasty)
+    patch.setattr(publisher, "publish", hasty)
 
 
 def _catalogue_first(patch: pytest.MonkeyPatch) -> None:

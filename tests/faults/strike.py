@@ -18,6 +18,8 @@ from tests.faults.operations import OPERATIONS
 
 WAIT_S = 60
 """Within which strace attaches, and a process ends."""
+TRACES = 5
+"""How often the threads of an operation are looked at, until none begins late."""
 DURABLE = (
     "write", "pwrite64", "writev", "pwritev", "pwritev2", "copy_file_range", "sendfile",
     "fsync", "fdatasync", "sync_file_range", "syncfs", "msync", "ftruncate", "truncate",
@@ -73,8 +75,7 @@ class Range:
     def trace(self) -> list[str]:
         """What the operation calls when nothing strikes, as strace tells it.
 
-        Raises RuntimeError if the operation fails by itself, or if a thread of it begins only when
-        it is under way: that one could not be struck.
+        Raises RuntimeError if the operation fails by itself.
         """
         if self._act("", [f"trace={_names(_TOLD)}"]):
             raise RuntimeError(Path(f"{self.root}.said").read_text(encoding="utf-8"))
@@ -82,19 +83,27 @@ class Range:
 
     def points(self) -> list[Point]:
         """Every call at which something may strike."""
+        for _ in range(TRACES):  # a pool of threads that is kept waiting grows by one
+            counts, late = self._counted()
+            if not late:
+                return [
+                    Point(thread, call, when + 1)
+                    for (thread, call), count in sorted(counts.items())
+                    for when in range(count)
+                ]
+        raise RuntimeError(f"a thread that begins late cannot be struck: {late}")
+
+    def _counted(self) -> tuple[Counter[tuple[str, str]], str]:
+        """How often each thread makes each call; a line of a thread that began too late, or ""."""
         counts: Counter[tuple[str, str]] = Counter()
         for line in self.trace():
             tid, _, told = line.partition(" ")
             call = _CALL.match(told.strip())
             if call is not None and call[1] in DURABLE:
                 if tid not in self._threads:
-                    raise RuntimeError(f"a thread that begins late cannot be struck: {line}")
+                    return counts, line
                 counts[self._threads[tid], call[1]] += 1
-        return [
-            Point(thread, call, when + 1)
-            for (thread, call), count in sorted(counts.items())
-            for when in range(count)
-        ]
+        return counts, ""
 
     def strike(self, point: Point, fault: str) -> Struck:
         """`fault`: as strace has it: signal=KILL, error=EIO."""

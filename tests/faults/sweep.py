@@ -49,10 +49,9 @@ class Swept:
             found += struck.verdict.failed
         elif struck.verdict.failed and "replacement.failed" not in struck.said:
             found.append("a rollback has failed, and the log does not say so")
-        older = struck.verdict.found == "older"
-        if older and (fault != ERRORS["EIO"] or "snapshot.refused" not in struck.said):
+        if struck.verdict.found == "older":
             found.append("an older snapshot was used, and nothing was wrong with the newest")
-        if struck.status == 0 and struck.verdict.found not in ("new", "older"):
+        if struck.status == 0 and struck.verdict.found != "new":
             found.append("it was done, and what was done is not there")
         at = f"{fault} at {point.call} {point.when} of {point.thread}"
         self.broken += [f"{at}: {text}" for text in found]

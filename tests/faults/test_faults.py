@@ -85,6 +85,15 @@ def test_a_restore_without_room_waits_and_refuses_no_snapshot(server: Forks, whe
     assert "snapshot.refused" not in struck.said
 
 
+def test_a_restore_on_a_bad_disk_refuses_no_snapshot(server: Forks, where: Path) -> None:
+    """It is the disk that has to be looked at: the newest snapshot is sound."""
+    range_, points = found(server, where, "restore")
+    first = next(point for point in points if point.call == "write")
+    struck = range_.strike(first, ERRORS["EIO"])
+    assert (struck.status, struck.verdict.found) == (SAID, "old")
+    assert "snapshot.refused" not in struck.said
+
+
 @pytest.mark.parametrize("operation", OPERATIONS)
 def test_data_and_names_are_durable_before_the_next_step(
     server: Forks, where: Path, operation: str

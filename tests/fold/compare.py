@@ -130,6 +130,8 @@ def decisions(
         told = msgspec.json.decode(value)
         if told["agent"] != origin.agent or told["epoch"] not in epochs:
             continue
+        if told["cause"] != "event":
+            continue
         offset = told["position"]["offset"]
         by_offset[offset].add(value)
         if told["id"] != replace(origin, epoch=told["epoch"]).id_of(offset):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -10,6 +10,7 @@ import msgspec
 
 from tests.fold.erased import Forgotten
 from tests.fold.oracle import Origin
+from tests.fold.reading import Entry
 
 Where = tuple[str, int]  # topic and partition
 
@@ -20,7 +21,7 @@ class Rollback:
     `base_epoch`: all keys, or only some.
 
     `rewind`: and has learned again what came from there on, without what is excluded: each
-    exclusion as the control log has it, with the offset below which it holds.
+    exclusion as the control log has it, `since` the snapshot, with the offset below which it holds.
     """
 
     at: int
@@ -59,19 +60,21 @@ class Course:
 
     `pauses`: (offset, paused?) in the order of their commands; each holds from the record at its
     offset on. `replacements` and `forgets` likewise; those from behind the last record are done,
-    too.
+    too. `imported`: by the position of an imported snapshot, to which a base of epoch 0 goes back,
+    the records of the other log that it had learned.
     """
 
     start: int = 0
     pauses: tuple[tuple[int, bool], ...] = ()
     replacements: tuple[Rollback | Migration, ...] = ()
     forgets: tuple[Forgotten, ...] = ()
+    imported: Mapping[int, Sequence[Entry]] = field(default_factory=dict, hash=False)
 
 
 _Done = tuple[str, dict[str, Any], int]  # a rollback: its control id, its record, where it counted
 
 
-def _holding(done: list[_Done]) -> tuple[tuple[dict[str, Any], int], ...]:
+def _holding(done: list[_Done], partition: int) -> tuple[tuple[dict[str, Any], int], ...]:
     """The exclusions that hold: not those of what is undone, unless that undo is undone itself."""
     undone: set[str] = set()
     found = []
@@ -79,7 +82,9 @@ def _holding(done: list[_Done]) -> tuple[tuple[dict[str, Any], int], ...]:
         if control_id not in undone:
             undone.add(told.get("undoes", ""))
             if told.get("exclude"):
-                found.append(({**told["exclude"], "only": told.get("keys", ())}, at))
+                since = next(b["next_offset"] for b in told["bases"] if b["partition"] == partition)
+                rule = {**told["exclude"], "only": told.get("keys", ()), "since": since}
+                found.append((rule, at))
     return tuple(found)
 
 
@@ -107,6 +112,7 @@ class Life:
     replaced: dict[str, tuple[dict[str, Any], int, int]] = field(default_factory=dict)
     tombstones: dict[str, str] = field(default_factory=dict)  # by control id
     former: list[tuple[Where, Forgotten]] = field(default_factory=list)
+    former_tombstones: dict[str, str] = field(default_factory=dict)  # of all former lives
 
     def __post_init__(self) -> None:
         self.last_epoch = self.epoch
@@ -131,7 +137,7 @@ class Life:
                     (bases[0]["epoch"], bases[0]["next_offset"]) if bases else (0, 0)
                 )
                 how, digest = told["how"], told["digest"]
-                rules = _holding(done)
+                rules = _holding(done, where[1])
                 found.append(
                     Migration(at, epoch, version, how, digest, base_epoch, offset, rules, failed)
                 )
@@ -147,7 +153,7 @@ class Life:
                     base["next_offset"],
                     tuple(told.get("keys", ())),
                     told.get("mode") == "rewind",
-                    _holding(done),
+                    _holding(done, where[1]),
                     failed,
                 )
             )
@@ -160,7 +166,19 @@ class Life:
             for (control_id, where), at in self.effects.items()
             if control_id in self.tombstones
         ]
-        return [*self.former, *mine]
+        # What a former life was told and had not done by its end counts where this one began.
+        late = [
+            (where, Forgotten(at, self.former_tombstones[control_id], former=True))
+            for (control_id, where), at in self.effects.items()
+            if control_id in self.former_tombstones
+        ]
+        return [*self.former, *late, *mine]
+
+    def not_forgotten(self, where: Where) -> list[str]:
+        """Forgets of former lives that count nowhere in the partition, by control id."""
+        counted = {forgotten.tombstone for place, forgotten in self.forgets() if place == where}
+        told = self.former_tombstones.items()
+        return [control_id for control_id, tombstone in told if tombstone not in counted]
 
     def origin(self, where: Where) -> Origin:
         """Whose decisions these are; a new deployment is a new version of the spec, too."""
@@ -211,7 +229,7 @@ def lives(values: Iterable[bytes]) -> list[Life]:
     for value in values:
         told = msgspec.json.decode(value)
         kind = told["type"]
-        if kind == "hello":
+        if kind in ("hello", "withdrawn"):
             continue
         now = next((life for life in reversed(found) if life.agent == told["agent"]), None)
         if kind == "effect":
@@ -219,6 +237,8 @@ def lives(values: Iterable[bytes]) -> list[Life]:
             mine = [life for life in found if life.agent == told["agent"]]
             for life in (life for life in mine if told["epoch"] in life.epochs):
                 where = (told["topic"], told["partition"])
+                if life.end(where) is not None and told["control_id"] in life.replaced:
+                    continue  # nothing was there to replace
                 if (told["control_id"], where) not in life.effects:
                     life.effects[told["control_id"], where] = told["next_offset"]
                     if told.get("failed"):
@@ -249,6 +269,7 @@ def _deploy(found: list[Life], now: Life | None, told: dict[str, Any]) -> None:
             emit_topic=told["emit_topic"],
             commands=[(told["id"], "deploy")],
             former=[] if now is None else [(p, replace(f, former=True)) for p, f in now.forgets()],
+            former_tombstones={} if now is None else now.former_tombstones | now.tombstones,
         )
     )
 
@@ -258,7 +279,9 @@ def _command(life: Life, told: dict[str, Any]) -> None:
     if kind == "delete":
         life.deleted = True
     elif kind == "rollback":
-        if told["life"] != life.epoch or _replacing(life):
+        # Older builds do not say which spec it was checked with.
+        meant = told.get("spec_digest") in (None, "", life.digest)
+        if told["life"] != life.epoch or not meant or _replacing(life):
             return
         life.last_epoch += 1
         life.replaced[control_id] = (told, life.last_epoch, life.last_version)

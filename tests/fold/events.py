@@ -84,6 +84,10 @@ _SPOILS = (
 )
 # What is wrong with the bytes, or with the record's key: from key, value and a field's name.
 _RAW = (
+    lambda key, raw, field: (
+        b"",
+        raw.replace(b'"k": ' + json.dumps(key.decode()).encode(), b'"k": ""'),
+    ),
     lambda key, raw, field: (key, None),
     lambda key, raw, field: (key, b""),
     lambda key, raw, field: (key, raw[:-1]),

@@ -12,7 +12,8 @@ from tests.fold.reading import Entry
 def is_excluded(what: Rollback | Migration, record: Entry, origin: Origin) -> bool:
     """Whether this rewind, or an earlier one that holds, leaves the record out."""
     return any(
-        record.offset < below and _is_named(told, record, origin) for told, below in what.excluded
+        told["since"] <= record.offset < below and _is_named(told, record, origin)
+        for told, below in what.excluded
     )
 
 

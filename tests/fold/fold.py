@@ -33,7 +33,7 @@ def fold(
             run.come_to(record.offset)
             run.take(record, gone=run.is_gone(record, -1))
         else:
-            run.pass_by(record)
+            run.taken.append(record)  # from before the agent began: a refold may learn it
     run.come_to(None)
     run.out.uncertain = sum(run.is_gone(record, None) for record in run.taken)
     run.out.idle = {key for key, state in run.out.keys.items() if run.is_idle(state)}
@@ -56,6 +56,10 @@ class _Fold:
         self._bases = {(r.base_epoch, r.base_offset) for r in course.replacements}
         self._kept: dict[tuple[int, int], _Fold] = {}
         self.taken: list[Entry] = []
+        for position, records in course.imported.items():
+            self._kept[0, position] = elsewhere = _Fold(oracle, origin, Course(), {})
+            for record in records:
+                elsewhere.take(record)
 
     def come_to(self, offset: int | None) -> None:
         """Do what counts before the record at `offset` (None: all that is left), and keep what a
@@ -83,7 +87,8 @@ class _Fold:
         """The base of it without the keys that have been forgotten since it was taken."""
         base = self._kept[rollback.base_epoch, rollback.base_offset]._copied()
         for forgotten in self._forgets:
-            if rollback.base_offset <= forgotten.at <= rollback.at:
+            since = rollback.base_epoch == 0 or rollback.base_offset <= forgotten.at
+            if since and forgotten.at <= rollback.at:
                 erase(forgotten, self.origin.agent, base.out.keys)
         return base
 
@@ -200,10 +205,6 @@ class _Fold:
             if now is not None:
                 reverted.last_seen = max(base.last_seen, now.last_seen)
         return reverted
-
-    def pass_by(self, record: Entry) -> None:
-        """A record from before the agent began: a refold may learn it."""
-        self.taken.append(record)
 
     def take(self, record: Entry, *, gone: bool = False) -> None:
         """One record; of one that is gone only the time."""

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from headrace.pipelines import reader
 from headrace.views import Partition
 from tests.fold import compare
+from tests.fold.boundaries import boundaries
 from tests.fold.control import Life, Where, lives
 from tests.fold.fold import fold
 from tests.fold.oracle import Oracle
@@ -54,6 +55,7 @@ async def differences(
             whole, epochs = not life.deleted, life.epochs
             told = compare.decisions(must, decided, origin, whole=whole, epochs=epochs)
             told += compare.quarantined(must, quarantine, origin, whole=whole, epochs=epochs)
+            told += boundaries(life, where, decided)
             stored = None if life.deleted else opened(life, where)
             if stored is not None:
                 told += compare.rows(must, stored)

@@ -162,6 +162,8 @@ def _key(value: Any, record: Entry) -> str:
     if isinstance(value, bool) or not isinstance(value, str | int):
         raise Refused("key_mismatch")
     text = _text(value, KEY_MAX)
+    if not text:
+        raise Refused("key_missing")
     if record.key == text.encode():
         return text
     if not record.key:

@@ -164,12 +164,20 @@ _GOOD: Mapping[str, list[Message]] = {
     "SubmitFeedback": [
         prediction_pb2.SubmitFeedbackRequest(agent="hostile-cards", key="k16", event=_EVENTS[0])
     ],
+    "SubmitFeedbackBatch": [
+        prediction_pb2.SubmitFeedbackBatchRequest(
+            agent="hostile-cards",
+            events=[prediction_pb2.KeyedEvent(key="k16", event=event) for event in _EVENTS],
+        )
+    ],
     "GetKey": [prediction_pb2.GetKeyRequest(agent="hostile-heaters", key="k1")],
     "WatchDecisions": [decision_pb2.WatchDecisionsRequest(agent="hostile-cards", until_end=True)],
     "WatchQuarantine": [decision_pb2.WatchQuarantineRequest(until_end=True)],
+    "WatchWithdrawn": [decision_pb2.WatchWithdrawnRequest(until_end=True)],
     "DeployAgent": [agent_pb2.DeployAgentRequest(spec=s, dry_run=True) for s in _SPECS],
     "ValidateAgent": [agent_pb2.ValidateAgentRequest(spec=s) for s in _SPECS],
     "GetAgent": [agent_pb2.GetAgentRequest(agent="hostile-films")],
+    "GetSpec": [agent_pb2.GetSpecRequest(agent="hostile-films", spec_version=1)],
     "ListAgents": [agent_pb2.ListAgentsRequest()],
     "PauseLearning": [agent_pb2.PauseLearningRequest(agent="nobody-is-here")],
     "ResumeLearning": [agent_pb2.ResumeLearningRequest(agent="nobody-is-here")],

@@ -81,7 +81,7 @@ async def test_a_bug_and_a_code_of_no_table_are_found() -> None:
     """What leaves as INTERNAL, or with a reason that is not in the table, is a finding."""
     server = Server(Buggy().backend, Listen(port=0), limits=Limits(health_poll_s=0.05))
     address = f"127.0.0.1:{await server.start()}"
-    found = (await run_requests(address, 600, "bugs")).findings
+    found = (await run_requests(address, 1_200, "bugs")).findings
     await server.stop()
     assert any(finding.startswith("a bug") for finding in found)
     assert any("'brand_new', which is not in the table" in finding for finding in found)

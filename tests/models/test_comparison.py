@@ -115,12 +115,12 @@ def test_a_recommender_is_compared_by_its_items() -> None:
     assert [change.name for change in compared.metrics] == ["recall@5"]
 
 
-def test_without_events_there_is_a_note() -> None:
-    """Nothing to compare is said, not shown as nothing flipped."""
+def test_what_is_not_compared_is_counted() -> None:
+    """Events that the guard refuses are no decisions, and none of none is not nothing flipped."""
     now, then = two_states("fraud")
-    compared = compare(SPECS["fraud"], now, then, [])
+    compared = compare(SPECS["fraud"], now, then, [record(200, {"k": "ada"})])
     assert (compared.decisions_compared, compared.metrics) == (0, ())
-    assert "no recent event" in compared.note
+    assert (compared.refused, compared.failed) == (1, 0)
 
 
 def test_a_state_older_than_the_idle_time_is_said() -> None:
@@ -151,18 +151,20 @@ def test_a_state_that_fails_is_flipped() -> None:
     batch = [record(1, {"k": "ada", "u": 1.0, "y": 1.0})]
     compared = compare(spec, now.rows, then.rows, batch)
     assert (compared.decisions_compared, compared.decisions_flipped) == (1, 1)
-    assert compare(spec, then.rows, then.rows, batch).decisions_compared == 0
+    both = compare(spec, then.rows, then.rows, batch)
+    assert (both.decisions_compared, both.failed) == (0, 1)
 
 
 def test_changed_keys_are_counted() -> None:
-    """A key counts as changed if it is new, gone, or in another state but for what waits."""
+    """A key counts if it is new, gone, or has another model: what waits, and when, is none."""
     spec = SPECS["forecast"]
     then = MemoryRows()
     step(spec, then, records(5, 60, keys=["ada", "bob", "eve"]))
     now = copied(then)
     step(spec, now, records(5, 60, first=60, keys=["ada", "new"]))
     slot = read(b"k/bob", now.rows[b"k/bob"])
-    slot.last_seen, slot.waiting = slot.last_seen + 1, ()
+    slot.last_seen, slot.last_learned = slot.last_seen + 1, slot.last_learned + 1
+    slot.waiting = ()
     now.rows[b"k/bob"] = written(slot)
     del now.rows[b"k/eve"]
     assert changed_keys(now, then) == (3, 4, True)

@@ -88,6 +88,17 @@ def test_key() -> None:
     assert refused(GOOD, b"\xff") == ("bad_utf8", "")
 
 
+def test_an_empty_key_is_none() -> None:
+    """Whatever the record's key is: nobody could be asked about it, forget it, or roll it back."""
+    empty = GOOD | {"card": {"id": ""}}
+    for key in (b"", b"42", None):
+        assert refused(empty, key) == ("key_missing", "$.card.id")
+    spoiled = empty | {"balance": "x"}
+    assert refused(spoiled, b"") == ("key_missing", "$.card.id")
+    ranked = {"user": "", "item": "a", "stars": 3}
+    assert refused(ranked, b"", Guard(RANKER)) == ("key_missing", "$.user")
+
+
 def test_a_wrong_key_comes_first() -> None:
     """Of several things wrong the key is told first: it says that the path is another field's."""
     assert refused(GOOD | {"balance": "x"}, b"43") == ("key_mismatch", "$.card.id")

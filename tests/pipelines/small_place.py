@@ -16,6 +16,7 @@ from headrace.models.spec import load_spec
 from headrace.pipelines import control
 from headrace.pipelines.cataloguelog import CatalogueLog
 from headrace.pipelines.order import Chunk
+from headrace.pipelines.precedence import Precedence
 from headrace.pipelines.shard import Shard
 from headrace.pipelines.shards import Shards
 from headrace.pipelines.site import Site, spec_named
@@ -92,6 +93,13 @@ class Place:
 
     def _held(self, identity: Identity) -> StateDirectory:
         directory = StateDirectory.open(self._path, identity)
+        self.vault = Vault(
+            directory,
+            self.broker.repository,
+            cast(CatalogueLog, self.catalogue),
+            identity.versions,
+            clock=SimClock(),
+        )
         site = Site(
             descriptors_max=10_000,
             worker="w",
@@ -102,13 +110,7 @@ class Place:
             stores=StoreOptions(),
             sink=self.sink,
             busy=lambda: False,
-        )
-        self.vault = Vault(
-            directory,
-            self.broker.repository,
-            cast(CatalogueLog, self.catalogue),
-            identity.versions,
-            clock=SimClock(),
+            precedence=Precedence(),
         )
         self.shards = Shards(site, self.controls, self.vault)
         self.shards.in_background = self.in_background
@@ -146,8 +148,9 @@ def live(
     tmp_path: Path,
     work: Callable[[Place], Awaitable[None]],
     made: Callable[[Path], Place] = Place,
+    loop: asyncio.AbstractEventLoop | None = None,
 ) -> None:
-    """Run it in virtual time, the control log followed meanwhile."""
+    """Run it, the control log followed meanwhile: in virtual time, unless a loop is given."""
 
     async def whole() -> None:
         place = made(tmp_path)
@@ -159,7 +162,7 @@ def live(
             await asyncio.gather(*place.tasks, return_exceptions=True)
             await place.controls.stop()
 
-    loop = VirtualLoop(random.Random(7))
+    loop = loop or VirtualLoop(random.Random(7))
     asyncio.set_event_loop(loop)
     try:
         loop.run_until_complete(whole())

@@ -10,7 +10,8 @@ import msgspec
 from headrace.models.decisions import Origin
 from headrace.models.learner import Learner
 from headrace.models.spec import Spec, load_spec
-from headrace.pipelines.shard import Outlets, Shard, ShardStart
+from headrace.pipelines.shard import Shard
+from headrace.pipelines.shardstart import Outlets, ShardStart
 from headrace.ports import Record
 from headrace.state.memory import MemoryStore
 from headrace.state.store import ShardMeta

@@ -12,8 +12,12 @@ from headrace.state.cut import Kind
 from tests.pipelines.small_place import WHERE, Place, live
 
 
-def told(tmp_path: Path, work: Callable[[Place, Shard], Awaitable[None]]) -> None:
-    """Do this with a shard that has learned fifty records."""
+def told(
+    tmp_path: Path,
+    work: Callable[[Place, Shard], Awaitable[None]],
+    loop: asyncio.AbstractEventLoop | None = None,
+) -> None:
+    """Do this with a shard that has learned fifty records; see `live`."""
 
     async def whole(place: Place) -> None:
         await place.controls.start()
@@ -23,7 +27,7 @@ def told(tmp_path: Path, work: Callable[[Place, Shard], Awaitable[None]]) -> Non
         if place.shards.find("a", WHERE) is not None:
             await place.shards.close(shard, flush=True)
 
-    live(tmp_path, whole)
+    live(tmp_path, whole, loop=loop)
 
 
 async def take(place: Place, shard: Shard, name: str = "s1", kind: Kind = "named") -> None:
@@ -37,13 +41,19 @@ async def take(place: Place, shard: Shard, name: str = "s1", kind: Kind = "named
     await shard.between_events(work)
 
 
-async def published(place: Place, name: str = "s1") -> Vouched:
-    """Publish what was taken; what vouches for it."""
-    publishing = asyncio.create_task(place.vault.publish())
-    while WHERE not in place.vault.catalogue.shards(f"a.{name}"):  # noqa: ASYNC110 - not told
-        await asyncio.sleep(0.05)
+async def publish_all(place: Place) -> None:
+    """Publish until nothing is owed any more."""
+    publishing = asyncio.create_task(place.vault.publish(place.shards.site.precedence))
+    async with asyncio.timeout(60):
+        while place.vault._owed:  # noqa: ASYNC110 - not told
+            await asyncio.sleep(0.05)
     publishing.cancel()
     await asyncio.gather(publishing, return_exceptions=True)
+
+
+async def published(place: Place, name: str = "s1") -> Vouched:
+    """Publish what was taken; what vouches for it."""
+    await publish_all(place)
     return place.vault.catalogue.shards(f"a.{name}")[WHERE]
 
 

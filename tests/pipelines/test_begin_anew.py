@@ -76,7 +76,9 @@ def test_a_crash_after_the_effect_begins_it_anew_at_the_same_place(
         await anew(place, "reset")
         again = await place.shards.open(place.deployment, WHERE)
         await place.shards.close(again, flush=False)
-        place.directory.drop_shard(place.directory.shard_path("a", 2, *WHERE))
+        path = place.directory.shard_path("a", 2, *WHERE)
+        place.directory.drop_shard(path)
+        path.mkdir(parents=True)  # in which RocksDB had made nothing
         again = await place.shards.open(place.deployment, WHERE)
         assert (again.origin.epoch, again.next_offset) == (2, 50)
         await place.shards.close(again, flush=True)
@@ -112,7 +114,7 @@ def test_to_begin_anew_is_agreed_to_once(
     told(tmp_path, work)
 
 
-def test_what_a_rewind_left_out_is_not_learned_anew_and_nothing_is_decided_again(
+def test_what_a_rewind_left_out_is_not_learned_anew_and_nothing_is_told_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As in a refold beside a state that can be read; also after a restart on the way, when old
@@ -130,6 +132,9 @@ def test_what_a_rewind_left_out_is_not_learned_anew_and_nothing_is_decided_again
             await asyncio.sleep(0.05)
         rows = dict(shard.store.scan(KEY_ROW))
         decided = place.broker.logs[Partition("decided", 0)]
+        refused = place.broker.logs[Partition("sim.quarantine", 0)]
+        told_once = refused.end
+        assert told_once > 0
         await taken(place, shard, "s2")
         await place.shards.close(shard, flush=True)
         monkeypatch.setattr(Probing, "accepts", lambda *_: ("it goes on otherwise",))
@@ -143,7 +148,7 @@ def test_what_a_rewind_left_out_is_not_learned_anew_and_nothing_is_decided_again
         await again.process(place.chunk())
         await again.flush()
         assert set(again.store.scan(KEY_ROW)) == set(rows.items())
-        assert decided.end == decided.begin
+        assert (decided.end, refused.end) == (decided.begin, told_once)
         await place.shards.close(again, flush=True)
 
     told(tmp_path, work)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import socket
@@ -10,12 +11,15 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from aiokafka import AIOKafkaProducer
+from aiokafka.conn import AIOKafkaConnection
+from aiokafka.errors import KafkaError
 
 from headrace.errors import ConfigError, UnavailableError
-from headrace.pipelines.broker import Broker, ClusterBroker, MemoryBroker, open_broker
+from headrace.pipelines.broker import Broker, ClusterBroker, MemoryBroker, ask, open_broker
 
 PARENT = """
 import asyncio, pathlib, sys
@@ -53,6 +57,50 @@ async def test_the_embedded_broker_takes_records(broker: Broker) -> None:
     async with AIOKafkaProducer(bootstrap_servers=broker.bootstrap) as producer:
         sent = await producer.send_and_wait("broker-takes-records", b"value", partition=0)
     assert sent.offset == 0
+
+
+@pytest.mark.parametrize("requests", [1, 2])
+async def test_a_question_that_is_given_up_leaves_no_connection(
+    broker: Broker, monkeypatch: pytest.MonkeyPatch, requests: int
+) -> None:
+    """The service asks every other second, and a stop may come while it waits for either answer."""
+    asked: list[AIOKafkaConnection] = []
+    send = AIOKafkaConnection.send
+
+    def noted(connection: AIOKafkaConnection, *request: Any, **how: Any) -> Any:
+        asked.append(connection)
+        return send(connection, *request, **how)
+
+    monkeypatch.setattr(AIOKafkaConnection, "send", noted)
+    asking = asyncio.create_task(ask(broker.bootstrap, 5.0))
+    while len(asked) < requests:  # noqa: ASYNC110 - aiokafka tells nobody
+        await asyncio.sleep(0)
+    asking.cancel()
+    await asyncio.wait({asking})
+    assert asking.cancelled()
+    assert not any(connection.connected() for connection in asked)
+
+
+@pytest.mark.parametrize("other", ["drops", "is silent", "refuses"])
+async def test_one_server_that_answers_is_enough(broker: Broker, other: str) -> None:
+    """Whatever the one before it does; and where none answers, all have the same time for it."""
+
+    async def met(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if other == "is silent":
+            await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(met, "127.0.0.1", 0)
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        if other == "refuses":
+            server.close()
+        there = f"127.0.0.1:{port}"
+        await ask(f"{there},{broker.bootstrap}", 30.0)
+        began = time.monotonic()
+        with pytest.raises((OSError, KafkaError)):
+            await ask(",".join([there] * 10), 0.5)
+        assert time.monotonic() - began < 4.0
 
 
 async def test_stop_ends_the_embedded_broker_by_its_own_pid(tmp_path: Path) -> None:

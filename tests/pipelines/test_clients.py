@@ -7,6 +7,7 @@ from typing import Any, cast
 
 import aiokafka.client
 import pytest
+from aiokafka.errors import KafkaError
 
 from headrace.pipelines import clients, reader
 from headrace.pipelines.broker import Broker
@@ -59,3 +60,27 @@ async def test_a_reader_that_is_given_up_while_it_starts_leaves_no_connection(
     await asyncio.wait({reading})
     assert reading.cancelled()
     assert not any(connection.connected() for connection in made)
+
+
+@pytest.mark.parametrize("how", ["waits", "raises", "is cancelled"])
+async def test_a_reader_whose_stop_is_cut_short_leaves_no_connection(
+    broker: Broker, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    """Aiokafka closes its connections last, and lets the cancellation of a request through."""
+    monkeypatch.setattr(clients, "STOP_WAIT_S", 0.1)
+    consumer = clients.log_reader(broker.bootstrap)
+    await clients.start(consumer)
+    await consumer._client.fetch_all_metadata()
+    connections = list(consumer._client._conns.values())
+    assert any(connection.connected() for connection in connections)
+    close = consumer._fetcher.close
+
+    async def cut_short() -> None:
+        await close()
+        if how == "waits":
+            await asyncio.Event().wait()
+        raise KafkaError if how == "raises" else asyncio.CancelledError
+
+    monkeypatch.setattr(consumer._fetcher, "close", cut_short)
+    await clients.stop(consumer)
+    assert not any(connection.connected() for connection in connections)

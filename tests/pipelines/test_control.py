@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 import pytest
 
-from headrace.errors import ConflictError, NotFoundError, OverloadError
+from headrace.errors import ConflictError, NotFoundError, OverloadError, StateError
 from headrace.pipelines import control
 from headrace.pipelines.control import (
     Delete,
@@ -15,6 +17,7 @@ from headrace.pipelines.control import (
     Pause,
     Registry,
     Resume,
+    Rollback,
     ShardEffect,
 )
 from headrace.pipelines.control import registry as registry_module
@@ -39,6 +42,14 @@ def migrate(control_id: str, digest: str, replaces: str = "d1", life: int = 1) -
         emit_topic="d.a",
         partitions=2,
     )
+
+
+def rollback(control_id: str, **more: Any) -> Rollback:
+    """Of both partitions, to a snapshot of the first epoch."""
+    bases = tuple(
+        control.Base(partition=number, epoch=1, next_offset=5, digest="m") for number in (0, 1)
+    )
+    return Rollback(id=control_id, agent="a", life=1, snapshot_id="a.s", bases=bases, **more)
 
 
 def effect(control_id: str, partition: int, offset: int, epoch: int = 1) -> ShardEffect:
@@ -229,6 +240,21 @@ def test_a_migration_is_for_the_spec_that_it_was_checked_with() -> None:
     assert registry.get("a").deploy.digest == "d3"
 
 
+def test_what_waits_for_another_partition_says_so_and_what_to_do() -> None:
+    """A refold, say, of an agent of which one worker is lost in the middle of a migration."""
+    one_of_two = effect("c2", 0, 10, epoch=2)
+    again = msgspec.structs.replace(migrate("c3", "d3", replaces="d2"), how="refold")
+    registry = fold(deploy("c1"), migrate("c2", "d2"), one_of_two, again)
+    refused = registry.outcome("c3").refused
+    assert refused is not None
+    assert refused.code == "rollback_running"
+    assert "being migrated (c2), and that is done in 1 of 2 partitions" in str(refused)
+    assert "or delete the agent and deploy it again" in str(refused)
+    registry.apply(Delete(id="c4", agent="a"), 4)
+    registry.apply(deploy("c5", digest="d3"), 5)
+    assert registry.outcome("c5").accepted is not None
+
+
 def test_where_a_migration_failed_the_former_spec_stays() -> None:
     """In that partition alone; the same spec may then be deployed again."""
     registry = fold(deploy("c1"), migrate("c2", "d2"), *done("c2", 2, failed="log was cut"))
@@ -236,3 +262,27 @@ def test_where_a_migration_failed_the_former_spec_stays() -> None:
     digests = [deployment.version_at(2, Partition("t", n)).digest for n in (0, 1)]
     assert digests == ["d2", "d1"]
     assert registry.apply(migrate("c3", "d2", replaces="d2"), 9) is not None
+
+
+def test_a_rollback_is_for_the_spec_that_it_was_checked_with() -> None:
+    """A migration may be done while its snapshot is looked at: no row of one spec comes under
+    another. One of a build that did not say so is taken as it was then.
+    """
+    migrated: list[control.ControlRecord] = [deploy("c1"), migrate("c2", "d2"), *done("c2", 2)]
+    registry = fold(*migrated, rollback("r1", spec_digest="d1"))
+    refused = registry.outcome("r1").refused
+    assert isinstance(refused, ConflictError)
+    assert refused.code == "spec_mismatch"
+    assert "was given another spec meanwhile: ask again" in str(refused)
+    assert registry.get("a").epoch == 2
+    for taken in (rollback("r2", spec_digest="d2"), rollback("r3")):
+        assert fold(*migrated, taken).get("a").epoch == 3
+
+
+async def test_a_command_knows_no_place_in_a_partition_that_was_added_since() -> None:
+    """Which is told with what to do; it ends no coroutine as if an iterator were at its end."""
+    command = rollback("r")
+    assert [command.base(number) for number in (0, 1)] == list(command.bases)
+    for older in (command, migrate("m", "d2")):
+        with pytest.raises(StateError, match="partition 2 has been added to the topic"):
+            older.base(2)

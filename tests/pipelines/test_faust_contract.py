@@ -29,8 +29,8 @@ from faust.types import TP
 from headrace.config import Config
 from headrace.pipelines.broker import Broker
 from headrace.pipelines.faustapp import FaustApp
-from headrace.pipelines.fetchthread import FetchedRecord
 from headrace.pipelines.order import PartitionOrder
+from headrace.pipelines.readable import FetchedRecord
 from headrace.pipelines.transport import ChunkConsumer
 from headrace.views import Partition
 from tests.pipelines.small_worker import Reader, committed, name, produce, reading
@@ -321,10 +321,12 @@ OVERRIDDEN = {
         "timeout",
         "max_records",
     ),
+    (stock.AIOKafkaConsumerThread, "on_thread_stop"): ("self",),
     (stock.AIOKafkaConsumerThread, "call_thread"): ("self", "fun", "args", "kwargs"),
     (PartitionRecords, "_consumer_record"): ("self", "tp", "record"),
     (Conductor, "_flag_changes"): ("self",),
     (App, "_create_directories"): ("self",),
+    (App, "_on_rebalance_when_stopped"): ("self",),
     (App, "on_rebalance_end"): ("self",),
     (Recovery, "_resume_streams"): ("self", "generation_id"),
     (TableManager, "_update_channels"): ("self",),

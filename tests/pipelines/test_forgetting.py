@@ -20,7 +20,7 @@ SECRET = Secret(value="5e" * 32)
 HISTORY = History(3, (OTHER, GONE, GONE, OTHER, GONE, OTHER, GONE, OTHER) * 3, 0, 0)
 
 
-async def forget(place: Two, agent: str = "a", control_id: str = "f") -> None:
+async def forget(place: Two, agent: str = "a", control_id: str = "f", key: str = GONE) -> None:
     """The key is forgotten where the shard stands."""
     await place.vault.note(SECRET)
     place.command(
@@ -28,7 +28,7 @@ async def forget(place: Two, agent: str = "a", control_id: str = "f") -> None:
             id=control_id,
             agent=agent,
             secret_id=SECRET.id,
-            tombstone=tombstone(SECRET, agent, GONE),
+            tombstone=tombstone(SECRET, agent, key),
         )
     )
     shard = place.shard(agent)

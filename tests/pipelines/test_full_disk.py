@@ -10,7 +10,8 @@ import pytest
 from headrace.models.decisions import Origin
 from headrace.models.learner import Learner
 from headrace.models.spec import load_spec
-from headrace.pipelines.shard import Outlets, Shard, ShardStart
+from headrace.pipelines.shard import Shard
+from headrace.pipelines.shardstart import Outlets, ShardStart
 from headrace.state.memory import MemoryStore
 from headrace.state.store import ShardStore
 from headrace.views import Question

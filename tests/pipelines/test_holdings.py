@@ -9,9 +9,9 @@ from typing import Any, cast
 
 import pytest
 
-from headrace.errors import DiskFullError, StateError
+from headrace.errors import AwayStateError, DiskFullError, StateError
 from headrace.pipelines import control
-from headrace.pipelines.holdings import ROOM_RETRY_S, Holdings
+from headrace.pipelines.holdings import RETRY_S, Holdings
 from headrace.pipelines.site import Site
 from headrace.pipelines.topics import Topics
 from headrace.state.store import Store
@@ -22,6 +22,7 @@ from tests.simulation.broker import SimTopics
 BESIDE = Partition("events", 1)
 UNTRUSTED = StateError("the disk cannot be trusted")
 FULL = DiskFullError("no space left on device")
+AWAY = AwayStateError("the object store does not answer")
 
 
 class Host:
@@ -72,17 +73,22 @@ def test_all_shards_of_an_agent_that_is_given_up_are_closed(tmp_path: Path) -> N
         assert (bad.durable_offset, sound.durable_offset) == (0, 50)
         assert (str(holdings.broken["a"]), host.told) == (str(UNTRUSTED), 1)
         assert await holdings.open(place.deployment, WHERE) is None
-        await asyncio.sleep(10 * ROOM_RETRY_S)
+        await asyncio.sleep(10 * RETRY_S)
         assert host.tried_again == []
 
     live(tmp_path, work)
 
 
-@pytest.mark.parametrize("errors", [(UNTRUSTED, FULL), (FULL, UNTRUSTED), (FULL, FULL)])
-def test_want_of_room_hides_no_other_reason(
+@pytest.mark.parametrize(
+    "errors",
+    [(UNTRUSTED, FULL), (FULL, UNTRUSTED), (FULL, FULL), (AWAY, UNTRUSTED), (AWAY, FULL)],
+)
+def test_what_may_pass_hides_no_other_reason(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, errors: tuple[StateError, StateError]
 ) -> None:
-    """An agent is tried again only if all its shards lack is room, and once for all of them."""
+    """An agent is tried again only if all its shards lack is room or the repository, and once for
+    all of them.
+    """
 
     async def work(place: Place) -> None:
         holdings, host = await held(place)
@@ -95,7 +101,7 @@ def test_want_of_room_hides_no_other_reason(
         async with holdings.opening:
             opened = [holdings.open(place.deployment, where) for where in (WHERE, BESIDE)]
             assert await asyncio.gather(*opened) == [None, None]
-        await asyncio.sleep(10 * ROOM_RETRY_S)
+        await asyncio.sleep(10 * RETRY_S)
         if UNTRUSTED in errors:
             assert (holdings.broken, host.tried_again) == ({"a": UNTRUSTED}, [])
         else:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
+import time
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 
@@ -34,8 +37,8 @@ async def test_what_goes_wrong_at_the_source_is_what_the_thread_hears() -> None:
         await asyncio.to_thread(_Incoming(failing()).read, 100)
 
 
-async def test_a_thread_that_waits_is_let_go() -> None:
-    """Its caller has left; nor does it wait again."""
+async def test_a_thread_that_waits_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its caller has left; nor does it wait again, or take for the end what was broken off."""
     waits = asyncio.Event()
 
     async def silent() -> AsyncIterator[bytes]:
@@ -47,6 +50,14 @@ async def test_a_thread_that_waits_is_let_go() -> None:
     reading = asyncio.create_task(asyncio.to_thread(incoming.read, 100))
     await waits.wait()
     incoming.close()
+    ask = asyncio.run_coroutine_threadsafe
+
+    def slowly(*arguments: Any) -> concurrent.futures.Future[Any]:
+        asked = ask(*arguments)
+        time.sleep(0.1)  # the event loop comes first
+        return asked
+
+    monkeypatch.setattr(asyncio, "run_coroutine_threadsafe", slowly)
     for wait in (reading, asyncio.to_thread(incoming.read, 100)):
         with pytest.raises(UnavailableError):
-            await asyncio.wait_for(wait, 5)
+            await asyncio.wait_for(wait, 30)

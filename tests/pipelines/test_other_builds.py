@@ -11,7 +11,7 @@ from msgspec import structs
 
 from headrace.errors import ConflictError, OtherBuildError
 from headrace.models import probes
-from headrace.pipelines.opening import OTHER_BUILDS_MAX, worth_a_try
+from headrace.pipelines.leading import OTHER_BUILDS_MAX, worth_a_try
 from headrace.pipelines.shard import Shard
 from headrace.state.catalogue import Vouched
 from headrace.state.cut import Kind
@@ -64,7 +64,7 @@ def test_what_a_crash_left_unpublished_is_published_with_the_same_probes(tmp_pat
         (path / ".published.json").unlink()
         await place.shards.close(shard, flush=True)
         place.become()
-        publishing = asyncio.create_task(place.vault.publish())
+        publishing = asyncio.create_task(place.vault.publish(place.shards.site.precedence))
         while not (path / ".published.json").exists():  # noqa: ASYNC110 - nobody is told
             await asyncio.sleep(0.05)
         publishing.cancel()

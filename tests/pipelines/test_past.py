@@ -16,8 +16,10 @@ from hypothesis import strategies as st
 
 from headrace.errors import RequestError
 from headrace.pipelines import control
+from headrace.pipelines.housekeeping import known_of
 from headrace.pipelines.past.derivation import Derivation
 from headrace.pipelines.past.making import Maker
+from headrace.pipelines.past.reach import reach
 from headrace.pipelines.past.timeline import Start, Timeline
 from headrace.pipelines.past.verifying import Verifier
 from headrace.pipelines.vault import undo_id
@@ -137,7 +139,8 @@ class Lived(Two):
         """All decisions, as they are in their topic."""
         await self.shard(agent).flush()
         topic = self.controls.registry.get(agent).deploy.emit_topic
-        return [row.value or b"" for row in self.broker.logs[Partition(topic, 0)].rows()]
+        values = [row.value or b"" for row in self.broker.logs[Partition(topic, 0)].rows()]
+        return [value for value in values if msgspec.json.decode(value)["cause"] == "event"]
 
     def life(self, agent: str) -> Life:
         told = [row.value or b"" for row in self.broker.logs[CONTROL].rows()]
@@ -298,7 +301,7 @@ def test_what_was_made_from_a_removed_snapshot_cannot_be_made_again() -> None:
         await place.roll_back("a", first)
         await place.feed(6)
         await place.decided("a")
-        await place.vault.remove(first)
+        await place.vault.remove(first, *known_of(first, place.controls.registry))
         found = await place.verifier().verify("a/2/events/0/5", None)
         assert (found.verdict, found.reason) == ("unverifiable", "snapshot_expired")
         assert f"snapshot {first!r} has been removed" in found.text
@@ -322,6 +325,30 @@ def test_where_the_log_was_retired_it_cannot_be_made_again() -> None:
     lived(HISTORY, work, Lived)
 
 
+def test_what_can_be_asked_for_begins_where_log_and_snapshots_do() -> None:
+    """At the first state that the log still leads on from; without one, at none."""
+
+    async def work(place: Two) -> None:
+        assert isinstance(place, Lived)
+        await place.feed(3)
+        first = await place.cut("a", "first")
+        await place.feed(6)
+        timeline, logs = place.timeline("a"), place.shards.site.logs
+        assert (await reach(timeline, logs, 6)).startswith(
+            "what can be asked for are offsets 0 to 6 of events[0], times from "
+        )
+        place.log.begin = 2
+        said = await reach(timeline, logs, 6)
+        assert said.startswith("what can be asked for are offsets 3 to 6 of events[0]")
+        assert said.endswith(f", and the snapshots {first}")
+        place.log.begin = 4
+        said = await reach(timeline, logs, 6)
+        begins = "no offset can be asked for: the log of events[0] begins at 4"
+        assert said == f"{begins}, and the snapshots {first}"
+
+    lived(HISTORY, work, Lived)
+
+
 @pytest.mark.parametrize(
     ("name", "field"),
     [
@@ -340,9 +367,12 @@ def test_a_decision_on_no_event_is_contradicted(name: str, field: str) -> None:
         _, _, topic, partition, offset = name.split("/")
         where = {"topic": topic, "partition": int(partition), "offset": int(offset)}
         value |= {"id": name, "position": where}
-        found = await place.verifier().verify(None, msgspec.json.encode(value))
-        assert found.verdict == "contradicted"
-        assert [each.field for each in found.differences] == [field]
+        for held in (True, False):  # by this worker
+            if not held:
+                await place.shards.close(place.shard("a"), flush=True)
+            found = await place.verifier().verify(None, msgspec.json.encode(value))
+            assert found.verdict == "contradicted"
+            assert [each.field for each in found.differences] == [field]
 
     lived(HISTORY, work, Lived)
 

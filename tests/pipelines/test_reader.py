@@ -28,3 +28,15 @@ async def test_a_slow_fetch_is_not_the_end(
     offsets = [record.offset async for record in reader.stored(broker.bootstrap, [where])]
     assert offsets == list(range(RECORDS))
     assert await reader.span(broker.bootstrap, where) == (0, RECORDS)
+
+
+async def test_what_lies_below_an_offset(broker: Broker, topics: Topics) -> None:
+    """So many records, oldest first, as far as the log has them; none from the offset on."""
+    where = Partition("t-read-below", 0)
+    await topics.ensure(where.topic, partitions=1, ours=False)
+    async with AIOKafkaProducer(bootstrap_servers=broker.bootstrap) as producer:
+        for _ in range(9):
+            await producer.send(where.topic, b"x", partition=0)
+    for offset, count, there in ((7, 3, [4, 5, 6]), (2, 5, [0, 1]), (0, 5, []), (9, 1, [8])):
+        found = await reader.below(broker.bootstrap, where, offset, count)
+        assert [record.offset for record in found] == there

@@ -19,7 +19,7 @@ from headrace.state.catalogue import Catalogue
 from headrace.state.directory import StateDirectory
 from headrace.state.memory import MemoryStore
 from headrace.state.mlflow_sink import MlflowSink
-from headrace.state.repository import open_repository
+from headrace.state.repositories import open_repository
 from headrace.views import Partition
 from tests.mlflow_place import client_of
 from tests.pipelines.small_shard import SPEC, Sink, chunk, event, open_shard

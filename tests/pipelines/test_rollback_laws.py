@@ -85,7 +85,7 @@ class Two(Place):
     async def begin(self) -> None:
         await self.controls.start()
         await self.catalogue.start()
-        self.in_background(None, self.vault.publish())
+        self.in_background(None, self.vault.publish(self.shards.site.precedence))
         for agent in AGENTS:
             await self.shards.open(self.controls.registry.get(agent), WHERE)
 
@@ -124,26 +124,28 @@ class Two(Place):
 
     async def roll_back(self, agent: str, snapshot_id: str, **more: Any) -> None:
         await self.until(lambda: bool(self.vault.catalogue.shards(snapshot_id)))
-        deployment = self.controls.registry.get(agent)
-        epoch, vouched = deployment.epoch, self.vault.catalogue.shards(snapshot_id)[WHERE]
-        self.command(
-            control.Rollback(
-                id=f"r{epoch}",
-                agent=agent,
-                life=deployment.life,
-                snapshot_id=snapshot_id,
-                bases=(
-                    control.Base(
-                        partition=0,
-                        epoch=vouched.epoch,
-                        next_offset=vouched.next_offset,
-                        digest=vouched.digest,
-                    ),
-                ),
-                **more,
-            )
-        )
+        epoch = self.controls.registry.get(agent).epoch
+        self.command(self.back(agent, snapshot_id, **more))
         await self.until(lambda: self.shard(agent).origin.epoch == epoch + 1)
+
+    def back(self, agent: str, snapshot_id: str, **more: Any) -> control.Rollback:
+        """The command that goes back to a snapshot."""
+        deployment = self.controls.registry.get(agent)
+        vouched = self.vault.catalogue.shards(snapshot_id)[WHERE]
+        base = control.Base(
+            partition=0,
+            epoch=vouched.epoch,
+            next_offset=vouched.next_offset,
+            digest=vouched.digest,
+        )
+        return control.Rollback(
+            id=f"r{deployment.epoch}",
+            agent=agent,
+            life=deployment.life,
+            snapshot_id=snapshot_id,
+            bases=(base,),
+            **more,
+        )
 
     async def until(self, holds: Callable[[], bool]) -> None:
         async with asyncio.timeout(DONE_S):

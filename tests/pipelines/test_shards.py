@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine
 from pathlib import Path
+from typing import Any
 
 import pytest
 from msgspec import structs
 
 from headrace.errors import ForeignStateError, StateError
 from headrace.pipelines import control
+from headrace.pipelines.shard import Shard
 from tests.pipelines.small_place import ORIGIN, WHERE, Place, live
 
 
@@ -23,6 +26,32 @@ def test_a_command_that_comes_while_a_shard_is_opened_takes_effect(tmp_path: Pat
         assert [c.kind for c in place.deployment.commands] == ["deploy", "pause", "resume"]
         assert place.deployment.effect("r", WHERE) == 0
         assert not shard.paused
+
+    live(tmp_path, work)
+
+
+def test_what_takes_long_begins_when_the_shard_is_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who fails at it gives the shard up, which has to be found for that."""
+    found: list[bool] = []
+
+    def in_background(place: Place, shard: Shard, work: Coroutine[Any, Any, None]) -> None:
+        found.append(place.shards.find("a", WHERE) is shard)
+        work.close()
+
+    monkeypatch.setattr(Place, "in_background", in_background)
+
+    async def work(place: Place) -> None:
+        base = control.Base(partition=0, epoch=1, next_offset=0, digest="0" * 64)
+        place.command(
+            control.Rollback(
+                id="r", agent="a", life=1, snapshot_id="a.s1", bases=(base,), mode="rewind"
+            )
+        )
+        await place.controls.start()
+        await place.shards.open(place.deployment, WHERE)
+        assert found == [True]
 
     live(tmp_path, work)
 

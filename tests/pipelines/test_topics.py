@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.cluster import ClusterMetadata
 
 from headrace.errors import StateError, UnavailableError
+from headrace.pipelines import topics as of_topics
 from headrace.pipelines.broker import Broker, ClusterBroker, MemoryBroker
 from headrace.pipelines.topics import Topics
 
@@ -63,9 +65,41 @@ async def test_the_cluster_is_named(tmp_path: Path) -> None:
         await broker.stop()
 
 
+async def test_a_cluster_that_knows_of_no_broker_yet_is_asked_again(
+    broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A broker that its controller has not taken back in answers with an empty list of brokers."""
+    usual = ClusterMetadata.update_metadata
+    empty = iter([True, False])
+
+    def first_without_brokers(cluster: ClusterMetadata, metadata: object) -> None:
+        if not next(empty, False):
+            usual(cluster, metadata)
+
+    monkeypatch.setattr(ClusterMetadata, "update_metadata", first_without_brokers)
+    topics = Topics(broker)
+    await topics.start()
+    try:
+        assert await topics.partition_count("asked-only") == 0
+    finally:
+        await topics.stop()
+
+
+async def test_a_start_that_fails_leaves_no_connection(
+    broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There is nobody who would stop what has not started."""
+    monkeypatch.setattr(ClusterMetadata, "update_metadata", lambda *_: None)
+    monkeypatch.setattr(of_topics, "ANSWER_S", 0.2)
+    topics = Topics(broker)
+    with pytest.raises(UnavailableError):
+        await topics.start()
+    known = topics._admin._client._conns.values()
+    assert [connection.connected() for connection in known] == [False]
+
+
 async def test_a_broker_that_went_away_is_reported() -> None:
     """Without a broker there is no answer, and the error says so."""
     topics = Topics(ClusterBroker("127.0.0.1:1"))
     with pytest.raises(UnavailableError, match="does not answer"):
         await topics.start()
-    await topics.stop()

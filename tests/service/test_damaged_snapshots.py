@@ -10,7 +10,6 @@ import pytest
 
 from tests.service.conftest import Start
 from tests.service.test_rollback import digests
-from tests.service.test_rollback_answers import SELDOM
 from tests.service.test_service import decisions, events, learned, spec
 
 Logged = Callable[[str], list[dict[str, object]]]
@@ -39,7 +38,7 @@ async def test_a_disk_that_is_newer_than_all_snapshots_is_used(
 ) -> None:
     """A restart fetches nothing."""
     async with start(snapshots=kept) as (service, client):
-        await client.deploy(spec("there", "t-there", state=SELDOM))
+        await client.deploy(spec("there", "t-there"))
         await service.events.send_all(events("t-there", range(30)))
         await learned(client, "there", 30)
         await client.create_snapshot("there", "one")
@@ -80,6 +79,12 @@ def missing(manifests: Manifests) -> None:
     manifests.newer.unlink()
 
 
+def directory(manifests: Manifests) -> None:
+    """There is a directory in the place of the newest manifest."""
+    manifests.newer.unlink()
+    manifests.newer.mkdir()
+
+
 def swapped(manifests: Manifests) -> None:
     """The older one, which is a valid one, stands in place of the newest."""
     manifests.newer.write_bytes(manifests.older.read_bytes())
@@ -96,7 +101,7 @@ def flipped(manifests: Manifests) -> None:
 async def two_snapshots(start: Start, kept: str, agent: str) -> dict[str, str]:
     """`older` behind 20 events and `newer` behind 40; the keys' digests in the end."""
     async with start(snapshots=kept) as (service, client):
-        await client.deploy(spec(agent, f"t-{agent}", state=SELDOM))
+        await client.deploy(spec(agent, f"t-{agent}"))
         for name, numbers in (("older", range(20)), ("newer", range(20, 40))):
             await service.events.send_all(events(f"t-{agent}", numbers))
             await learned(client, agent, numbers.stop)
@@ -104,7 +109,7 @@ async def two_snapshots(start: Start, kept: str, agent: str) -> dict[str, str]:
         return await digests(client, agent)
 
 
-@pytest.mark.parametrize("damage", [altered, missing, swapped, flipped])
+@pytest.mark.parametrize("damage", [altered, missing, directory, swapped, flipped])
 async def test_a_damaged_snapshot_is_refused_and_the_older_one_used(
     start: Start, kept: str, logged: Logged, damage: Damage
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from headrace.pipelines.feeds import Outgoing
 from headrace.serving.client import AsyncClient
 from headrace.state.collecting import collect
 from headrace.state.manifest import decode, digest
-from headrace.state.repository import LocalRepository
+from headrace.state.repositories import LocalRepository
 from headrace.state.store import ShardStore
 from headrace.views import ForgetView, RollbackRequest
 from tests.service.conftest import Running, Start
@@ -72,10 +73,11 @@ def databases(place: Path) -> Iterator[tuple[str, set[bytes]]]:
     for number, current in enumerate(sorted(place.rglob("CURRENT"))):
         copy = copies / str(number)
         copy.mkdir(parents=True)
-        for file in current.parent.iterdir():
-            if file.name != "LOCK" and not file.name.startswith("."):
-                (copy / file.name).write_bytes(file.read_bytes())
-        yield str(current.parent), names(copy)
+        with suppress(FileNotFoundError):  # what goes away meanwhile holds nothing
+            for file in current.parent.iterdir():
+                if file.name != "LOCK" and not file.name.startswith("."):
+                    (copy / file.name).write_bytes(file.read_bytes())
+            yield str(current.parent), names(copy)
     for path in place.rglob("manifests/*/*.json"):
         manifest = decode(path.read_bytes(), digest(path.read_bytes()))
         copy = copies / digest(path.read_bytes())
@@ -120,12 +122,17 @@ async def test_no_byte_of_a_forgotten_key_is_left(start: Start, tmp_path: Path) 
         assert planned.known
         assert "erased.kept" in planned.rewriting
         assert rolled.undo_snapshot_id in planned.deleting
+        assert planned.rollbacks == (rolled.control_id,)
+        assert (await client.preview_forget("erased", "mistyped")).known is False
         begun = await client.forget("erased", GONE)
         assert [p.offset for p in begun.positions] == [90]
         with pytest.raises(NotFoundError):
             await client.key("erased", GONE)
         told = await done(client, begun)
         assert "t-erased" in told.note
+        assert (await client.preview_forget("erased", GONE)).rollbacks == ()
+        with pytest.raises(NotFoundError, match="has been removed"):
+            await client.undo_rollback("erased")
         vault = running.service.worker.vault
         collect(vault.catalogue.refs(), vault._repository, older_than_ms=0)
         collect(vault.catalogue.refs(), vault._repository, older_than_ms=0)
@@ -137,3 +144,20 @@ async def test_no_byte_of_a_forgotten_key_is_left(start: Start, tmp_path: Path) 
             await asyncio.sleep(0.1)
     assert holding(state) == []
     assert blobs(state / "snapshots") == []
+
+
+async def test_a_decision_on_a_forgotten_key_says_that_it_is(start: Start) -> None:
+    """Also where there is no snapshot from before it; those of other keys are confirmed."""
+    async with start() as running:
+        client = running.client
+        await client.deploy(spec("proven", "t-proven"))
+        await teach(running, "proven", 0, 9)
+        await client.forget("proven", GONE)
+        found = [await client.verify_decision(f"proven/1/t-proven/0/{n}") for n in range(3)]
+        gone = next(
+            n for n, event in enumerate(events("t-proven", range(3))) if event.key == b"ada"
+        )
+        for number, each in enumerate(found):
+            told = ("unverifiable", "forgotten") if number == gone else ("confirmed", "")
+            assert (each.verdict, each.reason) == told, each
+        assert found[gone].text == "what it was made from is forgotten for good"

@@ -6,12 +6,15 @@ import asyncio
 
 import pytest
 
-from headrace.errors import ConflictError, NotFoundError
-from headrace.models.spec import load_spec
+from headrace.errors import ConflictError, NotFoundError, Violation
+from headrace.models.migration import keep_problems
+from headrace.models.spec import Spec, load_spec
+from headrace.pipelines import control, migrating, rollback_commands
+from headrace.pipelines.bases import bases
 from headrace.pipelines.feeds import Outgoing
-from headrace.pipelines.vault import undo_id
+from headrace.pipelines.vault import Vault, undo_id
 from headrace.serving.client import AsyncClient
-from headrace.views import Effect, Migration, RollbackRequest
+from headrace.views import Effect, How, Migration, RollbackRequest, SnapshotView
 from tests.service.conftest import Running, Start
 from tests.service.test_restore import published
 from tests.service.test_rollback import digests, learner_over, taught
@@ -109,6 +112,26 @@ async def test_keep_lets_models_learn_on_with_the_new_parameters(start: Start) -
         assert (await running.client.agent("keeper")).digest == load_spec(new).digest
 
 
+async def test_each_version_of_a_spec_can_be_seen_until_the_agent_is_deleted(start: Start) -> None:
+    """As it was deployed, also after a restart; a new life knows its own versions only."""
+    old, new = rated("storied", 0.01), rated("storied", 0.02)
+    async with start() as running:
+        await running.client.deploy(old)
+        await running.client.deploy(new, Migration(how="keep"))
+    async with start() as running:
+        client = running.client
+        assert await client.spec("storied", 1) == load_spec(old).to_dict()
+        assert await client.spec("storied", 2) == (await client.agent("storied")).spec
+        with pytest.raises(NotFoundError, match="no spec version 3: since its deploy it had 1 to"):
+            await client.spec("storied", 3)
+        await client.delete("storied")
+        await client.deploy(old)
+        assert (await client.agent("storied")).first_spec_version == 3
+        with pytest.raises(NotFoundError, match="it had only 3") as unknown:
+            await client.spec("storied", 1)
+        assert unknown.value.code == "unknown_spec"
+
+
 async def test_without_a_migration_every_choice_is_told(start: Start) -> None:
     """Nothing changes; the refusal says what each would do, and all that speaks against keep."""
     text = spec("chooser", "t-chooser")
@@ -167,6 +190,129 @@ async def test_from_goes_on_with_the_models_of_a_snapshot(start: Start) -> None:
         done = await client.deploy(old, Migration(how="from", snapshot_id=undo))
         assert told(done) == (3, 3, [45])
         assert await digests(client, "taker") == before
+
+
+async def test_a_snapshot_is_taken_under_the_spec_that_runs_already(start: Start) -> None:
+    """As where a former version had the same one: a rollback to that one says to do so. Asked for
+    again it changes nothing; nor does a reset, which says what would.
+    """
+    text = rated("as-is", 0.01)
+    async with start() as running:
+        client = running.client
+        sent = await taught(running, "as-is", text, 30)
+        before = await digests(client, "as-is")
+        await client.create_snapshot("as-is", "first")
+        await client.deploy(rated("as-is", 0.5), Migration(how="reset"))
+        await client.deploy(text, Migration(how="reset"))
+        await more(running, "as-is", sent, 45)
+        with pytest.raises(ConflictError, match="from=as-is"):
+            await client.rollback(RollbackRequest(agent="as-is", snapshot_id="as-is.first"))
+        for changed_anything in (True, False):
+            done = await client.deploy(text, Migration(how="from", snapshot_id="as-is.first"))
+            assert (done.changed, done.spec_version, done.epoch) == (changed_anything, 4, 4)
+            assert await digests(client, "as-is") == before
+        refused = await client.deploy(text, Migration(how="reset"))
+        assert (refused.changed, refused.epoch) == (False, 4)
+        assert "it runs this spec already; to begin anew" in refused.note
+        await more(running, "as-is", sent, 60)
+        assert (await client.agent("as-is")).shards[0].next_offset == 60
+
+
+async def test_a_rollback_that_a_migration_overtakes_is_refused(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was checked under the spec before: no row of that comes under the new one. Asked for
+    again, it is told what goes on.
+    """
+    async with start() as running:
+        client = running.client
+        await taught(running, "overtaken", rated("overtaken", 0.01), 30)
+        await client.create_snapshot("overtaken", "good")
+
+        async def slowly(vault: Vault, snapshot: SnapshotView) -> tuple[control.Base, ...]:
+            found = await bases(vault, snapshot)
+            await client.deploy(rated("overtaken", 0.5), Migration(how="reset"))
+            return found
+
+        monkeypatch.setattr(rollback_commands, "bases", slowly)
+        to_good = RollbackRequest(agent="overtaken", snapshot_id="overtaken.good")
+        with pytest.raises(ConflictError, match="another spec meanwhile: ask again") as refused:
+            await client.rollback(to_good)
+        assert refused.value.code == "spec_mismatch"
+        view = await client.agent("overtaken")
+        assert (view.epoch, view.spec_version) == (2, 2)
+        with pytest.raises(ConflictError, match="with --migration from=overtaken"):
+            await client.rollback(to_good)
+
+
+@pytest.mark.parametrize("how", ["keep", "reset", "refold"])
+async def test_the_same_migration_twice_at_once_is_done_once(start: Start, how: How) -> None:
+    """As when a call has timed out and is made again while its command is on its way: the second
+    one is told that there is nothing to change, as after an identical deploy.
+    """
+    agent = f"twice-{how}"
+    async with start() as running:
+        client = running.client
+        await taught(running, agent, rated(agent, 0.01), 30)
+        new, asked = rated(agent, 0.5), Migration(how=how)
+        both = await asyncio.gather(client.deploy(new, asked), client.deploy(new, asked))
+        assert sorted(done.changed for done in both) == [False, True]
+        unchanged = next(done for done in both if not done.changed)
+        assert unchanged.note.startswith("nothing to change: it runs this spec already")
+        assert ("to begin anew" in unchanged.note) == (how != "keep")
+        assert (await client.agent(agent)).spec_version == 2
+
+
+@pytest.mark.parametrize("rate", [0.5, 0.9])
+async def test_a_migration_that_another_overtakes_counts_for_the_spec_it_was_checked_with(
+    start: Start, monkeypatch: pytest.MonkeyPatch, rate: float
+) -> None:
+    """After the very same one there is nothing to change; after another one it is refused: whether
+    what was learned goes with it was asked of the spec before.
+    """
+    agent = f"passed-{rate}".replace(".", "-")
+    async with start() as running:
+        client = running.client
+        await taught(running, agent, rated(agent, 0.01), 30)
+        await client.create_snapshot(agent, "good")
+
+        async def slowly(vault: Vault, snapshot: SnapshotView) -> tuple[control.Base, ...]:
+            monkeypatch.setattr(migrating, "bases", bases)
+            await client.deploy(rated(agent, rate), Migration(how="reset"))
+            return await bases(vault, snapshot)
+
+        monkeypatch.setattr(migrating, "bases", slowly)
+        taken = client.deploy(rated(agent, 0.5), Migration(how="from", snapshot_id=f"{agent}.good"))
+        if rate == 0.5:
+            done = await taken
+            assert not done.changed
+            assert done.note == "nothing to change: it runs this spec already"
+        else:
+            with pytest.raises(ConflictError, match="another spec meanwhile: ask again"):
+                await taken
+        assert (await client.agent(agent)).spec_version == 2
+
+
+async def test_what_is_kept_was_asked_of_the_spec_that_is_left(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another migration comes while that is looked at: of its spec nobody has asked."""
+    new = rated("unkept", 0.5)
+    other = changed(new, SCALED, "preprocessing.MinMaxScaler")
+    async with start() as running:
+        client, loop = running.client, asyncio.get_running_loop()
+        await taught(running, "unkept", rated("unkept", 0.01), 30)
+
+        def slowly(present: Spec, wanted: Spec) -> list[Violation]:
+            monkeypatch.setattr(migrating, "keep_problems", keep_problems)
+            overtaking = client.deploy(other, Migration(how="reset"))
+            asyncio.run_coroutine_threadsafe(overtaking, loop).result(20)
+            return keep_problems(present, wanted)
+
+        monkeypatch.setattr(migrating, "keep_problems", slowly)
+        with pytest.raises(ConflictError, match="another spec meanwhile: ask again"):
+            await client.deploy(new, Migration(how="keep"))
+        assert (await client.agent("unkept")).spec_version == 2
 
 
 async def test_a_refold_learns_the_log_again_and_swaps_in(start: Start) -> None:

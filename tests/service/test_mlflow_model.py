@@ -26,7 +26,7 @@ from headrace.state.checkpoints import shard_files
 from headrace.state.directory import Identity
 from headrace.state.manifest import Manifest, Versions
 from headrace.state.reference import Reference, ShardAt, encode
-from headrace.state.repository import open_repository
+from headrace.state.repositories import open_repository
 from headrace.state.store import ShardMeta, ShardStore
 from headrace.views import Answer, Question
 from tests.models.histories import BEGAN_MS, KEYS, SPECS, records

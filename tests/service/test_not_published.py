@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from headrace.errors import StateError
-from headrace.pipelines import snapshot_commands, vault
+from headrace.errors import ConflictError, StateError
+from headrace.pipelines import publisher, snapshot_commands
 from headrace.state.manifest import FileEntry
-from headrace.state.repository import Added, LocalRepository
+from headrace.state.repositories import LocalRepository
+from headrace.state.repository import Added
 from headrace.views import RollbackRequest
 from tests.service.conftest import Running, Start
 from tests.service.test_rollback import digests, more, taught
@@ -123,16 +124,41 @@ async def test_an_early_undo_outlives_a_restart_and_a_lost_disk(
         assert (first.done, first.note) == (True, "")
 
 
+async def test_the_name_of_one_that_is_being_made_is_free_when_that_is_given_up(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A repeated command would throw the first state away: it is refused, and says what to do."""
+    monkeypatch.setattr(publisher, "PUBLISH_AGAIN_S", 0.02)
+    monkeypatch.setattr(snapshot_commands, "PUBLISH_WAIT_S", 0.1)
+    async with start() as running:
+        client = running.client
+        sent = await taught(running, "giving-up", spec("giving-up", "t-giving-up"), 30)
+        switch = away(running)
+        assert await code_of(client.create_snapshot("giving-up", "s")) == "snapshot_incomplete"
+        await more(running, "giving-up", sent, 60)
+        with pytest.raises(ConflictError, match="or give it up with `headrace snapshot rm") as told:
+            await client.create_snapshot("giving-up", "s")
+        assert told.value.code == "snapshot_exists"
+        await client.delete_snapshot("giving-up.s")
+        assert await code_of(client.snapshot("giving-up.s")) == "snapshot_expired"
+        assert await code_of(client.create_snapshot("giving-up", "s")) == "snapshot_incomplete"
+        switch(False)
+        commands = snapshot_commands.SnapshotCommands(running.service.worker)
+        monkeypatch.setattr(snapshot_commands, "PUBLISH_WAIT_S", 20.0)
+        made = await commands.published("giving-up.s")
+        assert (made.complete, made.shards[0].next_offset) == (True, 60)
+
+
 async def test_nothing_of_a_later_epoch_is_published_before_the_undo(
     start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Else a worker could begin behind a rollback whose undo is nowhere any more."""
-    monkeypatch.setattr(vault, "PUBLISH_AGAIN_S", 0.02)
-    monkeypatch.setattr(snapshot_commands, "PUBLISH_WAIT_S", 0.5)
+    monkeypatch.setattr(publisher, "PUBLISH_AGAIN_S", 0.02)
     async with start() as running:
         client = running.client
         await taught(running, "order", spec("order", "t-order"), 30)
         await client.create_snapshot("order", "good")
+        monkeypatch.setattr(snapshot_commands, "PUBLISH_WAIT_S", 0.5)
         switch = away(running, only="undo-")
         done = await client.rollback(RollbackRequest(agent="order", snapshot_id="order.good"))
         assert await code_of(client.create_snapshot("order", "later")) == "snapshot_incomplete"
@@ -145,3 +171,33 @@ async def test_nothing_of_a_later_epoch_is_published_before_the_undo(
         commands = snapshot_commands.SnapshotCommands(running.service.worker)
         assert (await commands.published("order.later")).complete
         assert (await client.snapshot(done.undo_snapshot_id)).complete
+
+
+async def test_a_snapshot_of_a_former_life_is_not_taken_for_one_of_that_name(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It lies on this disk and is published nowhere; the new one is published in its place."""
+    monkeypatch.setattr(publisher, "PUBLISH_AGAIN_S", 0.02)
+    text = spec("lives", "t-lives")
+    async with start() as running:
+        client = running.client
+        sent = await taught(running, "lives", text, 30)
+        switch = away(running)
+        monkeypatch.setattr(snapshot_commands, "PUBLISH_WAIT_S", 0.1)
+        assert await code_of(client.create_snapshot("lives", "s")) == "snapshot_incomplete"
+        await client.delete("lives")
+        await client.deploy(text)
+        await learned(client, "lives", 30)
+        await more(running, "lives", sent, 60)
+        assert await code_of(client.create_snapshot("lives", "s")) == "snapshot_incomplete"
+        switch(False)
+        commands = snapshot_commands.SnapshotCommands(running.service.worker)
+        monkeypatch.setattr(snapshot_commands, "PUBLISH_WAIT_S", 20.0)
+        made = await commands.published("lives.s")
+        life = (await client.agent("lives")).epoch
+        assert (made.epoch, made.shards[0].next_offset) == (life, 60)
+        async with asyncio.timeout(5):
+            while running.service.worker.vault.owed()[0]:  # noqa: ASYNC110 - it tells nobody
+                await asyncio.sleep(0.01)
+        to = RollbackRequest(agent="lives", snapshot_id="lives.s")
+        assert (await client.rollback(to)).done

@@ -8,15 +8,17 @@ from typing import Any
 
 import pytest
 
-from headrace.errors import OverloadError
+from headrace.clock import SystemClock
+from headrace.errors import NotFoundError, OverloadError, RequestError
 from headrace.pipelines.feeds import Outgoing
 from headrace.pipelines.past import making, opened
+from headrace.pipelines.past.reach import named
 from headrace.serving.client import AsyncClient, Client
 from headrace.views import Answer, AsOf, Exclusion, Question, RollbackRequest
 from tests.service.conftest import Start
 from tests.service.test_restore import published
 from tests.service.test_rollback import learner_over, more, taught
-from tests.service.test_rollback_answers import SELDOM, cut_at_30_of_60, to_half
+from tests.service.test_rollback_answers import cut_at_30_of_60, to_half
 from tests.service.test_service import KEYS, decisions, events, learned, spec
 from tests.serving.world import code_of
 
@@ -39,7 +41,7 @@ def scores(agent: str, text: bytes, sent: Iterable[tuple[int, Outgoing]]) -> dic
 
 async def test_an_offset_answers_as_the_log_below_it(start: Start) -> None:
     """Bit for bit, whether a snapshot is near or not; the standing says which state it was."""
-    text = spec("offsets", "t-offsets", state=SELDOM)
+    text = spec("offsets", "t-offsets")
     async with start() as running:
         await cut_at_30_of_60(running, "offsets")
         sent = [*enumerate(events("t-offsets", range(60)))]
@@ -82,11 +84,34 @@ async def test_a_time_answers_as_of_all_before_it(start: Start) -> None:
         assert exact.score == (await then(client, "times", offset=40)).score
 
 
+async def test_a_time_before_the_agent_began_is_refused(start: Start) -> None:
+    """It began with its deploy, or with the first event that it has learned if that is older."""
+    year_ms = 365 * 86_400_000
+    async with start() as running:
+        client = running.client
+        await taught(running, "begins", spec("begins", "t-begins"), 20)
+        first_ms = events("t-begins", [0])[0].timestamp_ms
+        assert (await then(client, "begins", time_ms=first_ms)).standing.offset == 0
+        for time_ms in (first_ms - 1_000, first_ms - year_ms):
+            with pytest.raises(RequestError, match="is before agent 'begins' began: it") as refused:
+                await then(client, "begins", time_ms=time_ms)
+            assert refused.value.code == "out_of_range"
+            assert f"times from {named(first_ms)} on" in refused.value.text
+        deploying_ms = int(SystemClock().time() * 1000)
+        await client.deploy(spec("empty", "t-empty"))
+        await learned(client, "empty", 0)
+        assert (
+            await code_of(then(client, "empty", time_ms=deploying_ms - year_ms)) == "out_of_range"
+        )
+        now_ms = int(SystemClock().time() * 1000)
+        assert (await then(client, "empty", time_ms=now_ms)).standing.cold
+
+
 async def test_across_a_rewind_and_a_pause(start: Start) -> None:
     """Behind the rewind the excluded events are unlearned, before it they are learned; what came
     in a pause is in neither.
     """
-    text = spec("rewound", "t-rewound", state=SELDOM)
+    text = spec("rewound", "t-rewound")
     async with start() as running:
         client = running.client
         sent = await taught(running, "rewound", text, 20)
@@ -166,7 +191,7 @@ async def test_what_there_never_was_is_refused(start: Start) -> None:
     async with start() as running:
         client = running.client
         await cut_at_30_of_60(running, "strict")
-        await client.deploy(spec("other", "t-other", state=SELDOM))
+        await client.deploy(spec("other", "t-other"))
         await client.create_snapshot("other", "its")
         await client.create_snapshot("strict", "gone")
         await client.delete_snapshot("strict.gone")
@@ -185,6 +210,26 @@ async def test_what_there_never_was_is_refused(start: Start) -> None:
         assert await code_of(asked_both) == "invalid_request"
 
 
+async def test_who_asks_beyond_is_told_what_can_be_asked_for(start: Start) -> None:
+    """By offset, by time, and by snapshot; what is named can be asked."""
+    async with start() as running:
+        client = running.client
+        await cut_at_30_of_60(running, "bounded")
+        span = "what can be asked for are offsets 0 to 60 of t-bounded[0], times from "
+        day_ms = 86_400_000
+        now_ms = int(SystemClock().time() * 1000)
+        beyond: list[dict[str, Any]] = [{"offset": 61}, {"time_ms": now_ms + day_ms}]
+        for state in beyond:
+            with pytest.raises(RequestError) as refused:
+                await then(client, "bounded", **state)
+            assert refused.value.code == "out_of_range"
+            assert span in refused.value.text
+            assert refused.value.text.endswith(", and the snapshots bounded.half")
+        assert f"{named(now_ms + day_ms)} is not past: here it is" in refused.value.text
+        assert (await then(client, "bounded", time_ms=now_ms)).standing.offset == 60
+        await then(client, "bounded", offset=0)
+
+
 async def test_a_state_too_many_events_away_is_refused(
     start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -199,7 +244,7 @@ async def test_a_state_too_many_events_away_is_refused(
 
 async def test_the_live_shard_goes_on_meanwhile(start: Start) -> None:
     """Its state after questions about the past is what it would be without them."""
-    text = spec("calm", "t-calm", state=SELDOM)
+    text = spec("calm", "t-calm")
     async with start() as running:
         await cut_at_30_of_60(running, "calm")
         sent = events("t-calm", range(60))
@@ -273,3 +318,22 @@ async def test_a_damaged_repository_is_not_believed(start: Start) -> None:
         found = await running.client.verify_decision("broken/1/t-broken/0/40")
         assert (found.verdict, found.snapshot_id) == ("confirmed", "")
         assert running.service.worker.vault.refusals == 1
+
+
+async def test_what_was_never_decided_says_why(start: Start) -> None:
+    """Not that its event may have been refused, where there was no such event."""
+    told = {
+        "1/t-never/0/7500": "the log t-never[0] ends at offset 60",
+        "9/t-never/0/40": "the agent has had no epoch 9: its newest is 2",
+        "2/t-never/0/40": "in epoch 1, so its decision would be 'never/1/t-never/0/40'",
+        "1/t-never/7/40": "the agent has not begun in partition 7 of 't-never'",
+        "1/t-other/0/40": "the agent reads the topic 't-never'",
+    }
+    async with start() as running:
+        await cut_at_30_of_60(running, "never")
+        await running.client.rollback(to_half("never"))
+        for wrong, why in told.items():
+            with pytest.raises(NotFoundError) as refused:
+                await running.client.verify_decision(f"never/{wrong}")
+            assert refused.value.code == "unknown_decision"
+            assert refused.value.text.endswith(why)

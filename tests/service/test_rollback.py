@@ -127,15 +127,19 @@ async def test_a_time_chooses_the_newest_snapshot_before_it(start: Start) -> Non
     """The time of the second snapshot chooses the first, and a time before both finds none."""
     async with start() as running:
         client = running.client
-        sent = await taught(running, "timed", spec("timed", "t-timed"), 20)
-        first = await client.create_snapshot("timed", "one")
-        await more(running, "timed", sent, 40)
-        second = await client.create_snapshot("timed", "two")
-        done = await client.rollback(RollbackRequest(agent="timed", before_ms=second.created_ms))
-        assert done.snapshot_id == "timed.one"
+        sent = await taught(running, "before", spec("before", "t-before"), 20)
+        first = await client.create_snapshot("before", "one")
+        await more(running, "before", sent, 40)
+        second = await client.create_snapshot("before", "two")
+        done = await client.rollback(RollbackRequest(agent="before", before_ms=second.created_ms))
+        assert done.snapshot_id == "before.one"
         with pytest.raises(NotFoundError, match="no complete snapshot") as found:
-            await client.rollback(RollbackRequest(agent="timed", before_ms=first.created_ms))
+            await client.rollback(RollbackRequest(agent="before", before_ms=first.created_ms))
         assert found.value.code == "unknown_snapshot"
+        to_come = RollbackRequest(agent="before", before_ms=second.created_ms + 86_400_000)
+        with pytest.raises(RequestError, match="is not past: here it is") as ahead:
+            await client.preview_rollback(to_come)
+        assert ahead.value.code == "out_of_range"
 
 
 async def test_one_key_goes_back_alone(start: Start) -> None:
@@ -154,6 +158,37 @@ async def test_one_key_goes_back_alone(start: Start) -> None:
         assert [key for key in KEYS if then[key] != now[key]] == ["bob"]
 
 
+async def test_what_is_asked_twice_under_one_id_is_done_once(start: Start) -> None:
+    """A caller who got no answer asks again; another thing under that id is refused."""
+    async with start() as running:
+        client = running.client
+        sent = await taught(running, "asked", spec("asked", "t-asked"), 30)
+        await client.create_snapshot("asked", "good")
+        asked = RollbackRequest(agent="asked", snapshot_id="asked.good", keys=("bob",))
+        mine, other = "0a" * 16, "1b" * 16
+        done = await client.rollback(asked, mine)
+        await more(running, "asked", sent, 60)
+        learnt = await digests(client, "asked")
+        again = await client.rollback(asked, mine)
+        assert (again.control_id, again.epoch, again.positions) == (mine, 2, done.positions)
+        whole = RollbackRequest(agent="asked", snapshot_id="asked.good")
+        for wrong in (client.rollback(whole, mine), client.undo_rollback("asked", None, mine)):
+            with pytest.raises(RequestError, match="another thing"):
+                await wrong
+        whole = RollbackRequest(agent="asked", snapshot_id="asked.good", mode="rewind")
+        both = await asyncio.gather(
+            *(client.rollback(each, "2c" * 16) for each in (asked, whole)), return_exceptions=True
+        )
+        (refused,) = [each for each in both if isinstance(each, RequestError)]
+        assert "another thing" in str(refused) or "is being rolled back" in str(refused)
+        await client.undo_rollback("asked", "2c" * 16)
+        assert await digests(client, "asked") == learnt
+        undo = await client.undo_rollback("asked", mine, other)
+        assert (await client.undo_rollback("asked", mine, other)).epoch == undo.epoch == 5
+        done_ids = [view.control_id for view in await client.rollbacks("asked")]
+        assert (done_ids[0], done_ids[-1], len(done_ids)) == (other, mine, 4)
+
+
 async def test_undo_gives_back_what_the_rollback_replaced(start: Start) -> None:
     """Every key's row is what it was; there is nothing left to undo, and both are listed."""
     async with start() as running:
@@ -167,8 +202,9 @@ async def test_undo_gives_back_what_the_rollback_replaced(start: Start) -> None:
         undo = await client.undo_rollback("undone")
         assert (undo.undoes, undo.epoch) == (done.control_id, 3)
         assert await digests(client, "undone") == before
-        assert await client.rollbacks("undone") == [undo, done]
-        assert await client.get_rollback(done.control_id) == done
+        listed = [each.control_id for each in await client.rollbacks("undone")]
+        assert listed == [undo.control_id, done.control_id]
+        assert (await client.get_rollback(done.control_id)).positions == done.positions
         with pytest.raises(NotFoundError, match="no rollback to undo"):
             await client.undo_rollback("undone")
 
@@ -192,6 +228,7 @@ async def test_a_rewind_without_a_key_is_as_if_it_had_not_come(start: Start) -> 
         # Of the 90 events the excluded ones are none to be judged by.
         assert preview.decisions_compared == 70
         assert {metric.events for metric in preview.metrics} <= {70}
+        assert (preview.keys_changed, preview.keys_total) == (1, 3)
         done = await client.rollback(request)
         assert (done.done, done.mode, done.epoch) == (True, "rewind", 2)
         kept = [(n, e) for n, e in enumerate(sent) if n < 30 or e.key != b"eve"]
@@ -199,6 +236,26 @@ async def test_a_rewind_without_a_key_is_as_if_it_had_not_come(start: Start) -> 
         for key in KEYS:
             assert (await client.key("clean", key)).digest == never.describe(key, 90).digest
         assert len(await decisions(client, "clean")) == 90
+
+
+async def test_a_preview_that_can_compare_nothing_says_why(start: Start) -> None:
+    """All that could be judged by is left out, say: that is no figure, but a reason."""
+    async with start() as running:
+        client = running.client
+        await client.deploy(spec("blind", "t-blind"))
+        await client.create_snapshot("blind", "empty")
+        await running.service.events.send_all(events("t-blind", range(9)))
+        await learned(client, "blind", 9)
+        rewind = RollbackRequest(
+            agent="blind",
+            snapshot_id="blind.empty",
+            mode="rewind",
+            exclude=Exclusion(keys=tuple(KEYS)),
+        )
+        preview = await client.preview_rollback(rewind)
+        assert (preview.decisions_compared, preview.events_excluded) == (0, 9)
+        assert preview.note == "no decision was compared: of the newest 9 events 9 are left out"
+        assert (preview.keys_changed, preview.keys_total) == (3, 3)
 
 
 async def test_a_preview_says_what_happens_and_changes_nothing(start: Start) -> None:
@@ -266,16 +323,16 @@ async def test_a_damaged_manifest_is_refused(start: Start, tmp_path: Path) -> No
 
 async def test_another_life_refuses_the_snapshots_of_the_former(start: Start) -> None:
     """Deleted and deployed anew, even by the same spec: another agent with another log position."""
-    text = spec("phoenix", "t-phoenix")
+    text = spec("revived", "t-revived")
     async with start() as running:
         client = running.client
-        await taught(running, "phoenix", text, 20)
-        await client.create_snapshot("phoenix", "old")
-        await client.delete("phoenix")
+        await taught(running, "revived", text, 20)
+        await client.create_snapshot("revived", "old")
+        await client.delete("revived")
         await client.deploy(text)
-        await learned(client, "phoenix", 20)
+        await learned(client, "revived", 20)
         with pytest.raises(ConflictError, match="former life") as error:
-            await client.rollback(RollbackRequest(agent="phoenix", snapshot_id="phoenix.old"))
+            await client.rollback(RollbackRequest(agent="revived", snapshot_id="revived.old"))
         assert code_of(error.value) == "spec_mismatch"
 
 

@@ -16,7 +16,6 @@ from tests.service.test_rollback import digests, more, taught
 from tests.service.test_service import KEYS, decisions, events, learned, spec
 from tests.serving.world import code_of
 
-SELDOM = {"snapshot_s": 86_400}  # no automatic snapshots in a test
 NEW = b'{"id": "new", "power": 1, "temp": 20}'
 Told = dict[str, tuple[int, dict[str, Any]]]
 
@@ -29,7 +28,7 @@ async def told(client: AsyncClient, agent: str) -> Told:
 
 async def cut_at_30_of_60(running: Running, agent: str) -> Told:
     """Deploy, learn 30 events, take the snapshot `half`, learn 30 more; the keys at 30."""
-    sent = await taught(running, agent, spec(agent, f"t-{agent}", state=SELDOM), 30)
+    sent = await taught(running, agent, spec(agent, f"t-{agent}"), 30)
     half = await told(running.client, agent)
     await running.client.create_snapshot(agent, "half")
     await more(running, agent, sent, 60)
@@ -53,7 +52,7 @@ async def asked(client: AsyncClient, agent: str, sent: list[Outgoing]) -> list[A
 async def test_a_rollback_of_one_agent_leaves_the_others(start: Start) -> None:
     """One that reads the same topic has not moved."""
     async with start() as running:
-        await running.client.deploy(spec("next-door", "t-moved", state=SELDOM))
+        await running.client.deploy(spec("next-door", "t-moved"))
         half = await cut_at_30_of_60(running, "moved")
         await learned(running.client, "next-door", 60)
         before = await digests(running.client, "next-door")
@@ -132,17 +131,20 @@ async def test_an_undo_of_keys_concerns_these_keys(start: Start) -> None:
 
 
 async def test_an_undo_can_be_undone(start: Start) -> None:
-    """By its id: what was learned between the rollback and its undo is back."""
+    """By its id: what was learned between the rollback and its undo is back, and the rollback
+    stands again, until it is taken back once more.
+    """
     async with start() as running:
         client = running.client
         half = await cut_at_30_of_60(running, "regret")
-        await client.rollback(to_half("regret"))
+        done = await client.rollback(to_half("regret"))
         await running.service.events.send_all(events("t-regret", range(60, 66)))
         await learned(client, "regret", 66)
         undone = await client.undo_rollback("regret")
         again = await client.undo_rollback("regret", undone.control_id)
         assert (again.undoes, again.epoch) == (undone.control_id, 4)
         assert (await told(client, "regret"))["ada"][0] == half["ada"][0] + 2
+        assert (await client.undo_rollback("regret")).undoes == done.control_id
         assert await code_of(client.undo_rollback("regret")) == "unknown_rollback"
 
 

@@ -14,6 +14,7 @@ from headrace.serving import snapshot_pb2, snapshot_pb2_grpc
 from headrace.state.catalogue import encode
 from headrace.views import RollbackRequest
 from tests.service.conftest import Start
+from tests.service.test_restore import published
 from tests.service.test_rollback import taught
 from tests.service.test_rollback_answers import cut_at_30_of_60, to_half
 from tests.service.test_service import learned, spec
@@ -84,6 +85,20 @@ async def test_a_snapshot_that_a_rollback_stands_on_is_kept(start: Start) -> Non
         await client.delete_snapshot("leaning.half")
         named = [s.snapshot_id for s in await client.snapshots("leaning") if s.kind == "named"]
         assert named == ["leaning.after"]
+
+
+async def test_without_its_undo_snapshot_a_rollback_cannot_be_taken_back(start: Start) -> None:
+    """The list of rollbacks says so, and the undo is refused."""
+    async with start() as running:
+        client = running.client
+        await cut_at_30_of_60(running, "for-good")
+        done = await client.rollback(to_half("for-good"))
+        await published(client, done.undo_snapshot_id)
+        assert (await client.get_rollback(done.control_id)).note == ""
+        await client.delete_snapshot(done.undo_snapshot_id)
+        (listed,) = await client.rollbacks("for-good")
+        assert listed.note == "its undo snapshot has been removed: it cannot be taken back"
+        assert await code_of(client.undo_rollback("for-good")) == "snapshot_expired"
 
 
 async def test_a_shared_model_goes_back_as_a_whole(start: Start) -> None:

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import logging
+
+import pytest
+
 from tests.service.conftest import Start
 from tests.service.test_service import events, learned, spec
 
 
-async def test_a_stop_while_a_topic_is_being_joined_or_left_is_in_order(start: Start) -> None:
-    """Right after a deploy or a delete was answered: all is flushed, so nothing is amiss."""
+async def test_a_stop_while_a_topic_is_being_joined_or_left_is_in_order(
+    start: Start, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Right after a deploy or a delete was answered: all is flushed, so nothing is amiss, and the
+    group is left, so that nobody waits for a member that is gone.
+    """
     async with start() as (_, client):
         await client.deploy(spec("joined", "t-joined"))
     async with start() as (service, client):
@@ -16,4 +24,6 @@ async def test_a_stop_while_a_topic_is_being_joined_or_left_is_in_order(start: S
         await learned(client, "joined", 10)
         await client.delete("left")
         (shard,) = service.worker.shards.of_agent("joined")
+        caplog.set_level(logging.INFO, "aiokafka.consumer.group_coordinator")
     assert shard.durable_offset == 10
+    assert "LeaveGroup request succeeded" in caplog.messages

@@ -62,6 +62,8 @@ class Carried:
         if sha256(content).hexdigest() != digest:
             raise RequestError("snapshot_damaged", "it is another archive, or it was altered")
         snapshot_id = content.partition(b"\n")[0].decode()
+        if snapshot_id in self._kept.views:
+            return self._kept.views[snapshot_id]
         agent, _, name = snapshot_id.partition(".")
         view = msgspec.structs.replace(self._kept.take(agent, name, "named"), imported=True)
         self._kept.views[snapshot_id] = view

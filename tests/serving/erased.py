@@ -20,7 +20,7 @@ class Erased:
 
     async def preview(self, agent: str, key: str) -> ForgetView:
         self._check(agent)
-        return self._view(agent, "", known=key == "4711")
+        return self._view(agent, "", known={"4711": True, "elsewhere": None}.get(key, False))
 
     async def forget(self, agent: str, key: str) -> ForgetView:
         self._check(agent)
@@ -51,6 +51,7 @@ class Erased:
             positions=(Position("transactions", 0, 90),) if control_id else (),
             deleting=("card-fraud.auto-3-20261126-120000",) if not control_id else (),
             rewriting=rewriting,
+            rollbacks=("r1",) if not control_id else (),
             gone_by_ms=1_764_000_000_000,
             note="the topics still hold what they held",
         )

@@ -7,7 +7,13 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from headrace.errors import ConflictError, NotFoundError, RequestError
+from headrace.errors import (
+    ConflictError,
+    NotFoundError,
+    OtherBuildError,
+    RequestError,
+    UnavailableError,
+)
 from headrace.views import (
     MetricChange,
     Position,
@@ -110,17 +116,27 @@ class Done:
 
     def __init__(self, check: Check, kept: Kept) -> None:
         self.views: dict[str, RollbackView] = {}
+        self.changed = 40  # keys, for all that a preview finds
         self.slow = False
+        self.lost = False  # what is begun is not answered
         self.stuck = False  # whatever is slow does not go on
         self.log_start = 0  # of both partitions: what retention has left
         self.shared: set[str] = set()  # agents whose keys share one model
         self.asked: list[RollbackRequest] = []  # what was rolled back, and previewed
+        self.ids: list[str | None] = []  # that callers gave what they asked for
+        self.unseen: RequestError | OtherBuildError | None = None  # raised by previews
+        self.compared = 200  # decisions, by a preview
+        self.earlier = 0  # of what a preview leaves out
+        self.note = ""  # of a preview
+        self.fates = (0, 0)  # withdrawn and reinstated at most, by a preview
         self._check = check
         self._kept = kept
         kept.in_use = self._stands_on
 
     async def preview(self, request: RollbackRequest) -> RollbackPreview:
         goal = self._goal(request)
+        if self.unseen is not None:
+            raise self.unseen
         self.asked.append(request)
         back = sum(90 - shard.next_offset for shard in goal.shards)
         f1 = MetricChange(name="F1", now=0.5, then=0.75, bigger_is_better=True, events=120)
@@ -130,26 +146,39 @@ class Done:
             snapshot_id=goal.snapshot_id,
             events_back=back,
             events_excluded=7 if request.exclude else 0,
-            keys_changed=len(request.keys) or 40,
+            events_excluded_earlier=self.earlier,
+            keys_changed=len(request.keys) or self.changed,
             keys_total=1_000,
-            decisions_compared=200,
-            decisions_flipped=31,
+            decisions_compared=self.compared,
+            decisions_flipped=min(self.compared, 31),
             metrics=(f1,),
-            note="",
+            note=self.note,
+            imported=goal.imported,
+            withdrawn_most=self.fates[0],
+            reinstated_most=self.fates[1],
         )
 
-    async def rollback(self, request: RollbackRequest) -> RollbackView:
+    async def rollback(
+        self, request: RollbackRequest, request_id: str | None = None
+    ) -> RollbackView:
+        self.ids.append(request_id)
         goal = self._goal(request)
         self._check_alone(request.agent)
         self.asked.append(request)
         return self._begin(request, goal.snapshot_id)
 
-    async def undo(self, agent: str, control_id: str | None) -> RollbackView:
+    async def undo(
+        self, agent: str, control_id: str | None, request_id: str | None = None
+    ) -> RollbackView:
+        self.ids.append(request_id)
         self._check(agent)
         self._check_alone(agent)
-        undone = {view.undoes for view in self.views.values()}
+        undone: set[str] = set()
         for view in self.list(agent):
-            last = not view.undoes and view.control_id not in undone
+            stands = view.control_id not in undone and view.failed < view.partitions
+            if stands:
+                undone.add(view.undoes)
+            last = not view.undoes and stands
             if view.control_id == control_id or (control_id is None and last):
                 request = RollbackRequest(agent=agent, keys=view.keys)
                 return self._begin(request, view.undo_snapshot_id, undoes=view.control_id)
@@ -174,7 +203,7 @@ class Done:
         number = len(self.views) + 1
         undo = self._kept.take(request.agent, f"undo-r{number}", "undo")
         view = RollbackView(
-            control_id=f"r{number}",
+            control_id=(self.lost and self.ids[-1]) or f"r{number}",
             agent=request.agent,
             mode=request.mode,
             snapshot_id=goal,
@@ -186,6 +215,8 @@ class Done:
             positions=_counts(0 if self.slow else PARTITIONS),
         )
         self.views[view.control_id] = view
+        if self.lost:
+            raise UnavailableError("broker_away", "it did not answer in time")
         return view
 
     def _check_alone(self, agent: str) -> None:

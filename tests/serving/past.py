@@ -37,6 +37,9 @@ class Remembered:
         """A record is confirmed if its score is 0.5, and contradicted otherwise."""
         self._check()
         if decision_id is not None and decision_id != CONFIRMED.decision_id:
+            agent = decision_id.partition("/")[0]
+            if agent != "card-fraud":
+                raise NotFoundError("unknown_agent", "no agent", agent=agent)
             text = f"no decision {decision_id!r}"
             raise NotFoundError("unknown_decision", text, decision=decision_id)
         if record is None or msgspec.json.decode(record).get("score") == 0.5:

@@ -10,6 +10,7 @@ import pytest
 
 from headrace.errors import HeadraceError, RequestError
 from headrace.serving import calls, snapshot_pb2, snapshot_pb2_grpc
+from headrace.serving.archive_calls import Draft
 from headrace.serving.client import AsyncClient, Client
 from headrace.serving.limits import Limits
 from headrace.serving.server import Listen, Server
@@ -17,6 +18,7 @@ from headrace.views import SnapshotView
 from tests.serving.carried import content_of
 from tests.serving.history import BEFORE
 from tests.serving.world import World, code_of
+from tests.small_disk import SmallDisk
 
 Message = snapshot_pb2.ImportSnapshotRequest
 
@@ -51,6 +53,7 @@ async def test_the_blocking_client_carries_too(
         with Client(target) as client:
             digest = client.export_snapshot(BEFORE, tmp_path / "a.tar")
             assert client.diff_snapshots(BEFORE).counts[0].changed == 1_200
+            client.delete_snapshot(BEFORE)
             return client.import_snapshot(tmp_path / "a.tar", digest)
 
     assert (await asyncio.to_thread(carried)).imported
@@ -106,6 +109,24 @@ async def test_a_file_that_cannot_be_used_is_said(
     ):
         with pytest.raises(RequestError, match="cannot be used"):
             await call
+
+
+@pytest.mark.parametrize("size", [3, 300_000], ids=["less than a buffer", "more"])
+def test_an_export_onto_a_full_disk_leaves_no_file(disk: SmallDisk, size: int) -> None:
+    """Not even a hidden one, which would take room that nobody finds."""
+    disk.fill()
+    there = names(disk.path)
+    head = snapshot_pb2.ArchiveHead(digest="ab" * 32, size_bytes=size)
+
+    def exported() -> None:
+        with Draft(disk.path / "before.tar", None) as draft:
+            draft.take(snapshot_pb2.ExportSnapshotResponse(head=head))
+            draft.take(snapshot_pb2.ExportSnapshotResponse(piece=b"x" * size))
+            draft.done("the service")
+
+    with pytest.raises(RequestError, match="No space left"):
+        exported()
+    assert names(disk.path) == there
 
 
 @pytest.fixture

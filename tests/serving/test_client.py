@@ -7,7 +7,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from headrace.errors import RequestError, UnavailableError
+from headrace.errors import OverloadError, RequestError, UnavailableError
+from headrace.serving.calls import Event
 from headrace.serving.client import AsyncClient, Client
 from headrace.serving.server import Server
 from headrace.views import Answer, Position, Question, ScoredItem
@@ -96,6 +97,28 @@ async def test_feedback_is_appended_whole(client: AsyncClient, world: World) -> 
     assert place == Position("transactions", 0, 100)
     await client.submit_feedback("card-fraud", key="4711", event='{"amount": 1.50}')
     assert world.log == [b'{"amount":1,"fraud":true}', b'{"amount": 1.50}']
+
+
+async def test_many_events_have_an_outcome_each(client: AsyncClient, world: World) -> None:
+    """In their order, over several calls; what is refused holds up nothing."""
+    events: list[tuple[str, Event]] = [(f"k{n}", {"amount": n}) for n in range(1_200)]
+    events[700:702] = [("k", b"{oops"), ("k", b"")]
+    rows = [row async for row in client.submit_many("card-fraud", events)]
+    assert rows[699:703:3] == [Position("transactions", 0, n) for n in (799, 800)]
+    assert [row.code for row in rows if isinstance(row, RequestError)] == [
+        "bad_event",
+        "invalid_request",
+    ]
+    assert len(world.log) == 1_198
+    world.shed_from = len(world.log) + 500
+    outcomes = client.submit_many("card-fraud", events)
+    assert len([await anext(outcomes) for _ in range(500)]) == 500
+    with pytest.raises(OverloadError):
+        await anext(outcomes)
+    world.shed_from = None
+    large = [("k", b'{"a": "' + b"x" * 700_000 + b'"}')] * 8  # 5.6 MB: no one message takes them
+    rows = [row async for row in client.submit_many("card-fraud", large)]
+    assert all(isinstance(row, Position) for row in rows)
 
 
 async def test_key_shows_the_model(client: AsyncClient) -> None:
@@ -197,6 +220,7 @@ async def test_the_blocking_client_says_the_same(server: Server, client: AsyncCl
                 blocking.key("card-fraud", "4711"),
                 blocking.agents(),
                 blocking.agent("card-fraud"),
+                blocking.spec("card-fraud", 1),
                 blocking.dry_run(second),
                 blocking.validate("agent: 1"),
                 list(blocking.watch_decisions("card-fraud", from_start=True, follow=False)),
@@ -207,6 +231,7 @@ async def test_the_blocking_client_says_the_same(server: Server, client: AsyncCl
                 blocking.resume("second").changed,
                 blocking.delete("second").changed,
                 blocking.submit_feedback("card-fraud", key="4711", event=b"{}"),
+                list(blocking.submit_many("card-fraud", [("4711", b"{}"), ("4712", {})])),
             ]
 
     questions = [Question(agent="card-fraud", key=key) for key in ANSWERS]
@@ -219,6 +244,7 @@ async def test_the_blocking_client_says_the_same(server: Server, client: AsyncCl
         await client.key("card-fraud", "4711"),
         await client.agents(),
         await client.agent("card-fraud"),
+        await client.spec("card-fraud", 1),
         await client.dry_run(second),
         await client.validate("agent: 1"),
         [{"id": "a"}, {"id": "b"}],
@@ -230,6 +256,7 @@ async def test_the_blocking_client_says_the_same(server: Server, client: AsyncCl
         True,
         True,
         Position("transactions", 0, 100),
+        [Position("transactions", 0, n) for n in (101, 102)],
     ]
 
 

@@ -29,13 +29,13 @@ async def test_every_part_of_a_request_arrives(
 ) -> None:
     """Absent is not zero, and a text is not changed."""
     exclude = Exclusion(
-        decisions=(DECISION,), keys=("é", ""), from_ms=0, to_ms=5, header=("src", "")
+        decisions=(DECISION,), keys=("é", "0"), from_ms=0, to_ms=5, header=("src", "")
     )
     asked = [
         to(mode="rewind", exclude=exclude),
         to(mode="rewind", exclude=Exclusion(to_ms=7)),
         to(keys=("k",)),
-        RollbackRequest(agent="card-fraud", before_ms=2**62),
+        RollbackRequest(agent="card-fraud", before_ms=253_402_300_799_999),
     ]
     for each in asked:
         await client.preview_rollback(each)
@@ -52,8 +52,10 @@ async def test_every_part_of_a_request_arrives(
         (to(""), "invalid_request", "snapshot_id"),
         (to("s" * 513), "too_large", "snapshot_id"),
         (RollbackRequest(agent="card-fraud", before_ms=-1), "invalid_request", "before_ms"),
+        (RollbackRequest(agent="card-fraud", before_ms=2**62), "invalid_request", "before_ms"),
         (to(exclude=Exclusion(keys=("k",))), "invalid_request", "exclude"),
         (to(keys=("k" * 513,)), "too_large", "key"),
+        (to(keys=("k", "")), "invalid_request", "keys"),
         (to(keys=("k",) * 10_001), "too_large", "keys"),
         (to(keys=("k" * 500,) * 1_100), "too_large", "plan"),
         (Exclusion(keys=("k" * 513,)), "too_large", "key"),
@@ -79,6 +81,22 @@ async def test_a_bad_plan_is_told_by_its_field(
         await client.rollback(asked)
     assert found.value.code == code
     assert [violation.path for violation in found.value.violations] == [path]
+
+
+async def test_an_id_that_the_caller_makes_up_arrives(
+    client: AsyncClient, world: World, before: SnapshotView
+) -> None:
+    """Only one that can be part of a snapshot's id; without one there is none."""
+    mine, other = "0a" * 16, "1b" * 16
+    done = await client.rollback(to(), mine)
+    await client.undo_rollback("card-fraud", done.control_id, other)
+    await client.rollback(to())
+    assert world.rollbacks.ids == [mine, other, None]
+    for bad in ("a", "0A" * 16, "../" + "a" * 29, "0" * 33):
+        for asked in (client.rollback(to(), bad), client.undo_rollback("card-fraud", None, bad)):
+            with pytest.raises(RequestError, match="32 hexadecimal digits"):
+                await asked
+    assert len(world.rollbacks.ids) == 3
 
 
 async def test_a_plan_that_other_clients_may_send(target: str, before: SnapshotView) -> None:

@@ -120,6 +120,34 @@ async def test_bad_questions(client: AsyncClient) -> None:
     assert await code_of(anext(client.watch_quarantine("nobody"))) == "unknown_agent"
 
 
+async def test_a_batch_of_events_is_bounded(target: str, world: World) -> None:
+    """By rows, and each event by itself; what is refused as a whole has appended nothing."""
+    rows = [prediction_pb2.KeyedEvent(key="k", event=b"{}") for _ in range(1001)]
+    request = prediction_pb2.SubmitFeedbackBatchRequest(agent="card-fraud", events=rows)
+    method = "/headrace.v1.PredictionService/SubmitFeedbackBatch"
+    code, text = await raw(target, method, request.SerializeToString())
+    assert (code, text) == ("INVALID_ARGUMENT", "events has 1001 entries; the limit is 1000")
+    assert world.log == []
+
+
+async def test_the_answer_to_a_batch_of_events_fits(world: World) -> None:
+    """Where messages are small, fewer events are taken: none is appended without an answer."""
+    world.refuses = "x" * 5_000
+    limits = Limits(message_bytes=64 << 10)
+    server = Server(world.backend, Listen(port=0), limits=limits)
+    target = f"127.0.0.1:{await server.start()}"
+    try:
+        async with AsyncClient(target) as client:
+            bad = [("k" * 200, b"{}")] * 32
+            outcomes = [row async for row in client.submit_many("card-fraud", bad)]
+            assert len(outcomes) == 32
+            with pytest.raises(RequestError, match="the limit is 32"):
+                async for _ in client.submit_many("card-fraud", bad * 2):
+                    pass
+    finally:
+        await server.stop(0)
+
+
 async def test_a_batch_is_bounded(target: str) -> None:
     """A batch above the cap is refused as a whole."""
     rows = prediction_pb2.PredictBatchRequest(
@@ -195,10 +223,30 @@ async def test_stop_ends_the_watches_with_words(client: AsyncClient, server: Ser
     assert await anext(watch) == {"id": "a"}
     assert await anext(watch) == {"id": "b"}
     waiting = asyncio.ensure_future(anext(watch))
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):  # a busy machine takes some of it
         await server.stop(60)
     assert await code_of(waiting) == "stopping"
     assert await code_of(client.agents()) == "no_worker"
+
+
+async def test_stop_ends_a_watch_that_is_being_written_to(
+    client: AsyncClient, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It gets what is on its way, and then the same words."""
+    usual, written = Interceptor._write, asyncio.Event()
+
+    async def late(interceptor: Interceptor, context: Any, data: bytes) -> None:
+        await usual(interceptor, context, data)
+        written.set()
+        await asyncio.sleep(0.2)
+
+    monkeypatch.setattr(Interceptor, "_write", late)
+    watch = client.watch_decisions("card-fraud", from_start=True)
+    assert await anext(watch) == {"id": "a"}
+    await written.wait()
+    async with asyncio.timeout(30):
+        await server.stop(60)
+    assert await code_of(anext(watch)) == "stopping"
 
 
 async def test_an_answer_above_the_message_limit_is_an_error(world: World) -> None:

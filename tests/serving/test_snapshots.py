@@ -77,6 +77,7 @@ async def test_a_rollback_and_its_undo(client: AsyncClient, before: SnapshotView
     assert await client.rollbacks("card-fraud") == [undone, done]
     again = await client.undo_rollback("card-fraud", undone.control_id)
     assert again.undoes == undone.control_id
+    assert (await client.undo_rollback("card-fraud")).undoes == done.control_id  # it stood again
     assert await code_of(client.undo_rollback("card-fraud")) == "unknown_rollback"
 
 
@@ -177,6 +178,14 @@ async def test_empty_ids_are_refused(client: AsyncClient) -> None:
     assert await code_of(client.get_rollback("")) == "invalid_request"
     assert await code_of(client.get_rollback("c" * 513)) == "too_large"
     assert await code_of(client.undo_rollback("", "c")) == "invalid_request"
+
+
+async def test_an_empty_key_is_none(client: AsyncClient) -> None:
+    """It is refused, and not taken for the whole agent, nor for a key that nothing has."""
+    for keys in (("",), ("4711", "")):
+        back = RollbackRequest(agent="card-fraud", snapshot_id="card-fraud.s", keys=keys)
+        assert await code_of(client.rollback(back)) == "invalid_request"
+        assert await code_of(client.preview_rollback(back)) == "invalid_request"
 
 
 async def test_a_long_list_comes_in_pages(world: World) -> None:

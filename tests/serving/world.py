@@ -9,7 +9,16 @@ from typing import Any
 import msgspec
 import pytest
 
-from headrace.errors import ConflictError, HeadraceError, NotFoundError, RequestError, Violation
+from headrace.errors import (
+    ConflictError,
+    EventError,
+    HeadraceError,
+    NotFoundError,
+    OverloadError,
+    RequestError,
+    UnavailableError,
+    Violation,
+)
 from headrace.models.spec import load_spec
 from headrace.serving.backend import Backend
 from headrace.views import (
@@ -108,6 +117,11 @@ class World:
         self.digests = {"card-fraud": "d" * 64}
         self.migrated: list[Migration] = []
         self.log: list[bytes] = []
+        self.keys: list[str] = []  # of the events in it
+        self.refuses = ""  # why no event is taken
+        self.away_from: int | None = None  # the broker is away once the log is so long
+        self.shed_from: int | None = None  # and so long, calls that bring many events fail of
+        self.shed: Exception = OverloadError("overloaded", "too many calls", retry_s=0.1)
         self.records: list[bytes] = [b'{"id":"a"}', b'{"id":"b"}']
         self.endless = False
         self.is_ready = True
@@ -129,6 +143,7 @@ class World:
         return Backend(
             predictor=self,
             directory=self,
+            specs=self,
             controls=self,
             sink=self,
             feed=self,
@@ -198,6 +213,13 @@ class World:
     def agent(self, name: str) -> AgentView:
         self._check(name)
         return self.views[name]
+
+    def spec(self, agent: str, spec_version: int) -> dict[str, Any]:
+        self._check(agent)
+        if spec_version != 1:
+            text = f"{agent} has no spec version {spec_version}"
+            raise NotFoundError("unknown_spec", text, agent=agent)
+        return self.views[agent].spec
 
     def snapshots_standing(self) -> SnapshotsStanding:
         newest = NewestSnapshot(agent="card-fraud", age_s=40.5, behind=12)
@@ -273,13 +295,33 @@ class World:
 
     async def append(self, agent: str, key: str, event: bytes) -> Position:
         self._check(agent)
+        if self.refuses:
+            raise EventError("missing", self.refuses, path=f"$.{self.refuses}")
         try:
             msgspec.json.decode(event)
         except msgspec.DecodeError as error:
             text = f"the agent would quarantine it: {error}"
             raise RequestError("bad_event", text, reason="bad_json") from error
         self.log.append(event)
+        self.keys.append(key)
         return Position("transactions", 0, 99 + len(self.log))
+
+    async def append_all(
+        self, agent: str, events: Sequence[tuple[str, bytes]]
+    ) -> list[Position | EventError | RequestError]:
+        self._check(agent)
+        if self.shed_from is not None and len(self.log) >= self.shed_from:
+            raise self.shed
+        outcomes: list[Position | EventError | RequestError] = []
+        for key, event in events:
+            if self.away_from is not None and len(self.log) >= self.away_from:
+                outcomes.append(UnavailableError("broker_away", "it does not acknowledge"))
+                continue
+            try:
+                outcomes.append(await self.append(agent, key, event))
+            except (EventError, RequestError) as error:
+                outcomes.append(error)
+        return outcomes
 
     # -- DecisionFeed
 
@@ -303,6 +345,12 @@ class World:
     ) -> AsyncIterator[bytes]:
         self._check(agent)
         yield msgspec.json.encode({"agent": agent, "reason": "bad_json"})
+
+    async def watch_withdrawn(
+        self, agent: str | None, *, from_start: bool, follow: bool
+    ) -> AsyncIterator[bytes]:
+        self._check(agent)
+        yield msgspec.json.encode({"agent": agent, "fate": "withdrawn"})
 
 
 def _refused(code: str, path: str, text: str) -> RequestError:

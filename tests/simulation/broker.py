@@ -16,13 +16,15 @@ from headrace.pipelines.order import Chunk
 from headrace.pipelines.reader import LogSpan
 from headrace.pipelines.replay import Pieces, Replay
 from headrace.ports import Record
-from headrace.state.repository import Repository, open_repository
+from headrace.state.repositories import open_repository
+from headrace.state.repository import Repository
 from headrace.views import Partition
 from tests.fold.events import Row
 from tests.simulation.loop import VirtualLoop
 
 CLUSTER = "in-process"
 QUARANTINE = Partition("sim.quarantine", 0)
+WITHDRAWN = Partition("sim.withdrawn", 0)
 CATALOGUE = Partition("sim.snapshots", 0)
 
 
@@ -68,8 +70,8 @@ class SimBroker:
         self.logs: dict[Partition, Log] = defaultdict(Log)
         self.partitions: dict[str, int] = {QUARANTINE.topic: 1}
         self.committed: dict[Partition, int] = {}
-        # Agent, epoch, topic, partition: deleted, and nothing that it had decided may be missing.
-        self.whole: set[tuple[str, int, str, int]] = set()
+        # Agent, epoch, partition: deleted at that offset, and nothing decided below may be missing.
+        self.whole: set[tuple[str, int, Partition, int]] = set()
         self.repository: Repository = open_repository("memory://")  # of snapshots
         self.counts: dict[str, int] = defaultdict(int)  # what the world has seen, for its table
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import random
 import selectors
 from collections.abc import Callable, Coroutine
@@ -67,6 +68,11 @@ class Killed(BaseException):
 
 
 def _unwind(work: Any) -> None:
+    dropped = not inspect.iscoroutine(work)  # it ends a generator that nobody has any more
+    if not dropped and inspect.getcoroutinestate(work) == inspect.CORO_CREATED:
+        for given in work.cr_frame.f_locals.values():  # nobody will begin that either
+            if inspect.iscoroutine(given):
+                given.close()
     for _ in range(UNWIND_MAX):
         try:
             work.throw(Killed)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from headrace.pipelines.catchup import FAR_RECORDS, Bounds
 from headrace.views import How
 from tests.fold import oracles
 from tests.fold.events import Row, log
@@ -44,7 +45,8 @@ RATES = {"fraud": 0.05, "forecast": 0.01, "visits": 0.1, "heating": 0.01}
 @dataclass(frozen=True)
 class Plan:
     """One world. `records`: per partition, each with the moment at which it comes; `agents`: as
-    they are deployed; `how`: by which way all migrations go, if it is not left to chance.
+    they are deployed; `how`: by which way all migrations go, if it is not left to chance;
+    `bounds`: of the shards that learn apart.
     """
 
     seed: int
@@ -53,6 +55,7 @@ class Plan:
     commands: tuple[Command, ...]
     faults: tuple[Fault, ...]
     how: How | None = None
+    bounds: Bounds = field(default_factory=Bounds)
 
     def versions(self, agent: str) -> tuple[Oracle, ...]:
         """The specs that the agent may have, the one that it is deployed with first."""
@@ -76,7 +79,8 @@ def draw(seed: int) -> Plan:
         commands += _migrations(chance, name)
     for name in agents:
         commands += _forgets(chance, name)
-    return Plan(seed, agents, records, tuple(sorted(commands)), faults)
+    plan = Plan(seed, agents, records, tuple(sorted(commands)), faults)
+    return replace(plan, bounds=_bounds(chance))
 
 
 def _agents(chance: random.Random, count: int, *, long: bool) -> dict[str, Oracle]:
@@ -140,6 +144,11 @@ def _forgets(chance: random.Random, agent: str) -> list[Command]:
     """Keys that are erased for good, at any time."""
     count = chance.choice((0, 0, 1, 2, 3))
     return [(chance.random() * (LAST_S + 1), "forget", agent) for _ in range(count)]
+
+
+def _bounds(chance: random.Random) -> Bounds:
+    far = chance.choice((2, 10, 30, FAR_RECORDS))
+    return Bounds(far, chance.randrange(min(far, 20)), chance.choice((3, 500)))
 
 
 def _fault(chance: random.Random) -> Fault:

@@ -7,12 +7,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
+import msgspec
 from msgspec import structs
 
 from headrace.models.guard import Event, Guard, Refusal
 from headrace.models.learner import Learner, Outcome
 from headrace.models.spec import Spec
-from headrace.pipelines import control
+from headrace.pipelines import boundaries, control
 from headrace.pipelines.opening import Opening, State
 from headrace.pipelines.order import Chunk, PartitionOrder
 from headrace.pipelines.seams import Chunk as ShardChunk
@@ -23,7 +24,7 @@ from headrace.ports import Record
 from headrace.state.catalogue import encode
 from headrace.state.cut import Cut
 from headrace.state.publishing import publish
-from headrace.state.repository import open_repository
+from headrace.state.repositories import open_repository
 from headrace.state.sums import Sums
 from headrace.views import Partition
 from tests.fold import oracles
@@ -40,6 +41,19 @@ class HastySink(SimSink):
 
     async def drain(self) -> None:
         await self.send()
+
+
+class HastyBoundaries(SimSink):
+    """`drain` waits for the acknowledgements of all but boundaries."""
+
+    async def drain(self) -> None:
+        await self.send()
+        batches = [batch for way in self._ways.values() for batch in way]
+        await asyncio.gather(*(b.acknowledged for b in batches if not _has_boundary(b.records)))
+
+
+def _has_boundary(records: Sequence[tuple[bytes | None, bytes]]) -> bool:
+    return any(msgspec.json.decode(value).get("cause") == "boundary" for _, value in records)
 
 
 class BlindStore(WatchedStore):
@@ -76,6 +90,13 @@ class ForgetfulOpening(Opening):
         return state._replace(start=state.start._replace(decided_below=0))
 
 
+class UnsettledOpening(Opening):
+    """Leaves a former life's forgets as they were when it ended."""
+
+    async def _settle_forgets(self) -> None:
+        pass
+
+
 class Trusting(PartitionOrder):
     """Takes every gap for one that is in the log."""
 
@@ -104,7 +125,7 @@ class HastyControls(SimControlLog):
 class HastyVault(Vault):
     """The catalogue vouches for a manifest that the repository is to have by and by."""
 
-    async def _publish(self, cut: Cut) -> None:
+    async def _publish(self, cut: Cut) -> bool:
         path = self._checkpoints.find(cut.snapshot_id, cut.topic, cut.partition)
         if path is not None:
             elsewhere = open_repository("memory://")
@@ -112,7 +133,19 @@ class HastyVault(Vault):
             vouched = foretold.vouched(cut)
             await self._topic.append(vouched.key, encode(vouched))
             await asyncio.sleep(1.0)
-        await super()._publish(cut)
+        return await super()._publish(cut)
+
+
+async def late_boundary(
+    sink: Any, deployment: control.Deployment, accepted: control.Accepted, partition: Partition
+) -> None:
+    """The boundary goes out a second later, when the new epoch has begun."""
+
+    async def send() -> None:
+        await asyncio.sleep(1.0)
+        await boundaries.send(sink, deployment, accepted, partition)
+
+    sink.process.start(send())
 
 
 class Unsettled(Shard):
@@ -239,6 +272,22 @@ def migrations_among_events(plan: Plan) -> Plan:
     return replace(shaped, commands=((0.0, "deploy", "fraud-0"), *migrations))
 
 
+def forgets_before_deletes(plan: Plan) -> Plan:
+    """An agent that is told to forget keys, deleted and deployed again at once, again and again."""
+    agent = oracles.fraud(agent="fraud-0", topic=TOPIC, state="flush_ms: 300, flush_keys: 99")
+    lives: list[Command] = [(0.0, "deploy", "fraud-0")]
+    for number in range(6):
+        at = 1.0 + 0.6 * number
+        lives += [(at, "forget", "fraud-0"), (at + 0.01, "forget", "fraud-0")]
+        lives += [(at + 0.02, "delete", "fraud-0"), (at + 0.03, "deploy", "fraud-0")]
+    return replace(
+        plan,
+        agents={"fraud-0": agent},
+        commands=tuple(lives),
+        faults=(("crash", 150.0), ("loss", 250.0), ("crash", 300.0)),
+    )
+
+
 def deploys_among_events(plan: Plan) -> Plan:
     """Twelve agents that are deployed one after the other while an event comes every 20 ms."""
     names = [f"fraud-{number}" for number in range(12)]
@@ -256,6 +305,11 @@ def deploys_among_events(plan: Plan) -> Plan:
 def newest_spec(deployment: control.Deployment, version: control.Version | None = None) -> Spec:
     """The newest, whatever the version of the state."""
     return spec_of(deployment)
+
+
+def without_acknowledged_boundaries(parts: Parts) -> Parts:
+    """A state of a new epoch may be on the disk before its boundary is acknowledged."""
+    return replace(parts, sink=HastyBoundaries)
 
 
 def without_acknowledgements(parts: Parts) -> Parts:

@@ -31,7 +31,7 @@ class SimSink:
 
     def __init__(self, broker: SimBroker, process: Process, chance: random.Random) -> None:
         self._broker = broker
-        self._process = process
+        self.process = process
         self._chance = chance
         self._open: dict[Partition, list[Record]] = {}
         self._ways: dict[Partition, deque[_Batch]] = {}
@@ -49,7 +49,7 @@ class SimSink:
             way = self._ways.setdefault(to, deque())
             way.append(_Batch(to, records))
             if len(way) == 1:
-                self._process.start(self._deliver(to, way))
+                self.process.start(self._deliver(to, way))
         self._open = {}
         await self.flow()
 
@@ -61,13 +61,17 @@ class SimSink:
         waiting = [batch.acknowledged for way in self._ways.values() for batch in way]
         await asyncio.gather(*waiting)
 
-    def unacknowledged(self, origin: Origin) -> list[int]:
-        """Offsets of the shard's records that were appended here and not acknowledged."""
+    def unacknowledged(self, origin: Origin, cause: str = "") -> list[int]:
+        """Offsets of the shard's records that were appended here and not acknowledged; with
+        `cause`: of those.
+        """
         records = [record for batch in self._open.values() for record in batch]
         records += [r for way in self._ways.values() for batch in way for r in batch.records]
         found = []
         for _, value in records:
             told = msgspec.json.decode(value)
+            if "fate" in told or cause not in ("", told.get("cause")):
+                continue
             place = told["position"]
             shard = (told["agent"], told["epoch"], place["topic"], place["partition"])
             if shard == (origin.agent, origin.epoch, origin.topic, origin.partition):

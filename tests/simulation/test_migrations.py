@@ -17,7 +17,7 @@ from tests.simulation.plan import TOPIC, Plan
 from tests.simulation.worker import WatchedShards
 from tests.simulation.world import run
 
-AT_S = 3.2
+AT_S = 4.0
 STEPS = range(1, 181, 4)
 """From where it says where it counts to the end of what follows, a migration takes 50 to 200 steps
 of its worker.
@@ -31,7 +31,7 @@ def migrating(how: How) -> Callable[[Plan], Plan]:
         agent = oracles.forecast(
             agent="forecast-0", topic=TOPIC, state="flush_ms: 2000, flush_keys: 99, snapshot_s: 30"
         )
-        rows = enumerate(log(plan.seed, 120, bad_share=0.1))
+        rows = enumerate(log(plan.seed, 150, bad_share=0.1))
         return replace(
             plan,
             agents={"forecast-0": agent},

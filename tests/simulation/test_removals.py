@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import SimpleNamespace
 
 import pytest
 
@@ -10,7 +11,7 @@ from headrace.models.learner import Learner
 from tests.simulation import removals
 from tests.simulation.world import Change, Shape, run
 
-WORLDS_MAX = 40
+WORLDS_MAX = 100
 
 
 def found(
@@ -87,6 +88,19 @@ def test_a_rollback_that_counts_before_the_log_says_where_is_found() -> None:
     assert found("says id", removals.without_effects_read_back, rollbacks)
 
 
+def test_an_epoch_that_begins_before_its_boundary_is_acknowledged_is_found(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A state of it is on the disk, and after a crash nobody sends the boundary any more."""
+    rollbacks = removals.rollbacks_among_events
+    early = "was durable before its boundary was acknowledged"
+    assert found(early, removals.without_acknowledged_boundaries, rollbacks)
+    send = "headrace.pipelines.replacement.boundaries"
+    monkeypatch.setattr(send, SimpleNamespace(send=removals.late_boundary))
+    assert found("it is missing", shape=rollbacks)
+    assert found("a decision of its own epoch comes before it", shape=rollbacks)
+
+
 def test_a_migration_that_counts_before_the_log_says_where_is_found() -> None:
     """A crash before its effect is in the log, and the new spec began at another event."""
     migrations = removals.migrations_among_events
@@ -100,6 +114,14 @@ def test_a_state_that_is_taken_for_one_of_another_spec_is_found(
     """A worker that starts with the newest spec whatever the epoch of its state."""
     monkeypatch.setattr("headrace.pipelines.shards.spec_of", removals.newest_spec)
     assert found("events", shape=removals.migrations_among_events)
+
+
+def test_a_forget_that_ends_with_its_agent_is_missed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An agent is told to forget, deleted before it has, and deployed again: it has forgotten."""
+    forgets = removals.forgets_before_deletes
+    assert not any(run(seed, shape=forgets).problems for seed in range(5))
+    monkeypatch.setattr("headrace.pipelines.shards.Opening", removals.UnsettledOpening)
+    assert found("is not honoured", shape=forgets)
 
 
 def test_a_rollback_of_what_is_not_durable_yet_is_found(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
-
 import pytest
 
 from tests.simulation.world import run
@@ -29,14 +27,15 @@ def test_a_seed_is_a_world() -> None:
 
 def test_the_worlds_hold_what_they_are_for() -> None:
     """Among few worlds there are crashes, accidents of reading, commands and bad events."""
-    seen = Counter[str]()
-    for seed in range(200, 240):
-        seen.update({name: 1 for name, count in run(seed).counts.items() if count})
-    for name in (
+    missing = {
         "crashes", "clean stops", "rebalances", "chunks lost", "chunks twice", "fetches gone back",
         "gaps seen", "rewinds", "holes", "batches sent twice", "batches landed after a crash",
         "migrations by reset", "migrations by keep", "migrations by refold", "migrations by from",
         "pauses", "resumes", "deletes", "bad events", "keys that came back expired", "labels lost",
-        "states of the past",
-    ):  # fmt: skip
-        assert seen[name] >= 1, name
+        "states of the past", "shards that learned apart", "shards that joined",
+    }  # fmt: skip
+    for seed in range(200, 320):  # the rarest is in one of twenty
+        missing -= {name for name, count in run(seed).counts.items() if count}
+        if not missing:
+            break
+    assert missing == set()

@@ -10,11 +10,13 @@ from headrace.state.directory import StateDirectory
 from headrace.state.store import ShardStore
 from headrace.views import Partition
 from tests.fold import compare
+from tests.fold.boundaries import boundaries
 from tests.fold.control import Life, Where, lives
 from tests.fold.fold import fold
 from tests.fold.oracle import Oracle
 from tests.fold.state import Folded
-from tests.simulation.broker import QUARANTINE, SimBroker
+from tests.fold.withdrawn import expected, withdrawn
+from tests.simulation.broker import QUARANTINE, WITHDRAWN, SimBroker
 from tests.simulation.controls import CONTROL
 from tests.simulation.plan import Plan
 from tests.simulation.worker import IDENTITY
@@ -28,11 +30,15 @@ def differences(plan: Plan, broker: SimBroker, state_dir: Path) -> list[str]:
             versions = plan.versions(life.agent)
             if not life.deleted and len(life.partitions()) < len(plan.records):
                 found.append(f"{life.agent}, epoch {life.epoch}, has not begun everywhere")
-            # Retention may have cut what a rewind needs; nothing else may fail.
-            found += [why for why in life.failures.values() if "does not reach back" not in why]
+            # Retention may have cut what a rewind needs, and a forget have removed what a rollback
+            # that was just asked for goes back to; nothing else may fail.
+            allowed = ("does not reach back", "has been removed")
+            failures = life.failures.values()
+            found += [why for why in failures if not any(text in why for text in allowed)]
             for where in life.partitions():
                 folded = folded_upto(broker, versions, life, where, life.end(where))
                 told = _topics(broker, life, where, folded)
+                told += [f"{forget} is not honoured" for forget in life.not_forgotten(where)]
                 path = directory.shard_path(life.agent, life.last_epoch, *where)
                 if not life.deleted:
                     told += _rows(path, folded)
@@ -59,15 +65,21 @@ def folded_upto(
 
 def _topics(broker: SimBroker, life: Life, where: Where, folded: Folded) -> list[str]:
     origin = life.origin(where)
-    cut_well = life.end(where) is not None and (life.agent, life.epoch, *where) in broker.whole
+    end = life.end(where)
+    cut_well = end is not None and (life.agent, life.epoch, where, end) in broker.whole
     whole = not life.deleted or cut_well
     broker.counts["deletes that left nothing out"] += life.deleted and whole
     decided = _values(broker, Partition(life.emit_topic, where[1]))
     refused = _values(broker, QUARANTINE)
+    for rollback in expected(life, where, decided):
+        for fate, ids in rollback.ids.items():
+            broker.counts[f"decisions {fate}"] += len(ids)
     broker.counts["decisions delivered again"] += len(decided) - len(set(decided))
     return [
         *compare.decisions(folded, decided, origin, whole=whole, epochs=life.epochs),
         *compare.quarantined(folded, refused, origin, whole=whole, epochs=life.epochs),
+        *boundaries(life, where, decided),
+        *withdrawn(life, where, decided, _values(broker, WITHDRAWN)),
     ]
 
 

@@ -12,8 +12,10 @@ import msgspec
 from headrace.config import Config
 from headrace.pipelines import control
 from headrace.pipelines.cataloguelog import CatalogueLog
+from headrace.pipelines.catchup import CatchUp
 from headrace.pipelines.controllog import ControlLog
 from headrace.pipelines.emit import Emitter
+from headrace.pipelines.precedence import Precedence
 from headrace.pipelines.shard import Shard
 from headrace.pipelines.shards import Shards
 from headrace.pipelines.site import Site
@@ -108,6 +110,8 @@ class WatchedSite(Site, frozen=True, kw_only=True):
         agent, epoch = path.parent.parent.name, int(path.parent.name)
         origin = Origin(agent, 0, epoch, topic, int(partition))
         sink: Any = self.sink
+        if self.watched is WatchedStore and sink.unacknowledged(origin, "boundary"):
+            raise Violation(f"epoch {epoch} was durable before its boundary was acknowledged")
         watched = self.watched(store, origin, sink.unacknowledged)
         self.stores_by_path[path] = watched
         return watched
@@ -117,7 +121,7 @@ class WatchedShards(Shards):
     """The real shards over watched stores."""
 
     site_class: ClassVar[type[WatchedSite]] = WatchedSite
-    whole: set[tuple[str, int, str, int]]  # the world's
+    whole: set[tuple[str, int, Partition, int]]  # the world's
 
     def _durable(self, shard: Shard) -> ShardMeta | None:
         """What is on disk of it."""
@@ -131,19 +135,19 @@ class WatchedShards(Shards):
         """A delete behind nothing but what this shard has handled leaves no decision out."""
         shard = self.find(accepted.agent, partition)
         if accepted.kind == "delete" and shard is not None and shard.next_offset == offset:
-            self.whole.add((accepted.agent, accepted.life, *partition))
+            self.whole.add((accepted.agent, accepted.life, partition, offset))
         return await super()._log_effect(accepted, partition, offset, failed)
 
     def on_disk(self, partition: Partition) -> int:
-        """How far all agents that live are durable; 0 while one is not open or not on disk."""
-        durable = []
+        """How far all agents are durable, those included whose delete has not counted yet; 0 while
+        one that lives is not open or not on disk.
+        """
         for deployment in self._controls.registry.live():
             shard = self.find(deployment.agent, partition)
             if shard is None or shard.origin.epoch != deployment.epoch:
                 return 0
-            meta = self._durable(shard)
-            durable.append(0 if meta is None else meta.next_offset)
-        return min(durable, default=0)
+        metas = [self._durable(shard) for shard in self.of_partition(partition)]
+        return min((0 if meta is None else meta.next_offset for meta in metas), default=0)
 
     def removed(self, deployment: control.Deployment) -> bool:
         """Whether nothing is left of a deleted agent on disk."""
@@ -168,6 +172,21 @@ class WatchedShards(Shards):
                 )
 
 
+class WatchedCatchUp(CatchUp):
+    """The real one; it counts."""
+
+    async def _learn_apart(self, shard: Shard) -> None:
+        self._count("shards that learned apart")
+        await super()._learn_apart(shard)
+
+    async def _join(self, shard: Shard) -> None:
+        self._count("shards that joined")
+        await super()._join(shard)
+
+    def _count(self, what: str) -> None:
+        cast(SimBroker, cast(SimWorker, self._host).broker).counts[what] += 1
+
+
 class SimWorker(Worker):
     """`pipelines.worker.Worker`, started over the world's parts."""
 
@@ -180,14 +199,14 @@ class SimWorker(Worker):
         parts: Parts,
     ) -> None:
         super().__init__(CONFIG, broker, state_dir, worker_id=process.name)
-        self._process = process
+        self.process = process
         self._stores = stores
         self._parts = parts
         self._sim = broker
         self.topics = cast(Topics, SimTopics(broker))
 
     async def _start(self) -> None:
-        process, parts = self._process, self._parts
+        process, parts = self.process, self._parts
         directory = StateDirectory.open(self._state_dir, IDENTITY)
         process.held.callback(directory.close)
         self._taken.callback(directory.close)
@@ -215,10 +234,13 @@ class SimWorker(Worker):
             sink=sink,
             busy=lambda: parts.chance.random() < 0.2,
             descriptors_max=self.config.descriptors_max,
+            precedence=Precedence(),
         )
         shards = parts.shards(site, self.controls, self.vault)
         shards.whole = self._sim.whole
         self._hold(shards)
+        self.catchup = parts.catch_up(self.shards, self.holdings, self)
+        self.catchup.bounds = parts.bounds
         await catalogue.start()
         self._taken.push_async_callback(catalogue.stop)
         await self.controls.start()

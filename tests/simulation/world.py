@@ -22,7 +22,7 @@ from tests.simulation.past import Past
 from tests.simulation.plan import TOPIC, Fault, Plan, draw
 from tests.simulation.verdict import differences
 from tests.simulation.violation import Violation
-from tests.simulation.worker import SimWorker, WatchedShards
+from tests.simulation.worker import SimWorker, WatchedCatchUp, WatchedShards
 
 WORLD_S = 900.0
 """Virtual seconds until a world must have come to its end."""
@@ -98,6 +98,8 @@ class _World:
         self.broker.counts["several agents"] = len(plan.agents) > 1
         self.broker.counts["several partitions"] = len(plan.records) > 1
         self._asked = Asked(plan, self.broker, self._chance)
+        self._worker: SimWorker | None = None
+        self._bounds = plan.bounds
 
     async def live(self) -> None:
         """All faults, then one worker that lives until it has caught up and stops cleanly."""
@@ -157,6 +159,7 @@ class _World:
                 raise Violation(f"the worker failed: {error!r}") from error
         else:
             self.broker.counts["crashes"] += 1
+            self.broker.counts["crashes while a shard learned apart"] += self._learns_apart()
         if kind == "loss":
             process.bury()
             shutil.rmtree(self._state_dir, ignore_errors=True)
@@ -165,8 +168,14 @@ class _World:
     async def _work(
         self, process: Process, fault: Fault | None, outside: asyncio.Future[Any]
     ) -> None:
-        parts = self._change(Parts(chance=self._chance, shards=WatchedShards))
-        worker = SimWorker(self.broker, self._state_dir, process, STORES, parts)
+        parts = Parts(
+            chance=self._chance,
+            shards=WatchedShards,
+            catch_up=WatchedCatchUp,
+            bounds=self._bounds,
+        )
+        parts = self._change(parts)
+        worker = self._worker = SimWorker(self.broker, self._state_dir, process, STORES, parts)
         await worker.start()
         retire = asyncio.ensure_future(self._retire(worker))
         if fault is None:
@@ -195,6 +204,10 @@ class _World:
         if worker.holdings.broken:
             raise Violation(f"agents gave up: {worker.holdings.broken}")
 
+    def _learns_apart(self) -> bool:
+        shards = getattr(self._worker, "shards", None)  # it may have died before it had any
+        return shards is not None and any(shard.apart for shard in shards.all())
+
     async def _retire(self, worker: SimWorker) -> None:
         """Retention: now and then the log loses what every shard has on disk, unless that may be
         lost.
@@ -216,6 +229,8 @@ class _World:
             return True
         registry = worker.controls.registry
         if registry.next_offset < self.broker.logs[CONTROL].end:
+            return False
+        if registry.owing():
             return False
         removed = worker.shards.removed  # type: ignore[attr-defined]
         if not all(removed(deployment) for deployment in registry.deleted()):

@@ -1,4 +1,4 @@
-"""Repositories to test: on a disk, in memory and on an S3 server, and a checkpoint to keep."""
+"""Repositories to test: on a disk, in memory and on an S3 server; what is kept there, and taken."""
 
 from __future__ import annotations
 
@@ -8,7 +8,11 @@ from pathlib import Path
 import pytest
 
 from headrace.clock import new_id
-from headrace.state.repository import ShelfRepository, open_repository
+from headrace.state.checkpoints import Checkpoints
+from headrace.state.repositories import open_repository
+from headrace.state.repository import ShelfRepository
+from headrace.state.store import ShardStore
+from tests.state.cuts import stored
 from tests.state.s3_server import S3Server
 from tests.state.snapshot import CONTENT
 
@@ -49,3 +53,17 @@ def checkpoint(tmp_path: Path) -> list[Path]:
     for name, content in CONTENT.items():
         (directory / name).write_bytes(content)
     return sorted(directory.iterdir())
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[ShardStore]:
+    """A store that stands where the cuts of `tests.state.cuts` say."""
+    opened = stored(tmp_path / "shard")
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def checkpoints(tmp_path: Path) -> Checkpoints:
+    """A place for checkpoints, with nothing in it."""
+    return Checkpoints(tmp_path / "checkpoints")

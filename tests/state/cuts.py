@@ -23,7 +23,8 @@ ROWS = {b"k/%d" % n: b"weights %d" % n for n in range(1_000)}
 
 def cut(snapshot_id: str = "card-fraud.s1", *, kind: Kind = "automatic", **changes: object) -> Cut:
     """A cut of a store with META, but for the changes."""
-    names = [name for name in Cut.__struct_fields__ if name not in ("kind", "snapshot_id")]
+    own = ("kind", "snapshot_id", "asked")  # what a manifest does not say, or is asked for here
+    names = [name for name in Cut.__struct_fields__ if name not in own]
     said = {name: getattr(MANIFEST, name) for name in names} | changes
     return Cut(kind=kind, snapshot_id=snapshot_id, **said)
 

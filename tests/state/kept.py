@@ -13,7 +13,7 @@ from headrace.state import manifest as manifests
 from headrace.state.checkpoints import Checkpoints
 from headrace.state.manifest import ShardRef
 from headrace.state.publishing import publish
-from headrace.state.repository import LocalRepository
+from headrace.state.repositories import LocalRepository
 from headrace.state.restoring import Sources, restore
 from headrace.state.store import ShardStore
 from headrace.state.sums import Sums

@@ -16,9 +16,11 @@ from hypothesis import strategies as st
 from headrace.clock import new_id
 from headrace.errors import CorruptStateError, ForeignStateError, StateError
 from headrace.state import archive
+from headrace.state import manifest as manifests
 from headrace.state.archive import Import, Imported, Index, digest_of, export
 from headrace.state.manifest import ShardRef, digest
-from headrace.state.repository import LocalRepository, Repository, ShelfRepository
+from headrace.state.repositories import LocalRepository
+from headrace.state.repository import Repository, ShelfRepository
 from headrace.state.tar import header
 from tests.small_disk import SmallDisk
 from tests.state.snapshot import CONTENT, MANIFEST, blob, blobs, replaced
@@ -226,6 +228,20 @@ def test_what_is_too_large_is_neither_exported_nor_imported(
     with pytest.raises(StateError):
         local.imported(vouched)
     with pytest.raises(StateError, match=r"too large for an archive|may have 100 bytes"):
+        local.exported()
+    assert local.other().snapshots() == []
+
+
+def test_too_many_files_are_neither_exported_nor_imported(
+    local: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All manifests of an archive are in memory, so their files are counted together."""
+    vouched = local.exported()
+    most = max(len(local.kept.manifest(*ref).files) for ref in local.refs)
+    monkeypatch.setattr(manifests, "FILES_MAX", most)
+    with pytest.raises(CorruptStateError, match=f"have more than {most} files"):
+        local.imported(vouched)
+    with pytest.raises(StateError, match="too large for an archive"):
         local.exported()
     assert local.other().snapshots() == []
 

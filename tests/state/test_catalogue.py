@@ -8,7 +8,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headrace.state import catalogue as catalogue_module
-from headrace.state.catalogue import RECORD_BYTES_MAX, Catalogue, Pin, Vouched, encode
+from headrace.state.catalogue import (
+    RECORD_BYTES_MAX,
+    Catalogue,
+    Pin,
+    Removed,
+    Vouched,
+    encode,
+)
 from headrace.views import Partition
 from tests.state.cuts import MINE, cut
 
@@ -39,7 +46,7 @@ def vouched(**changes: object) -> Vouched:
     return msgspec.structs.replace(VOUCHED, **changes)
 
 
-def put(record: Vouched | Pin) -> Logged:
+def put(record: Vouched | Pin | Removed) -> Logged:
     return record.key, encode(record)
 
 
@@ -138,6 +145,23 @@ def test_a_removed_snapshot_is_told_from_one_that_never_was(
     assert catalogue.was_removed("fraud.t5")
     catalogue.apply(*put(vouched(snapshot_id="fraud.t5")), 6)
     assert not catalogue.was_removed("fraud.t5")
+
+
+def test_what_stands_as_removed_outlasts_the_removal_of_automatic_ones(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """There are thousands of these. What a later epoch asks for is not over: it may be of another
+    control log, of which the places say nothing.
+    """
+    monkeypatch.setattr(catalogue_module, "REMOVED_MAX", 2)
+    removed = put(Removed(snapshot_id="fraud.s1", epoch=3, control_offset=9))
+    automatic = [(vouched(snapshot_id=f"fraud.auto-{n}").key, None) for n in range(3)]
+    catalogue = folded([removed, *automatic])
+    assert catalogue.was_removed("fraud.s1")
+    over = [catalogue.is_over("fraud.s1", epoch, at) for epoch, at in ((3, 8), (3, 9), (4, 8))]
+    assert over == [True, False, False]
+    assert (catalogue.free_from("fraud.s1", 3), catalogue.free_from("fraud.s1", 4)) == (9, 0)
+    assert (catalogue.newest_epoch("fraud"), catalogue.newest_epoch("tea")) == (3, 0)
 
 
 def test_pins_come_and_go() -> None:
@@ -252,13 +276,21 @@ _records = st.lists(
                 vouched(snapshot_id=name, partition=partition).key,
                 value and encode(vouched(snapshot_id=name, partition=partition, epoch=epoch)),
             ),
-            st.sampled_from(["fraud.s1", "tea.s1"]),
+            st.sampled_from(["fraud.s1", "fraud.s2", "tea.s1"]),
             st.integers(0, 1),
             st.integers(1, 2),
             st.sampled_from([b"yes", None]),
         ),
         st.sampled_from(["fraud.s1", "tea.s1"]).map(lambda name: put(Pin(snapshot_id=name))),
         st.sampled_from(["fraud.s1", "tea.s1"]).map(lambda name: (b"pin/%s" % name.encode(), None)),
+        st.builds(
+            lambda name, epoch, below: put(
+                Removed(snapshot_id=name, epoch=epoch, control_offset=below)
+            ),
+            st.sampled_from(["fraud.s1", "tea.s1"]),
+            st.integers(0, 2),
+            st.integers(0, 9),
+        ),
         st.sampled_from([VOUCHED.key, b"pin/fraud.s1", b"?"]).map(lambda key: (key, b"?")),
     ),
     min_size=10,
@@ -269,7 +301,9 @@ _records = st.lists(
 def _told(catalogue: Catalogue) -> object:
     views = catalogue.snapshots(None)
     newest = [catalogue.newest(agent, "pay-ments", 0) for agent in ("fraud", "tea")]
-    return views, [catalogue.shards(view.snapshot_id) for view in views], newest
+    complete = [catalogue.last_complete(agent) for agent in ("fraud", "tea")]
+    removed = [catalogue.free_from(name, 1) for name in ("fraud.s1", "tea.s1")]
+    return views, [catalogue.shards(view.snapshot_id) for view in views], newest, complete, removed
 
 
 @given(_records, st.integers(0, 40))
@@ -324,3 +358,16 @@ def test_the_last_complete_one_is_not_the_last() -> None:
     assert last is not None
     assert last.snapshot_id == "fraud.s1"
     assert folded([put(half)]).last_complete("fraud") is None
+
+
+def test_what_was_asked_for_is_not_what_is_answered_after_a_change() -> None:
+    """Views are kept until a record of theirs comes: each answer is that of a fold nobody asked."""
+    one, two = vouched(), vouched(partition=1)
+    pin = Pin(snapshot_id="fraud.s1")
+    records: list[Logged] = [put(one), put(two), put(pin), (pin.key, None), (two.key, None)]
+    asked = Catalogue()
+    for offset, (key, value) in enumerate(records):
+        asked.apply(key, value, offset)
+        assert asked.snapshots(None) == folded(records[: offset + 1]).snapshots(None)
+    first = asked.get("fraud.s1")
+    assert asked.get("fraud.s1") is first, "it is not made anew for each page of a list"

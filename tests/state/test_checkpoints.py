@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,20 +17,6 @@ from headrace.state.sums import sum_file
 from tests.small_disk import SmallDisk
 from tests.state.cuts import META, ROWS, contents, cut, rows, stored
 from tests.state.traced import traced
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[ShardStore]:
-    """A store that stands where the cuts of `tests.state.cuts` say."""
-    opened = stored(tmp_path / "shard")
-    yield opened
-    opened.close()
-
-
-@pytest.fixture
-def checkpoints(tmp_path: Path) -> Checkpoints:
-    """A place for checkpoints, with nothing in it."""
-    return Checkpoints(tmp_path / "checkpoints")
 
 
 def publish(checkpoints: Checkpoints, made: Cut) -> tuple[str, tuple[FileEntry, ...]]:

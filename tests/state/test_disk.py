@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import os
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from headrace.state.disk import make_directory, sync_tree, write_durably
+from tests.state.traced import run_under
 
 
 def test_write_replaces_whole(tmp_path: Path) -> None:
@@ -29,7 +27,6 @@ def test_make_directory_makes_parents_once(tmp_path: Path) -> None:
     assert (tmp_path / "a" / "b" / "file").read_text() == "kept"
 
 
-@pytest.mark.skipif(shutil.which("strace") is None, reason="strace shows the system calls")
 def test_data_is_synced_before_the_name_and_the_name_after(tmp_path: Path) -> None:
     """The kernel sees: fsync of the data, rename, fsync of the directory; in that order."""
     trace = tmp_path / "trace"
@@ -37,15 +34,9 @@ def test_data_is_synced_before_the_name_and_the_name_after(tmp_path: Path) -> No
         "import sys; from pathlib import Path; from headrace.state.disk import write_durably\n"
         "write_durably(Path(sys.argv[1]), b'x')"
     )
-    command = [sys.executable, "-c", program, str(tmp_path / "file")]
-    ran = subprocess.run(
-        ["strace", "-f", "-e", "trace=fsync,rename,renameat,renameat2", "-o", trace, *command],
-        check=False,
-        capture_output=True,
-        text=True,
-    )
-    if ran.returncode != 0 and "ptrace" in ran.stderr:
-        pytest.skip("this machine forbids ptrace")
+    strace = ["strace", "-f", "-e", "trace=fsync,rename,renameat,renameat2", "-o", str(trace)]
+    ran = run_under(strace, program, str(tmp_path / "file"))
+    assert ran.returncode == 0, ran.stderr
     names = [line.split("(")[0].split()[-1] for line in trace.read_text().splitlines()]
     calls = [name.removesuffix("at2").removesuffix("at") for name in names if "+" not in name]
     assert [name for name in calls if name in ("fsync", "rename")] == ["fsync", "rename", "fsync"]

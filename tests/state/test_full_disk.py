@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from headrace.errors import DiskFullError, StateError
+from headrace.errors import BadDiskError, DiskFullError, StateError
 from headrace.state.directory import Identity, StateDirectory
 from headrace.state.disk import check_room
 from headrace.state.store import ShardMeta, ShardStore
 from tests.small_disk import SmallDisk
+from tests.state.traced import run_under
 
 
 def meta(next_offset: int) -> ShardMeta:
@@ -150,19 +149,11 @@ def test_a_disk_that_failed_to_sync_is_not_trusted_again(tmp_path: Path, error: 
     """What a failed sync left on the disk nobody knows, for whatever reason it failed: that is no
     want of room, and the error says what to do.
     """
-    strace = shutil.which("strace")
-    if strace is None:
-        pytest.skip("no strace here, which makes a sync fail")
-    command = [strace, "-f", "-o", "/dev/null", "-e", f"inject=fdatasync:error={error}:when=12"]
-    done = subprocess.run(
-        [*command, sys.executable, "-c", _WRITER, str(tmp_path / "shard")],
-        check=False,
-        capture_output=True,
-        text=True,
-    )
+    strace = ["strace", "-f", "-o", "/dev/null", "-e", f"inject=fdatasync:error={error}:when=12"]
+    done = run_under(strace, _WRITER, str(tmp_path / "shard"))
     assert done.returncode == 0, done.stderr
     durable, kind, said = done.stdout.split(" ", 2)
-    assert (int(durable) > 0, kind) == (True, StateError.__name__)
+    assert (int(durable) > 0, kind) == (True, BadDiskError.__name__)
     assert "The disk cannot be trusted: look at it, then start again" in said
     store = ShardStore.open(tmp_path / "shard", create=False)
     assert store.meta is not None

@@ -2,28 +2,34 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
 
-from headrace.errors import DiskFullError, StateError
+from headrace.errors import AwayStateError, CorruptStateError, DiskFullError, StateError
 from headrace.state import localshelf
 from headrace.state.disk import make_directory
-from headrace.state.repository import GRACE_MS, LocalRepository
+from headrace.state.manifest import ShardRef
+from headrace.state.repositories import LocalRepository
+from headrace.state.repository import GRACE_MS
 from tests.small_disk import SmallDisk
 from tests.state.snapshot import CONTENT, MANIFEST, blob, blobs, made
 from tests.state.traced import traced
+from tests.state.unlistable import unlistable
 
 _ADDER = """
 import sys
 from pathlib import Path
 import msgspec
-from headrace.state.repository import open_repository
+from headrace.state.repositories import open_repository
 from tests.state.snapshot import MANIFEST
 kept = open_repository(sys.argv[1])
 entry, _ = kept.add_file(Path(sys.argv[2]))
@@ -52,6 +58,9 @@ fsync kept/blobs/ab
 fsync kept/blobs
 fsync kept
 fsync kept/drafts/ID
+fsync kept/manifests/s-1
+fsync kept/manifests
+fsync kept
 fsync kept/manifests/s-1
 fsync kept/manifests
 fsync kept
@@ -180,3 +189,126 @@ def test_a_directory_that_goes_before_its_file_comes_is_made_again(
     entries = [kept.add_file(path).entry for path in checkpoint]
     assert len(gone) == 3
     kept.fetch(entries, tmp_path / "restored")
+
+
+@pytest.mark.parametrize(("code", "is_away"), [("EIO", False), ("ESTALE", True), ("EACCES", True)])
+def test_a_file_that_cannot_be_read_is_no_repository_that_is_away(code: str, is_away: bool) -> None:
+    """A bad block is of one file, and another snapshot may be sound; what else the system says is
+    of the whole place.
+    """
+    with pytest.raises(StateError) as told, localshelf.explained(Path("kept")):
+        raise OSError(getattr(errno, code), "what the system says")
+    assert isinstance(told.value, AwayStateError) == is_away
+
+
+def a_directory(path: Path) -> None:
+    """It cannot be read."""
+    path.mkdir()
+
+
+def a_loop(path: Path) -> None:
+    """A link to itself."""
+    path.symlink_to(path)
+
+
+def below_a_file(path: Path) -> None:
+    """What should be the directory above it is none."""
+    path.parent.rmdir()
+    path.parent.write_bytes(b"")
+
+
+@pytest.mark.parametrize("damage", [a_directory, a_loop, below_a_file])
+def test_a_name_that_cannot_be_opened_is_no_repository_that_is_away(
+    tmp_path: Path, damage: Callable[[Path], None]
+) -> None:
+    """Others in its place can be; if those cannot either, or it is not there, it is away."""
+    path = tmp_path / "manifests" / "a.s" / "one"
+    path.parent.mkdir(parents=True)
+    damage(path)
+    with pytest.raises(StateError) as told:
+        list(localshelf.LocalShelf(tmp_path).read("manifests/a.s/one"))
+    assert not isinstance(told.value, AwayStateError)
+    (tmp_path / "manifests").rename(tmp_path / "elsewhere")
+    (tmp_path / "manifests").write_bytes(b"")
+    with pytest.raises(AwayStateError):
+        list(localshelf.LocalShelf(tmp_path).read("manifests/a.s/one"))
+
+
+# -- what cannot be listed ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("code", "is_away"), [("EIO", False), ("ESTALE", True), ("EACCES", True)])
+def test_a_repository_that_cannot_be_listed_is_not_told_as_empty(
+    tmp_path: Path,
+    checkpoint: list[Path],
+    monkeypatch: pytest.MonkeyPatch,
+    code: str,
+    is_away: bool,
+) -> None:
+    """Nobody hears that there are no snapshots, that they are removed, or that what is set aside is
+    missing, as if it were damaged; and nothing is removed.
+    """
+    kept = LocalRepository(tmp_path / "kept")
+    manifest = made(kept, checkpoint)
+    kept.collect(set(), 0)  # the files are aside
+    ref = ShardRef("s-1", manifest.topic, manifest.partition, kept.add_manifest(manifest))
+    back = tmp_path / "back"
+    verbs: list[Callable[[], object]] = [
+        kept.snapshots,
+        lambda: kept.remove("s-1"),
+        lambda: kept.withdraw(ref),
+        lambda: kept.collect(set(), 0),
+        lambda: kept.fetch(manifest.files, back),
+        lambda: kept.manifest("s-2", *ref[1:]),
+    ]
+    with monkeypatch.context() as disk:
+        unlistable(disk, tmp_path / "kept", code)
+        for verb in verbs:
+            with pytest.raises(StateError, match=os.strerror(getattr(errno, code))) as told:
+                verb()
+            assert isinstance(told.value, AwayStateError) == is_away
+            assert not isinstance(told.value, CorruptStateError)
+    assert kept.snapshots() == ["s-1"]
+    kept.fetch(manifest.files, back)
+
+
+def test_one_snapshot_that_cannot_be_listed_is_no_repository_that_is_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its removal fails by itself, whether nobody may look into it or it is no directory any more;
+    that of others does not.
+    """
+    kept = LocalRepository(tmp_path)
+    for snapshot_id in ("s-1", "s-2", "s-3"):
+        kept.add_manifest(msgspec.structs.replace(MANIFEST, snapshot_id=snapshot_id))
+    lost = tmp_path / "manifests" / "s-2"
+    lost.rename(tmp_path / "elsewhere")
+    lost.write_bytes(b"")
+    with monkeypatch.context() as disk:
+        unlistable(disk, tmp_path / "manifests" / "s-1", "EACCES")
+        for snapshot_id in ("s-1", "s-2"):
+            with pytest.raises(StateError) as told:
+                kept.remove(snapshot_id)
+            assert not isinstance(told.value, AwayStateError)
+        kept.remove("s-3")
+    assert kept.snapshots() == ["s-1", "s-2"]
+
+
+def test_a_directory_that_goes_while_it_is_listed_holds_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another worker removes a snapshot while this one looks what there is."""
+    kept = LocalRepository(tmp_path)
+    for snapshot_id in ("s-1", "s-2", "s-3"):
+        kept.add_manifest(msgspec.structs.replace(MANIFEST, snapshot_id=snapshot_id))
+    real = os.scandir
+
+    def scandir(path: str | Path) -> Any:
+        if Path(path).name == "s-2":
+            Path(path).rename(tmp_path / "elsewhere")
+        return real(path)
+
+    with monkeypatch.context() as disk:
+        disk.setattr(os, "scandir", scandir)
+        assert kept.snapshots() == ["s-1", "s-3"]
+        assert LocalRepository(tmp_path / "none").snapshots() == []

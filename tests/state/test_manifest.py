@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from headrace.errors import CorruptStateError, ForeignStateError, StateError
 from headrace.state import manifest as manifests
-from headrace.state.manifest import FileEntry, Manifest, decode, digest, encode
+from headrace.state.manifest import FileEntry, Manifest, Versions, decode, digest, encode
 from tests.state.snapshot import MANIFEST
 
 
@@ -111,6 +111,15 @@ def test_a_name_that_leads_elsewhere_is_refused(name: str) -> None:
         {"probes": "no base64!"},
         {"probes": "A" * (88 << 10)},
         {"schema": "1"},
+        {"topic": "t" * 256},
+        {"spec_digest": "a" * 256},
+        {"cluster_id": "c" * 256},
+        {"next_offset": 1 << 63},
+        {"created_ms": 10**40},
+        {"forgotten": -2},
+        {"versions": dict.fromkeys(Versions.__struct_fields__, "v" * 256)},
+        {"applied": {"offset": 1, "timestamp": 1, "sha256": "e" * 65}},
+        {"files": [{"name": "a", "sha256": "ab" * 32, "size": 1 << 63}]},
     ],
     ids=str,
 )
@@ -119,6 +128,19 @@ def test_what_contradicts_itself_is_refused(fields: dict[str, Any]) -> None:
     content = altered(**fields)
     with pytest.raises(CorruptStateError, match="cannot be read"):
         decode(content, digest(content))
+
+
+def test_too_many_files_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By who writes a manifest and by who reads it: each entry takes some memory."""
+    file = {"sha256": "ab" * 32, "size": 1}
+    files = [{"name": f"{n}.sst", **file} for n in range(manifests.FILES_MAX + 1)]
+    content = altered(files=files)
+    assert len(content) < manifests.MANIFEST_BYTES_MAX
+    with pytest.raises(CorruptStateError, match="length <= 100000"):
+        decode(content, digest(content))
+    monkeypatch.setattr(manifests, "FILES_MAX", 1)
+    with pytest.raises(StateError, match="2 files are too many"):
+        encode(MANIFEST)
 
 
 def test_probes_are_carried_and_bounded() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 
 import msgspec
@@ -18,22 +18,8 @@ from headrace.state.publishing import Published, publish
 from headrace.state.repository import ShelfRepository
 from headrace.state.store import ShardStore
 from headrace.state.sums import Sums, sum_file
-from tests.state.cuts import META, ROWS, cut, rows, stored
+from tests.state.cuts import META, ROWS, cut, rows
 from tests.state.snapshot import blob, blobs, replaced
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[ShardStore]:
-    """A store that stands where the cuts of `tests.state.cuts` say."""
-    opened = stored(tmp_path / "shard")
-    yield opened
-    opened.close()
-
-
-@pytest.fixture
-def checkpoints(tmp_path: Path) -> Checkpoints:
-    """A place for checkpoints, with nothing in it."""
-    return Checkpoints(tmp_path / "checkpoints")
 
 
 class FailingShelf(LocalShelf):

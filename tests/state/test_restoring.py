@@ -14,7 +14,8 @@ from headrace.state.checkpoints import Checkpoints
 from headrace.state.directory import Identity, StateDirectory
 from headrace.state.manifest import FileEntry, Manifest, ShardRef, encode
 from headrace.state.publishing import publish
-from headrace.state.repository import LocalRepository, ShelfRepository
+from headrace.state.repositories import LocalRepository
+from headrace.state.repository import ShelfRepository
 from headrace.state.restoring import Sources, restore
 from headrace.state.store import ShardStore
 from headrace.state.sums import Sums
@@ -126,6 +127,18 @@ def test_a_cut_that_is_not_published_here_is_hashed_by_its_manifest(local: World
     (local.checkpoint / ".published.json").unlink()
     assert local.restored(from_=local.restarted()) == "checkpoint"
     assert rows(local.draft) == ROWS
+
+
+def test_another_cut_under_the_same_id_is_no_damage(
+    local: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Of a name that was given anew elsewhere: what is vouched for is fetched, and nothing said."""
+    local.checkpoints.drop(local.ref.snapshot_id)
+    store = stored(local.root / "anew")
+    local.checkpoints.take(store, cut(created_ms=cut().created_ms + 1))
+    store.close()
+    assert local.restored() == "repository"
+    assert caplog.records == []
 
 
 def test_tables_are_hashed_by_those_who_have_not_hashed_them(local: World) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -22,20 +23,8 @@ from tests.tree import ROOT
 from tests.upgrade.worker import Life
 
 PINNED = Path(__file__).with_name("river.txt")
+LACKING = Path(__file__).with_name("lacking.py")
 INSTALL_WAIT_S = 120
-# What this Headrace names and that River does not have: nobody deploys these where they are absent.
-LACKING = """
-import river.base, river.linear_model, river.preprocessing
-for module, name in (
-    (river.base, "AnomalyDetector"),
-    (river.base, "AnomalyFilter"),
-    (river.base, "SupervisedAnomalyDetector"),
-    (river.linear_model, "AdPredictor"),
-    (river.preprocessing, "GapEncoder"),
-):
-    if not hasattr(module, name):
-        setattr(module, name, type(name, (), {"__module__": module.__name__}))
-"""
 
 
 class Build:
@@ -103,7 +92,8 @@ def other_build(place: Path) -> Build:
         pytest.skip(f"River 0.25.0 cannot be installed here: {done.stderr.strip()[-500:]}")
     # All else is that of this environment, looked for behind what is installed there.
     (packages / "others.pth").write_text(f"{sysconfig.get_paths()['purelib']}\n")
-    (packages / "sitecustomize.py").write_text(LACKING)
+    shutil.copy(LACKING, packages)
+    (packages / "lacking.pth").write_text(f"import {LACKING.stem}\n")
     return Build(python)
 
 

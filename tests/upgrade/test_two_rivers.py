@@ -15,7 +15,7 @@ from headrace.errors import ConflictError
 from headrace.pipelines.broker import Broker
 from headrace.pipelines.feeds import EventProducer, Outgoing
 from headrace.serving.client import Client
-from headrace.views import AgentView, Migration, RollbackRequest
+from headrace.views import AgentView, Migration, MigrationPlan, RollbackRequest
 from tests.service.conftest import make_topic
 from tests.service.test_rollback import learner_over
 from tests.upgrade.builds import Build, other_build
@@ -45,6 +45,7 @@ class Told:
     decided: dict[str, list[int]]  # the offsets of all decisions
     refusals: dict[str, str]
     rolled_back: dict[str, str]
+    plan: MigrationPlan | None  # of its refold
     refolded: dict[str, str]  # of `sums`
     refolded_at: tuple[str, int, list[int]]  # state, epoch, and the offsets of all decisions
     back: dict[str, dict[str, str]]  # of the old build, started again
@@ -83,7 +84,9 @@ def told(broker: Broker, tmp_path_factory: pytest.TempPathFactory) -> Told:
         found.refusals = {agent: _refusal(client, agent) for agent in REFUSED}
         client.rollback(RollbackRequest(agent="likes", snapshot_id="likes.before"))
         found.rolled_back = _digests(client, "likes", LAST)
-        client.deploy(_spec("sums"), migration=Migration(how="refold"))
+        refold = Migration(how="refold")
+        found.plan = client.dry_run(_spec("sums"), refold).migration
+        client.deploy(_spec("sums"), migration=refold)
         found.refolded = _digests(client, "sums", LAST)
         view = client.agent("sums")
         found.refolded_at = view.state, view.epoch, _decided(client, "sums")
@@ -227,6 +230,8 @@ def test_what_is_refused_learns_again_when_somebody_says_so(told: Told) -> None:
     epoch, and no decision is made again.
     """
     never = learner_over("sums", _spec("sums"), enumerate(_events(range(LAST))))
+    assert told.plan is not None
+    assert (told.plan.events, told.plan.changes) == (LAST, ())  # though no shard of it is open
     assert told.refolded == {key: never.describe(key, LAST).digest for key in KEYS}
     assert told.refolded_at == ("running", 2, list(range(LAST)))
 

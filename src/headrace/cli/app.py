@@ -18,6 +18,7 @@ from headrace.cli import (
     offline,
     past,
     rollbacks,
+    sending,
     snapshots,
     up,
     upgrade,
@@ -70,9 +71,14 @@ app.command("forget", cls=Command, rich_help_panel=HISTORY)(forgets.forget)
 app.command("forgotten", cls=Command, rich_help_panel=HISTORY)(forgets.forgotten)
 app.command("predict", cls=Command, rich_help_panel=ANSWERS)(ask.predict)
 app.command("key", cls=Command, rich_help_panel=ANSWERS)(ask.key)
-app.command("send", cls=Command, rich_help_panel=ANSWERS)(ask.send)
-watch = typer.Typer(cls=Watch, help="Follow what agents decide.", no_args_is_help=True)
+app.command("send", cls=Command, rich_help_panel=ANSWERS)(sending.send)
+watch = typer.Typer(
+    cls=Watch,
+    help="Follow what agents decide; docs/records.md says what is in a record.",
+    no_args_is_help=True,
+)
 watch.command("decisions", cls=Command)(ask.decisions)
+watch.command("withdrawn", cls=Command)(ask.withdrawn)
 app.add_typer(watch, name="watch", rich_help_panel=ANSWERS)
 app.command("quarantine", cls=Command, rich_help_panel=ANSWERS)(ask.quarantine)
 app.command("backtest", cls=Command, rich_help_panel=OFFLINE)(offline.backtest)

@@ -1,8 +1,7 @@
-"""Asking a running service: predictions, keys, decisions, the quarantine; sending events."""
+"""Asking a running service: predictions, keys, decisions, the quarantine."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Mapping
 from itertools import chain, islice
 from typing import Any
@@ -15,6 +14,7 @@ from headrace.cli import past, show
 from headrace.cli.answerable import check
 from headrace.cli.client import Address, Agent, Json, Key, connect, interrupt_held
 from headrace.cli.console import as_json, err, say, waiting
+from headrace.cli.meant import snapshot_meant
 from headrace.clock import SystemClock
 from headrace.errors import RequestError, UnavailableError
 
@@ -52,6 +52,8 @@ def predict(
     With `--as-of` the models answer as they were: in a snapshot, when all records below an offset
     of the key's partition were learned, or all before a TIME (`2026-03-01T14:07Z`, or `10m` ago).
 
+    Changes nothing.
+
     Example: `headrace predict card-fraud 4711 amount=12.5 hour=14 merchant=grocer`
     """
     as_of = past.as_of(state, agent, SystemClock().time())
@@ -62,7 +64,10 @@ def predict(
         spec = client.agent(agent).spec if features or given else {}
         check(agent, spec, given)
         declared = spec.get("features", {})
-        with waiting("making that state again" if as_of else "asking"):
+        with (
+            snapshot_meant(client, agent),
+            waiting("making that state again" if as_of else "asking"),
+        ):
             answer = client.predict(
                 agent,
                 key=key,
@@ -74,13 +79,15 @@ def predict(
                 exclude=exclude or (),
                 as_of=as_of,
             )
-    as_json(answer) if json else show.answer(answer)
+    as_json(answer) if json else show.answer(answer, past=as_of is not None)
 
 
 def key(
     agent: str = Agent, key: str = Key, address: str | None = Address, json: bool = Json
 ) -> None:
     """Show one key: updates, when it last learned, its size, its model's parameters.
+
+    Changes nothing.
 
     Example: `headrace key card-fraud 4711`
     """
@@ -89,32 +96,13 @@ def key(
     as_json(view) if json else show.key(view)
 
 
-def send(
-    agent: str = Agent,
-    key: str = Key,
-    event: str = typer.Argument(
-        help="The whole event as JSON, its label in it; `-` reads it from standard input.",
-        show_default=False,
-    ),
-    address: str | None = Address,
-    json: bool = Json,
-) -> None:
-    """Append an event to an agent's input log: feedback, or a first event by hand.
-
-    Example: `headrace send card-fraud 4711 '{"card_id": "4711", "at": "2026-03-01T14:07:00Z",
-    "amount": 12.5, "hour": 14, "merchant": "grocer", "fraud": false}'`
-    """
-    data = sys.stdin.buffer.read() if event == "-" else event
-    with connect(address) as client:
-        at = client.submit_feedback(agent, key=key, event=data)
-    as_json(at) if json else say(f"appended at {show.place(at)}")
-
-
 def decisions(
     agent: str = Agent,
     from_start: bool = typer.Option(False, "--from-start", help="Begin with the oldest."),
     follow: bool = typer.Option(
         True,
+        "--follow/--no-follow",
+        "-f",
         help="Wait for more at the end. With --no-follow it begins with the oldest, too, and ends "
         "where the log ends now.",
     ),
@@ -126,6 +114,8 @@ def decisions(
     """Follow an agent's decision stream, one decision a line. Ctrl-C ends it.
 
     It begins with what is decided from now on; `--from-start` shows what was decided before, too.
+
+    Changes nothing. docs/records.md has every field of the records.
 
     Example: `headrace watch decisions card-fraud --from-start --no-follow --json`
     """
@@ -141,6 +131,50 @@ def decisions(
             as_json(record) if json else say(show.decision(record))
 
 
+def withdrawn(
+    agent: str | None = typer.Argument(
+        None, help="The agent's name; all agents if left out.", show_default=False
+    ),
+    from_start: bool = typer.Option(
+        True,
+        "--from-start",
+        help="Begin with the oldest, as it does in any case.",
+        show_default=False,
+    ),
+    follow: bool = typer.Option(
+        False,
+        "--follow/--no-follow",
+        "-f",
+        help="Wait for more at the end; it ends there otherwise.",
+    ),
+    count: int | None = Count,
+    for_s: float | None = For,
+    address: str | None = Address,
+    json: bool = Json,
+) -> None:
+    """Show which decisions rollbacks have withdrawn, and reinstated, from the oldest on.
+
+    Changes nothing. docs/records.md says how the records add up.
+
+    Example: `headrace watch withdrawn card-fraud`
+    """
+    shown = 0
+    with connect(address) as client:
+        if agent is not None:
+            client.agent(agent)
+        with interrupt_held():
+            watch = client.watch_withdrawn(agent, from_start=from_start, follow=follow, for_s=for_s)
+        records = _until(watch, for_s)
+        if follow:
+            what = "withdrawn decisions" + (f" of {agent}" if agent is not None else "")
+            records = _awaited(records, what)
+        for record in islice(records, count):
+            shown += 1
+            as_json(record) if json else say(show.fated(record))
+    if not json:
+        err.print(f"{shown:,} shown" if shown else "nothing was withdrawn")
+
+
 def quarantine(
     agent: str | None = typer.Argument(
         None, help="The agent's name; all agents if left out.", show_default=False
@@ -154,6 +188,8 @@ def quarantine(
     """Show the events that were refused, from the oldest: where they are, and why.
 
     With `--json`, `key` and `value` are base64, as they need not be text.
+
+    Changes nothing.
 
     Example: `headrace quarantine card-fraud -n 20`
     """

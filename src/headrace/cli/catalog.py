@@ -27,6 +27,8 @@ def catalog(
 ) -> None:
     """List the estimators that a spec may name, with their parameters and cost class.
 
+    Changes nothing.
+
     Example: `headrace catalog linear_model.LogisticRegression`
     """
     with waiting("loading models"):

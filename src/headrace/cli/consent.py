@@ -5,20 +5,35 @@ from __future__ import annotations
 import sys
 from contextlib import redirect_stdout
 
+import msgspec
 import typer
 
 from headrace.errors import RequestError
 
-Yes = typer.Option(False, "--yes", "-y", help="Do not ask.")
+Yes = typer.Option(False, "--yes", "-y", help="Do not ask; say what is done, and do it.")
 
 
-def check_somebody(*, yes: bool) -> None:
-    """Refuse where nobody could be asked. Raises RequestError."""
-    if not yes and not sys.stdin.isatty():
-        raise RequestError("invalid_request", "nobody is here to be asked: say --yes")
+def check_somebody(question: str, *, yes: bool, look: str = "", why: str = "") -> None:
+    """Refuse where nobody could be asked the question, and tell it.
+
+    `look`: the option that only shows what would change. `why`: what makes it necessary to ask.
+    Raises RequestError.
+    """
+    if yes or sys.stdin.isatty():
+        return
+    text = f'{why}nobody is here to be asked "{question}": say --yes'
+    text += f", or {look}, which only shows what would change" if look else ""
+    raise RequestError("invalid_request", text)
 
 
-def ask(question: str) -> None:
-    """Go on, or raise typer.Abort."""
+def ask(question: str, *, yes: bool) -> None:
+    """Go on, or raise typer.Abort. With `yes` nobody is asked."""
+    if yes:
+        return
     with redirect_stdout(sys.stderr):  # the space after the question would get into a result
         typer.confirm(question, abort=True, err=True)
+
+
+def foretell(**found: object) -> None:
+    """Say for machines, on standard error, what is about to be done: one JSON object in a line."""
+    sys.stderr.write(msgspec.json.encode(found).decode() + "\n")

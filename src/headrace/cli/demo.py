@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -12,9 +11,10 @@ from rich.markup import escape
 
 from headrace import logs
 from headrace.cli.console import StandardError, out, say, waiting
-from headrace.cli.program import program, shown
+from headrace.cli.program import program
 from headrace.config import load
 from headrace.errors import StateError
+from headrace.extras import install
 
 NEXT = (
     ("up", "your own service; it prints its addresses"),
@@ -30,17 +30,22 @@ def demo(
     ),
     cache: Path = typer.Option(Path(".cache"), help="Where fetched data is kept.", file_okay=False),
 ) -> None:
-    """Run two scenes on real input: films to recommend, heaters to control. Takes about a minute.
+    """Run two scenes on real input, and roll back what goes wrong in them. Takes about two minutes.
+
+    Films are recommended, until poisoned ratings flood in; heaters are controlled, until the sensor
+    of one sticks. Both are taken back while everything answers.
 
     Everything is real: a broker, events, models per key, decisions, gRPC. Nothing is left behind
     but the fetched data. The heaters come with the extra `demo`: `pip install '.[demo]'` in a
     checkout; `make demo` installs it by itself.
 
+    Changes nothing of yours: its broker and its state go with it.
+
     Example: `headrace demo --ratings 20000`
     """
     if find_spec("tclab") is None:
         words = "the demo needs its simulator, the extra `demo`"
-        raise StateError(f"{words}: in a checkout, `{_pip()} install '.[demo]'`, or `make demo`")
+        raise StateError(f"{words}: in a checkout, `{install('demo')}`, or `make demo`")
     settings = load({"broker": "memory:", "grpc_port": 0, "metrics_port": "off"})
     logs.setup(level="error", style=settings.log_format, stream=StandardError.stream())
     with waiting("loading models (Ctrl-C gives up)"):
@@ -56,8 +61,3 @@ def where_to_look_next() -> None:
     width = len(headrace) + max(len(command) for command, _ in NEXT)
     for command, about in NEXT:
         say(f"  {escape(f'{headrace} {command}'):<{width + 1}}  {about}")
-
-
-def _pip() -> str:
-    """This interpreter's own pip: the shell's may be another one's, which takes no packages."""
-    return f"{shown(Path(sys.executable))} -m pip"

@@ -20,6 +20,7 @@ from headrace.cli.console import err
 from headrace.errors import (
     ConfigError,
     HeadraceError,
+    OtherBuildError,
     RequestError,
     SpecError,
     StateError,
@@ -35,6 +36,8 @@ BAD_INPUT = 2
 INTERRUPTED = 130
 READER_GONE = 141
 
+UNTOLD = ("invalid_request", "internal")
+"""Codes of the table that are only for programs: the text says it all."""
 HEADINGS: dict[type[HeadraceError], str] = {
     SpecError: "the spec cannot be deployed",
     ConfigError: "settings that cannot be used",
@@ -110,15 +113,30 @@ def tell(error: HeadraceError, *, json: bool = False) -> None:
     # What an event lacks is told by its place in the event, as the quarantine does.
     same = [violation.path for violation in violations if violation.text == text]
     where = "".join(f"[bold]{escape(path)}[/]: " for path in same if path.startswith("$"))
-    err.print(f"[bold red]error:[/] {where}{escape(text)}", soft_wrap=True)
+    err.print(f"[bold red]error:[/] {where}{escape(text + _coded(error))}", soft_wrap=True)
     for violation in violations:
-        if violation.text == text:
+        if text in (violation.text, f"{violation.path} {violation.text}"):
             continue
         path, hint = escape(violation.path), escape(violation.hint)
         said = f"  [bold]{path}[/]: {escape(violation.text)}" + (
             f" [dim]({hint})[/]" if hint else ""
         )
         err.print(said, soft_wrap=True)
+
+
+def told(error: HeadraceError) -> str:
+    """Its text, and the code under which the tables of docs/ say what to do."""
+    return f"{error}{_coded(error)}"
+
+
+def _coded(error: HeadraceError) -> str:
+    """` (code)`; nothing where no table has the code, or it says no more than the text does."""
+    if not isinstance(error, RequestError | OtherBuildError):
+        return ""
+    from headrace.serving.status import TABLE, code_of  # the one table of errors; it loads gRPC
+
+    code = code_of(error)
+    return f" ({code})" if code in TABLE and code not in UNTOLD else ""
 
 
 def infrastructure(error: BaseException) -> HeadraceError:

@@ -1,8 +1,9 @@
-"""Watching rollbacks until every partition has done them."""
+"""Beginning rollbacks, and watching them until every partition has done them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from threading import Event
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from headrace.cli.console import err
 from headrace.cli.show import escape
-from headrace.clock import SystemClock
+from headrace.clock import SystemClock, new_id
+from headrace.errors import RequestError, UnavailableError
 from headrace.views import RollbackView
 
 if TYPE_CHECKING:
@@ -28,9 +30,22 @@ Wait = typer.Option(
 )
 
 
-def followed(client: Client, begun: Sequence[RollbackView], wait_s: float) -> list[RollbackView]:
+def begun(client: Client, ask: Callable[[str], RollbackView]) -> RollbackView:
+    """What is asked for under an id of ours. Where there is no answer it may have begun all the
+    same. Raises what asking raises, unless it has.
+    """
+    request_id = new_id()
+    try:
+        return ask(request_id)
+    except UnavailableError:
+        with suppress(RequestError):
+            return client.get_rollback(request_id)
+        raise
+
+
+def followed(client: Client, asked: Sequence[RollbackView], wait_s: float) -> list[RollbackView]:
     """The same rollbacks when all are done, or as far as they are after `wait_s` seconds."""
-    views = list(begun)
+    views = list(asked)
     clock, pause = SystemClock(), Event()
     until = clock.monotonic() + wait_s
     for view in views:

@@ -9,12 +9,13 @@ import msgspec
 import typer
 
 from headrace.cli.client import Address, Agent, Json, Key, connect
-from headrace.cli.consent import Yes, ask, check_somebody
+from headrace.cli.consent import Yes, ask, check_somebody, foretell
 from headrace.cli.console import Console, as_json, err, out, waiting
 from headrace.cli.failure import FAILED
 from headrace.cli.program import program
 from headrace.cli.show import escape, moment, place
 from headrace.clock import SystemClock
+from headrace.counts import counted
 from headrace.views import ForgetView
 
 if TYPE_CHECKING:
@@ -45,23 +46,28 @@ def forget(
 ) -> None:
     """Erase what an agent knows of a key, for good: from its state, and from all snapshots.
 
-    It shows first what would be erased, and asks: nothing takes it back. Later events of the key
-    start cold. What the topics hold is not erased; it is told.
+    It shows first what would be erased, and asks (`--yes` does not): nothing takes it back. Later
+    events of the key start cold. What the topics hold is not erased; it is told. All automatic and
+    undo snapshots go, whether they hold the key or not, so earlier rollbacks cannot be undone.
+
+    Changes state and snapshots for good; with `--preview` it changes nothing.
 
     Example: `headrace forget card-fraud 4711`
     """
-    check_somebody(yes=yes or preview)
+    question = f"Forget this key of {agent} for good?"
+    check_somebody(question, yes=yes or preview, look="--preview")
     with connect(address) as client:
-        if preview or not yes:
-            found = client.preview_forget(agent, key)
-            if preview and json:
-                as_json(plain(found))
-            else:
-                _plan(found, out if preview else err)
-            if preview:
-                err.print("nothing was erased")
-                return
-            ask(f"Forget this key of {agent} for good?")
+        found = client.preview_forget(agent, key)
+        if preview and json:
+            as_json(plain(found))
+        elif yes and json:
+            foretell(preview=plain(found))
+        else:
+            _plan(found, out if preview else err)
+        if preview:
+            err.print("nothing was erased")
+            return
+        ask(question, yes=yes)
         view = _followed(client, client.forget(agent, key), wait)
     _shown(view, json=json)
 
@@ -74,6 +80,8 @@ def forgotten(
     json: bool = Json,
 ) -> None:
     """Say how far the forgetting of a key is: where it counts, and which snapshots still hold it.
+
+    Changes nothing.
 
     Example: `headrace forgotten 5f0c4a7e9b1d4c3f8a2e6d7b9c0f1a2b`
     """
@@ -98,9 +106,18 @@ def _followed(client: Client, view: ForgetView, wait_s: float) -> ForgetView:
 
 
 def _plan(view: ForgetView, on: Console) -> None:
-    known = "is known here" if view.known else "is not known here: all that may be there of it goes"
-    _say(f"the key {known}", on)
+    if view.known:
+        _say("the key is known here", on)
+    else:
+        why = "perhaps it is mistyped"
+        if view.known is None:
+            why += ", or known to another worker"
+        _say(f"[bold yellow]the key is not known here: {why}[/]", on)
+        _say("  all snapshots are treated as if they held it, as nobody has read them", on)
     _say(f"  removed     {_ids(view.deleting)}", on)
+    if view.rollbacks:
+        told = f"these rollbacks can then not be taken back: {_ids(view.rollbacks)}"
+        _say(f"  [yellow]no undo[/]     {told}", on)
     _say(f"  rewritten   {_ids(view.rewriting)}", on)
     _say(f"  gone        by {moment(view.gone_by_ms)} also from the files of the repository", on)
     _say(f"  [yellow]not erased[/]  {escape(view.note)}", on)
@@ -114,11 +131,16 @@ def _shown(view: ForgetView, *, json: bool) -> None:
         where = ", ".join(map(place, view.positions)) or "nowhere yet"
         done = "[green]forgotten[/]" if view.done else "[yellow]being forgotten[/]"
         _say(f"{done} by [bold]{escape(view.agent)}[/], control id {escape(view.control_id)}")
-        _say(f"  counts at   {where} ({len(view.positions)} of {view.partitions} partitions)")
+        all_of_them = counted(view.partitions, "partition")
+        _say(f"  counts at   {where} ({len(view.positions)} of {all_of_them})")
         if not view.done:
             _say(f"  to remove   {_ids(view.deleting)}")
             _say(f"  to rewrite  {_ids(view.rewriting)}")
-            _say(f"  look again  {escape(program())} forgotten {escape(view.control_id)}")
+            _say(
+                f"  look again  it goes on: {escape(program())} forgotten {escape(view.control_id)}"
+            )
+        else:
+            _say("  snapshots   none holds it any more")
         _say(f"  gone        by {moment(view.gone_by_ms)} also from the files of the repository")
         _say(f"  not erased  {escape(view.note)}")
     if not view.done:

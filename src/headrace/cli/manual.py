@@ -24,6 +24,10 @@ and `HEADRACE_GRPC_PORT` of the environment or of the file that `HEADRACE_CONFIG
 | 2 | what was asked is wrong: usage, spec, settings, a request |
 | 130, 143 | Ctrl-C, or SIGTERM; of `up`: before it was ready |
 | 141 | whoever read the output has gone |
+
+What cannot be taken back, or only by another command, shows first what it is about to do, and asks.
+With `--yes` it shows that on standard error and does not ask; with `--json` besides it is one line,
+a JSON object such as `{"preview": …}`. Where nobody can be asked, it needs `--yes`.
 """
 
 
@@ -43,8 +47,8 @@ def _pages(command: Any, path: tuple[str, ...]) -> list[str]:
     lines += [
         f"- `{name}`: {parameter.help}{_default(parameter)}"
         for parameter, name in [(a, _argument(a)) for a in arguments]
-        + [(o, ", ".join((*o.opts, *o.secondary_opts))) for o in options if o.name != "help"]
-        if name not in ("--json", "--address, -a") and parameter.help
+        + [(o, _option(o)) for o in options if o.name not in ("help", "json", "address")]
+        if parameter.help
     ]
     return ["\n".join(lines) + "\n"]
 
@@ -57,6 +61,12 @@ def _default(parameter: Any) -> str:
             return ""
         shown = str(value)
     return f"{'' if parameter.help.endswith(('.', '…')) else '.'} Default: `{shown}`."
+
+
+def _option(option: Any) -> str:
+    """Its names, and what stands for its value where there is a word for that."""
+    names = ", ".join((*option.opts, *option.secondary_opts))
+    return f"{names} {option.metavar}" if option.metavar else names
 
 
 def _argument(argument: Any) -> str:

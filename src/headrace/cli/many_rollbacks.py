@@ -10,10 +10,10 @@ import typer
 from msgspec.structs import replace
 
 from headrace.cli import show_snapshots
-from headrace.cli.consent import ask
+from headrace.cli.consent import ask, foretell
 from headrace.cli.console import as_json, err, say, waiting
-from headrace.cli.failure import FAILED
-from headrace.cli.following import followed
+from headrace.cli.failure import FAILED, told
+from headrace.cli.following import begun, followed
 from headrace.cli.show import escape
 from headrace.errors import RequestError
 from headrace.views import RollbackRequest
@@ -21,6 +21,8 @@ from headrace.views import RollbackRequest
 if TYPE_CHECKING:
     from headrace.serving.client import Client
 
+UNSEEN = ("too_large", "deadline")
+"""What a preview may fail of where the rollback does not: `--yes` goes on without one."""
 _T = TypeVar("_T")
 Refused = dict[str, RequestError]
 """Why not, by agent."""
@@ -40,19 +42,24 @@ def rollback_all(client: Client, wanted: RollbackRequest, how: How) -> None:
     """Roll every agent back to its own snapshot. Raises typer.Exit where one of them is not."""
     refused: Refused = {}
     requests = [replace(wanted, agent=view.name) for view in client.agents()]
-    if how.preview or not how.yes:
-        requests = _looked_at(client, requests, how, refused)
-    begun = _each(client.rollback, requests, refused)
-    views = followed(client, begun, how.wait_s)
+    requests = _looked_at(client, requests, how, refused)
+    late: Refused = {}
+    done = _each(
+        lambda request: begun(client, lambda request_id: client.rollback(request, request_id)),
+        requests,
+        late,
+    )
+    refused |= late
+    views = followed(client, done, how.wait_s)
     if how.json:
-        done = {view.agent: show_snapshots.plain(view) for view in views}
-        _as_json("rollback", done, refused)
+        plain = {view.agent: show_snapshots.plain(view) for view in views}
+        _as_json("rollback", plain, refused)
     else:
         for view in views:
             show_snapshots.rollback(view, how.address)
         if not views and not refused:
             say("no agents to roll back")
-        _tell(refused)
+        _tell(late)
     if refused or not all(view.done for view in views):
         raise typer.Exit(FAILED)
 
@@ -61,24 +68,32 @@ def _looked_at(
     client: Client, requests: Sequence[RollbackRequest], how: How, refused: Refused
 ) -> list[RollbackRequest]:
     """What is agreed to, after a look at what it would change: to the snapshots that were shown."""
+    unseen: Refused = {}
     with waiting("comparing the states of all agents"):
-        found = _each(client.preview_rollback, requests, refused)
-    if how.preview and how.json:
+        found = _each(client.preview_rollback, requests, unseen)
+    if how.json and (how.preview or how.yes):
         seen = {each.agent: msgspec.to_builtins(each) for each in found}
-        _as_json("preview", seen, refused)
+        if how.preview:
+            _as_json("preview", seen, unseen)
+        else:
+            foretell(previews=found)
     else:
         show_snapshots.previews(found, None if how.preview else err)
-        _tell(refused)
+        _tell(unseen)
     if how.preview:
         err.print("nothing was changed")
-    if how.preview or not found:
-        raise typer.Exit(FAILED if refused else 0)
-    ask(f"Roll {len(found)} agent{'s' if len(found) > 1 else ''} back?")
+        raise typer.Exit(FAILED if unseen else 0)
+    alone = {agent for agent, error in unseen.items() if how.yes and error.code in UNSEEN}
+    refused.update((agent, error) for agent, error in unseen.items() if agent not in alone)
+    if found:
+        ask(f"Roll {len(found)} agent{'s' if len(found) > 1 else ''} back?", yes=how.yes)
     goals = {each.agent: each.snapshot_id for each in found}
     return [
         replace(request, snapshot_id=goals[request.agent], before_ms=None)
-        for request in requests
         if request.agent in goals
+        else request
+        for request in requests
+        if request.agent in goals or request.agent in alone
     ]
 
 
@@ -97,7 +112,7 @@ def _each(
 
 def _tell(refused: Refused) -> None:
     for agent, error in refused.items():
-        said = f"[bold red]error:[/] [bold]{escape(agent)}[/]: {escape(str(error))}"
+        said = f"[bold red]error:[/] [bold]{escape(agent)}[/]: {escape(told(error))}"
         err.print(said, soft_wrap=True)
 
 

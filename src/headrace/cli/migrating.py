@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from headrace.cli.console import Console, grid, out
 from headrace.cli.show import escape
+from headrace.counts import ARE, HAVE, counted
 from headrace.errors import RequestError
 from headrace.views import How, Migration, MigrationPlan
+
+if TYPE_CHECKING:
+    from headrace.serving.client import Client
 
 CHANGES_SHOWN = 20
 ALONE: dict[str, How] = {"keep": "keep", "reset": "reset", "refold": "refold"}
@@ -28,25 +34,41 @@ def asked(text: str | None) -> Migration | None:
     return Migration(how="from", snapshot_id=snapshot_id)
 
 
-def plan(found: MigrationPlan, migration: Migration, on: Console | None = None) -> None:
-    """What differs between the two specs, and what becomes of what was learned."""
+def answers_nothing(client: Client, spec: bytes, migration: Migration) -> bool:
+    """Whether the agent of a refold has failed. `spec`: one that the service takes."""
+    if migration.how != "refold":
+        return False
+    from headrace.models.spec.text import read_document  # it loads the models
+
+    return client.agent(read_document(spec)["agent"]).state == "failed"
+
+
+def plan(
+    found: MigrationPlan, migration: Migration, on: Console | None = None, *, failed: bool = False
+) -> None:
+    """What differs between the two specs, and what becomes of what was learned. `failed`: the agent
+    answers nothing now.
+    """
     console = on or out
-    grid(
-        (f"spec version {found.new_spec_version}", f"instead of {found.spec_version}"),
-        [(f"[bold]{escape(c.path)}[/]", escape(c.text)) for c in found.changes[:CHANGES_SHOWN]],
-        on=on,
-    )
+    versions = f"spec version {found.new_spec_version}", f"instead of {found.spec_version}"
+    if found.changes:
+        shown = found.changes[:CHANGES_SHOWN]
+        grid(versions, [(f"[bold]{escape(c.path)}[/]", escape(c.text)) for c in shown], on=on)
+    else:
+        console.print(f"{' '.join(versions)}: the same spec", soft_wrap=True)
     if len(found.changes) > CHANGES_SHOWN:
         console.print(f"and {len(found.changes) - CHANGES_SHOWN:,} more", soft_wrap=True)
-    events = f"{found.events:,} events"
+    are = counted(found.events, "event", ARE)
+    have = counted(found.events, "event", HAVE)
+    under = " under the new spec" if found.changes else ""
     said = {
         "keep": "what was learned stays, and learns on under the new spec",
-        "reset": f"what {events} have taught goes: every key begins cold",
-        "refold": f"{events} are learned again under the new spec; until that is done the old "
-        "version answers",
-        "from": f"the state of {escape(migration.snapshot_id)} comes back; what {events} have "
+        "reset": f"what {have} taught goes: every key begins cold",
+        "refold": f"{are} learned again{under}; "
+        f"until that is done it answers {'nothing, as now' if failed else 'as before'}",
+        "from": f"the state of {escape(migration.snapshot_id)} comes back; what {have} "
         "taught since goes",
     }
     console.print(f"[bold]{migration.how}[/]: {said[migration.how]}", soft_wrap=True)
-    if migration.how != "keep" and not found.keep_problems:
+    if migration.how != "keep" and found.changes and not found.keep_problems:
         console.print("`keep` would do, too: nothing of it would be lost", soft_wrap=True)

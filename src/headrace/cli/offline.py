@@ -14,6 +14,7 @@ from headrace.cli.client import Json
 from headrace.cli.console import as_json, err, grid, say, waiting
 from headrace.cli.example import EXAMPLE
 from headrace.cli.metric import baseline, measured
+from headrace.counts import counted
 from headrace.errors import RequestError
 
 if TYPE_CHECKING:
@@ -34,6 +35,8 @@ def backtest(
     """Run a spec over a file, without a broker.
 
     Predicts before it learns, event by event, exactly as the service does on one partition.
+
+    Changes nothing, and nothing of it is kept.
 
     Example: `headrace backtest card-fraud.yaml transactions.csv`
     """
@@ -68,6 +71,8 @@ def spec(
     json: bool = Json,
 ) -> None:
     """Check a spec without a service, or print a spec to start from, or the schema.
+
+    Changes nothing.
 
     Example: `headrace spec --example > card-fraud.yaml && headrace spec card-fraud.yaml`
     """
@@ -144,8 +149,9 @@ def _model(written: Any) -> str:
 
 def _report(report: Report) -> None:
     say(
-        f"[bold]{report.agent}[/]: {report.events:,} events, {report.accepted:,} accepted, "
-        f"{report.learned:,} learned, {report.keys:,} keys, {report.decisions:,} decisions"
+        f"[bold]{report.agent}[/]: {counted(report.events, 'event')}, "
+        f"{report.accepted:,} accepted, {report.learned:,} learned, "
+        f"{counted(report.keys, 'key')}, {counted(report.decisions, 'decision')}"
     )
     if report.metrics:
         grid(

@@ -6,6 +6,8 @@ import shutil
 import sys
 from pathlib import Path
 
+from headrace.extras import shown
+
 NAME = "headrace"
 
 
@@ -21,9 +23,3 @@ def program() -> str:
         return NAME  # somebody else's program calls us
     found = shutil.which(NAME)
     return NAME if found and Path(found).samefile(ran) else shown(ran)
-
-
-def shown(path: Path) -> str:
-    """A path, relative where it is below the working directory."""
-    path, here = path.absolute(), Path.cwd()
-    return str(path.relative_to(here) if path.is_relative_to(here) else path)

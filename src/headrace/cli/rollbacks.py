@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
@@ -10,14 +11,17 @@ from msgspec.structs import replace
 
 from headrace.cli import show_snapshots
 from headrace.cli.client import Address, Agent, Json, connect
-from headrace.cli.consent import Yes, ask, check_somebody
+from headrace.cli.consent import Yes, ask, check_somebody, foretell
 from headrace.cli.console import as_json, err, waiting
-from headrace.cli.failure import FAILED
-from headrace.cli.following import Wait, followed
-from headrace.cli.many_rollbacks import How, rollback_all
+from headrace.cli.failure import FAILED, told
+from headrace.cli.following import Wait, begun, followed
+from headrace.cli.many_rollbacks import UNSEEN, How, rollback_all
+from headrace.cli.meant import rollback_meant, snapshot_meant
 from headrace.cli.moments import since_1970, time_option
+from headrace.cli.standing import check_standing, standing
 from headrace.clock import SystemClock
-from headrace.errors import NotFoundError, RequestError
+from headrace.counts import counted
+from headrace.errors import ConflictError, NotFoundError, RequestError
 from headrace.views import Exclusion, RollbackRequest, RollbackView
 
 if TYPE_CHECKING:
@@ -80,20 +84,24 @@ def rollback(
 ) -> None:
     """Put a snapshot's state in place of an agent's, while it goes on answering.
 
-    It shows first what would change, and asks; afterwards it says how to take it back. `revert`
-    goes on learning with the next event; `rewind` learns again what came since the snapshot,
-    without the events that any of the `--exclude` options names.
+    It shows first what would change, and asks (`--yes` does not); then it says how to take it
+    back. `revert` goes on learning with the next event; `rewind` learns again what came since the
+    snapshot, without the events that any of the `--exclude` options names.
 
     TIME is `2026-03-01T14:07Z` (ISO 8601; UTC where it names no zone), or how long ago: `10m`.
+
+    Changes the state of the agent, or of the keys, from here on; decisions that were made stay in
+    their topic. With `--preview` it changes nothing.
 
     Example: `headrace rollback card-fraud --before 10m --mode rewind --exclude-header src=test`
     """
     now_s = SystemClock().time()
+    span = _span(exclude_from, exclude_to, now_s)
     exclude = Exclusion(
         decisions=tuple(exclude_decision or ()),
         keys=tuple(exclude_key or ()),
-        from_ms=since_1970(exclude_from, now_s),
-        to_ms=since_1970(exclude_to, now_s),
+        from_ms=span[0],
+        to_ms=span[1],
         header=_header(exclude_header),
     )
     wanted = RollbackRequest(
@@ -105,20 +113,28 @@ def rollback(
         exclude=None if exclude == Exclusion() else exclude,
     )
     _check(wanted, everyone=everyone)
+    from headrace.serving.decode_snapshots import decision  # it loads protobuf
+
+    for text in exclude.decisions:
+        decision(f"--exclude-decision {text[:120]!r}", text, wanted.agent)
     how = How(preview, yes, wait, address, json)
-    check_somebody(yes=yes or preview)
+    whom = "all agents" if everyone else wanted.agent
     with connect(address) as client:
+        if not (yes or preview):
+            _look_for(client, wanted)
+        check_somebody(f"Roll {whom} back?", yes=yes or preview, look="--preview")
         if everyone:
             rollback_all(client, wanted, how)
         elif (agreed := _looked_at(client, wanted, how)) is not None:
-            _follow(client, client.rollback(agreed), how)
+            done = begun(client, lambda request_id: client.rollback(agreed, request_id))
+            _follow(client, done, how)
 
 
 def undo(
     agent: str = Agent,
     control_id: str | None = typer.Argument(
         None,
-        help="Which rollback; the last one that stands, if left out.",
+        help="Which rollback, or how its id begins; the last one that stands, if left out.",
         show_default=False,
     ),
     preview: bool = Preview,
@@ -127,26 +143,43 @@ def undo(
     address: str | None = Address,
     json: bool = Json,
 ) -> None:
-    """Take a rollback back: the state that it replaced comes again.
+    """Take a rollback back: the models that it replaced come again.
 
-    What was learned since goes. An undo is a rollback, too: by its own id it can be taken back.
+    What was learned since goes; it shows first what changes, and asks (`--yes` does not). What was
+    counted and measured goes on, as after every revert. An undo is a rollback, too: by its own id
+    it can be taken back, and by nothing else.
+
+    Changes what a rollback changes.
 
     Example: `headrace undo card-fraud`
     """
     how = How(preview, yes, wait, address, json)
-    check_somebody(yes=yes or preview)
     with connect(address) as client:
-        view = _last(client, agent) if control_id is None else client.get_rollback(control_id)
+        if control_id is None:
+            view = _last(client, agent)
+        else:
+            view = rollback_meant(client, agent, control_id)
         if view.agent != agent:
             text = f"rollback {view.control_id} is of {view.agent}, not of {agent}"
             raise RequestError("invalid_request", text)
+        check_standing(view, client.rollbacks(agent))
+        question = f"Take {view.control_id} of {agent} back?"
+        check_somebody(question, yes=yes or preview, look="--preview")
         back = RollbackRequest(agent=agent, snapshot_id=view.undo_snapshot_id, keys=view.keys)
-        if _looked_at(client, back, how) is not None:
-            _follow(client, client.undo_rollback(agent, view.control_id), how)
+        if not how.json:
+            err.print(f"takes back {_said(view)}", soft_wrap=True, markup=False)
+        if _looked_at(client, back, how, question) is not None:
+            done = begun(
+                client,
+                lambda request_id: client.undo_rollback(agent, view.control_id, request_id),
+            )
+            _follow(client, done, how)
 
 
 def rollbacks(agent: str = Agent, address: str | None = Address, json: bool = Json) -> None:
     """List what was rolled back, newest first: to what, how far it is, whether it was taken back.
+
+    Changes nothing.
 
     Example: `headrace rollbacks card-fraud`
     """
@@ -156,6 +189,18 @@ def rollbacks(agent: str = Agent, address: str | None = Address, json: bool = Js
         as_json([show_snapshots.plain(view) for view in views])
     else:
         show_snapshots.rollbacks(views)
+
+
+def _look_for(client: Client, wanted: RollbackRequest) -> None:
+    """Raise what is wrong with the names, before anybody is asked; cheaper than a preview."""
+    if not wanted.agent:
+        client.agents()
+        return
+    client.agent(wanted.agent)
+    if wanted.snapshot_id is not None:
+        meant = snapshot_meant(client, wanted.agent)
+        with meant, suppress(ConflictError):  # an undo need not wait until it is published
+            client.snapshot(wanted.snapshot_id)
 
 
 def _check(wanted: RollbackRequest, *, everyone: bool) -> None:
@@ -180,6 +225,15 @@ def _check(wanted: RollbackRequest, *, everyone: bool) -> None:
         raise RequestError("invalid_request", "; ".join(found))
 
 
+def _span(begin: str | None, end: str | None, now_s: float) -> tuple[int | None, int | None]:
+    """Milliseconds since 1970. Raises RequestError, also where no time lies between the two."""
+    from_ms, to_ms = since_1970(begin, now_s), since_1970(end, now_s)
+    if from_ms is not None and to_ms is not None and to_ms <= from_ms:
+        text = f"--exclude-to {end} is not after --exclude-from {begin}: no event is of a time"
+        raise RequestError("invalid_request", f"{text} between them")
+    return from_ms, to_ms
+
+
 def _header(text: str | None) -> tuple[str, str] | None:
     if text is None:
         return None
@@ -189,29 +243,52 @@ def _header(text: str | None) -> tuple[str, str] | None:
     return name, value
 
 
-def _looked_at(client: Client, wanted: RollbackRequest, how: How) -> RollbackRequest | None:
+def _said(view: RollbackView) -> str:
+    """Which one it is."""
+    keys = f" of {counted(len(view.keys), 'key')}" if view.keys else ""
+    return (
+        f"rollback {view.control_id}: {view.mode}{keys} to {view.snapshot_id}, epoch {view.epoch}"
+    )
+
+
+def _looked_at(
+    client: Client, wanted: RollbackRequest, how: How, question: str = ""
+) -> RollbackRequest | None:
     """What is agreed to after a look at what it would change: to the snapshot that was shown.
 
     None: no more than the look was asked for. Raises typer.Abort.
     """
-    if how.yes and not how.preview:
+    try:
+        with snapshot_meant(client, wanted.agent), waiting("comparing the two states"):
+            found = client.preview_rollback(wanted)
+    except RequestError as error:
+        if how.preview or not how.yes or error.code not in UNSEEN:
+            raise
+        err.print(f"no preview: {told(error)}", soft_wrap=True, markup=False)
         return wanted
-    with waiting("comparing the two states"):
-        found = client.preview_rollback(wanted)
     if how.preview and how.json:
         as_json(found)
+    elif how.yes and how.json:
+        foretell(preview=found)
     else:
-        show_snapshots.preview(found, None if how.preview else err)
+        show_snapshots.preview(found, None if how.preview else err, wanted.exclude)
+    if found.keys_total and not found.keys_changed and not how.json:
+        where = "in the snapshot" if found.mode == "revert" else "it comes out again"
+        text = f"nothing differs: every key's model is as {where}"
+        if found.withdrawn_most:
+            whose = "decisions on these keys, if there are any," if wanted.keys else "decisions"
+            text += f"; {whose} are withdrawn all the same"
+        err.print(text, soft_wrap=True)
     if how.preview:
         err.print("nothing was changed")
         return None
-    ask(f"Roll {wanted.agent} back?")
+    ask(question or f"Roll {wanted.agent} back?", yes=how.yes)
     return replace(wanted, snapshot_id=found.snapshot_id, before_ms=None)
 
 
-def _follow(client: Client, begun: RollbackView, how: How) -> None:
+def _follow(client: Client, done: RollbackView, how: How) -> None:
     """Wait for it and show it. Raises typer.Exit where it is not done in time."""
-    (view,) = followed(client, [begun], how.wait_s)
+    (view,) = followed(client, [done], how.wait_s)
     if how.json:
         as_json(show_snapshots.plain(view))
     else:
@@ -221,11 +298,18 @@ def _follow(client: Client, begun: RollbackView, how: How) -> None:
 
 
 def _last(client: Client, agent: str) -> RollbackView:
-    """The newest one that is neither an undo nor undone. Raises NotFoundError."""
-    views = client.rollbacks(agent)
-    undone = {view.undoes for view in views}
+    """The newest one that stands and is no undo. Raises NotFoundError."""
+    views = list(standing(client.rollbacks(agent)))
     for view in views:
-        if not view.undoes and view.control_id not in undone:
+        if not view.undoes:
             return view
-    text = f"{agent} has no rollback that could be taken back; `headrace rollbacks {agent}` lists"
-    raise NotFoundError("unknown_rollback", f"{text} those there were", agent=agent)
+    if views:
+        text = f"{agent} has no rollback that was not taken back, and without an id no undo is. "
+        text += f"`headrace undo {agent} {views[0].control_id}` takes back the last undo"
+    else:
+        text = f"{agent} has no rollback that could be taken back; `headrace rollbacks {agent}` "
+        text += "lists those there were. What a migration replaced, another one brings back: "
+        text += (
+            f"`headrace deploy SPEC --migration from=…`, from one of `headrace snapshot ls {agent}`"
+        )
+    raise NotFoundError("unknown_rollback", text, agent=agent)

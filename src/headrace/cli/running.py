@@ -15,20 +15,21 @@ from typing import Any
 import typer
 from rich.markup import escape
 
+from headrace.cli.brokers import wait_for
 from headrace.cli.client import address_of
-from headrace.cli.console import err, grid, say, waiting
+from headrace.cli.console import grid, say, waiting
 from headrace.cli.failure import FAILED, infrastructure, tell
 from headrace.cli.program import program
 from headrace.config import Config
-from headrace.errors import HeadraceError, StateError, UnavailableError
+from headrace.errors import HeadraceError, StateError
 from headrace.logs import fields
-from headrace.pipelines.broker import Broker, open_broker
+from headrace.pipelines.broker import open_broker
 from headrace.service import Service
+from headrace.serving.server import check_port
+from headrace.state.mlflow_sink import check_installed
 
 log = logging.getLogger(__name__)
 
-SAYS_SO_AFTER_S = 2.0
-"""How long a broker may be silent before somebody who waits is told."""
 STOPPED_BEFORE_READY = 128  # and the signal's number, as shells count
 STOP_WAIT_S = 15.0
 """How long a stop may take; with a broker that is away it would take minutes."""
@@ -59,9 +60,10 @@ class GivenUp(Exception):
 
 async def _serve(settings: Config, stop: Stop) -> None:
     async with AsyncExitStack() as taken:
+        _check_start(settings)
         run_dir = Path(taken.enter_context(TemporaryDirectory(prefix="headrace-up-")))
         broker = open_broker(settings.broker, run_dir, wait_s=settings.broker_wait_s)
-        await stop.unless(_wait_for(broker, settings))
+        await stop.unless(wait_for(broker, settings))
         taken.push_async_callback(broker.stop)
         service = Service(settings, broker=broker)
         state = _state(settings)  # before the start, which makes the directory
@@ -78,6 +80,13 @@ async def _serve(settings: Config, stop: Stop) -> None:
             raise GivenUp(reason or StateError(words))
         if reason is not None:
             raise reason
+
+
+def _check_start(settings: Config) -> None:
+    """What would end the start only when the broker is up, seen before. Raises StateError."""
+    if settings.mlflow is not None:
+        check_installed()
+    check_port(settings.grpc_host, settings.grpc_port)
 
 
 def _reason(failed: asyncio.Future[None]) -> HeadraceError | None:
@@ -115,32 +124,6 @@ class Stop:
 
 async def _first(*either: asyncio.Future[Any]) -> None:
     await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
-
-
-async def _wait_for(broker: Broker, settings: Config) -> None:
-    text = f"{settings.broker} does not answer yet, waiting up to {settings.broker_wait_s:g} s"
-    doing = f"waiting for {settings.broker}"
-    if not _of_others(settings):  # it takes a moment to start, and that is no trouble
-        directory = broker.url.removeprefix("local:")
-        what = f"Kafka in {directory}" if broker.durable else f"the embedded broker ({broker.url})"
-        text = doing = f"starting {what}"
-    loop = asyncio.get_running_loop()
-    reminder = loop.call_later(SAYS_SO_AFTER_S, lambda: err.print(escape(text), soft_wrap=True))
-    try:
-        with waiting(f"{escape(doing)} (Ctrl-C gives up)"):
-            await broker.start()
-    except UnavailableError as error:
-        if not _of_others(settings):
-            raise
-        advice = "start it, or name another with --broker"
-        raise UnavailableError(error.code, f"{error}; {advice}") from None
-    finally:
-        reminder.cancel()
-
-
-def _of_others(settings: Config) -> bool:
-    """Whether somebody else runs the broker, so that it may come back."""
-    return settings.broker.startswith("kafka:")
 
 
 async def _stop(service: Service) -> bool:

@@ -11,9 +11,10 @@ from typing import Any
 import msgspec
 from rich.markup import escape as escape_markup
 
-from headrace.cli.console import as_yaml, grid, say
+from headrace.cli.console import Console, as_yaml, grid, say
 from headrace.cli.metric import baseline, measured
 from headrace.cli.program import program
+from headrace.counts import HAVE, counted
 from headrace.views import (
     AgentView,
     Answer,
@@ -64,7 +65,8 @@ def dry_run(found: DryRun) -> None:
         return
     refused = found.read - found.accepted
     say(
-        f"of the last {found.read:,} records [green]{found.accepted:,} would be accepted[/]; "
+        f"of the last {counted(found.read, 'record')} "
+        f"[green]{found.accepted:,} would be accepted[/]; "
         + (f"[red]{refused:,} refused[/]:" if refused else "none refused")
     )
     for reason in found.refused:
@@ -84,7 +86,7 @@ def agents(views: Sequence[AgentView]) -> None:
     grid(
         (
             *("agent", "state", ">learned", *_counted(unlabelled=unlabelled)),
-            *(">lag", ">hot keys", "metric", "baseline"),
+            *(">lag", ">keys in memory", "metric", "baseline"),
         ),
         [_line(view, unlabelled=unlabelled) for view in views],
     )
@@ -114,6 +116,11 @@ def agent(view: AgentView) -> None:
             for shard in view.shards
         ],
     )
+    former = range(view.first_spec_version, view.spec_version)
+    if former:
+        command = f"{program()} agents {view.name} --spec {former[-1]}"
+        numbers = f"version {former[0]}" if len(former) == 1 else f"{former[0]} to {former[-1]}"
+        say(f"former spec {escape(numbers)}: see `{escape(command)}`")
     say(
         f"spec version {view.spec_version}, epoch {view.epoch}, digest {view.digest[:16]}; "
         "the spec with every default:"
@@ -121,8 +128,27 @@ def agent(view: AgentView) -> None:
     as_yaml(view.spec)
 
 
-def answer(given: Answer) -> None:
-    """A prediction, and the state that it comes from."""
+def doomed(view: AgentView, snapshots: int, on: Console) -> None:
+    """What goes when the agent is deleted, and what stays; of that, what is of no use any more."""
+    events = sum(shard.learned for shard in view.shards)
+    topics = sorted({shard.topic for shard in view.shards} | _emits(view.spec))
+    name = escape(view.name)
+    rows = [
+        ("goes", f"what {counted(events, 'event', HAVE)} taught, spec version {view.spec_version}"),
+        ("stays", f"the topics {escape(', '.join(topics))}"),
+    ]
+    if snapshots:
+        rows.append(("stay, but cannot be gone back to", counted(snapshots, "snapshot")))
+    grid((f"delete {name}", ""), rows, on=on)
+
+
+def _emits(spec: Mapping[str, Any]) -> set[str]:
+    topic = spec.get("emit", {}).get("topic")
+    return {topic} if topic else set()
+
+
+def answer(given: Answer, *, past: bool = False) -> None:
+    """A prediction, and the state that it comes from; `past`: one that was."""
     at = given.standing
     rows: list[tuple[str, str]] = []
     if given.decision is not None:
@@ -143,7 +169,7 @@ def answer(given: Answer) -> None:
     where = _partition(at.topic, at.partition) + f" offset {at.offset:,}"
     say(
         f"[dim]{at.agent} spec version {at.spec_version}, epoch {at.epoch}, {where}, "
-        f"{at.updates:,} updates; {staleness(at)}[/]{cold}"
+        f"{counted(at.updates, 'update')}; {as_it_was(at) if past else staleness(at)}[/]{cold}"
     )
 
 
@@ -159,8 +185,23 @@ def staleness(at: Standing) -> str:
     """
     if at.behind is None or at.heard_ms is None:
         return "where the log ends is not known yet"
-    lacked = f"lacked {at.behind:,} records of the log" if at.behind else "had all of the log"
-    return f"{lacked} {at.heard_ms / 1000:,.3g} s ago"
+    lacks = f"lacked {counted(at.behind, 'record of the log')}"
+    return f"{lacks if at.behind else 'had all of the log'} {at.heard_ms / 1000:,.3g} s ago"
+
+
+def as_it_was(at: Standing) -> str:
+    """What has come since a state of the past, in words.
+
+    >>> at = Standing(
+    ...     agent="a", spec_version=1, epoch=1, partition=0, offset=7, behind=1, cold=False,
+    ...     updates=2,
+    ... )
+    >>> as_it_was(at)
+    'as it was; 1 record has come since'
+    """
+    if at.behind is None:
+        return "as it was"
+    return f"as it was; {counted(at.behind, 'record', HAVE)} come since"
 
 
 def key(view: KeyView) -> None:
@@ -173,7 +214,7 @@ def key(view: KeyView) -> None:
         ("last learned", f"{learned} (log time)"),
         ("size", f"{view.size_bytes:,} bytes"),
         ("digest", view.digest[:16]),
-        ("pending", f"{view.pending_labels:,} labels waited for"),
+        ("pending", f"{counted(view.pending_labels, 'label')} waited for"),
         ("state", f"epoch {at.epoch}, {_partition(at.topic, at.partition)} offset {at.offset:,}"),
         ("stale", staleness(at)),
     ):
@@ -193,6 +234,16 @@ def decision(record: Mapping[str, Any]) -> str:
     cold = " [yellow]cold[/]" if record.get("cold") else ""
     at = place(msgspec.convert(record["position"], Position))
     return f"[dim]{at}[/] [bold]{escape(record['key'])}[/] {'; '.join(said)}{cold}"
+
+
+def fated(record: Mapping[str, Any]) -> str:
+    """What a rollback did to a decision, in one line; that it is told of all of them, too."""
+    by = f"(epoch {record['epoch']}, control id {escape(record['control_id'])})"
+    if record["fate"] == "complete":
+        at = place(msgspec.convert(record["position"], Position))
+        counts = f"{record['withdrawn']:,} withdrawn, {record['reinstated']:,} reinstated"
+        return f"[dim]{at} complete: {counts} {by}[/]"
+    return f"[bold]{escape(record['decision'])}[/] {escape(record['fate'])} [dim]{by}[/]"
 
 
 def quarantined(record: Mapping[str, Any]) -> str:
@@ -266,7 +317,8 @@ def _lost(view: AgentView) -> str:
     count = sum(shard.labels_lost for shard in view.shards)
     most = view.spec.get("state", {}).get("pending_max", 0)
     return (
-        f"{count:,} waiting labels were dropped: {most:,} a key (state.pending_max)"
+        f"{count:,} waiting {'label was' if count == 1 else 'labels were'} dropped: "
+        f"{most:,} a key (state.pending_max)"
         if count
         else ""
     )

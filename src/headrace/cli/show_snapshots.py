@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 
 import msgspec
 from rich.filesize import decimal
@@ -10,7 +11,10 @@ from rich.filesize import decimal
 from headrace.cli.console import Console, grid, out, say
 from headrace.cli.program import program
 from headrace.cli.show import escape, moment, place
+from headrace.cli.standing import standing
+from headrace.counts import counted
 from headrace.views import (
+    Exclusion,
     MetricChange,
     RollbackPreview,
     RollbackView,
@@ -32,8 +36,10 @@ def plain(view: SnapshotView | RollbackView) -> dict[str, object]:
     return {**fields, "done": view.done}
 
 
-def snapshots(views: Sequence[SnapshotView], on: Console | None = None) -> None:
-    """One line for each."""
+def snapshots(
+    views: Sequence[SnapshotView], on: Console | None = None, gone: AbstractSet[str] = frozenset()
+) -> None:
+    """One line for each. `gone`: agents that are deployed no more."""
     if not views:
         say(f"no snapshots yet; make one with `{escape(program())} snapshot create AGENT NAME`")
         return
@@ -42,7 +48,7 @@ def snapshots(views: Sequence[SnapshotView], on: Console | None = None) -> None:
         [
             (
                 f"[bold]{escape(view.snapshot_id)}[/]",
-                _kind(view) + (", pinned" if view.pinned else ""),
+                _kind(view, gone=view.agent in gone) + (", pinned" if view.pinned else ""),
                 moment(view.created_ms, "seconds"),
                 _part(len(view.shards), view.partitions),
                 _size(view.shards),
@@ -72,6 +78,8 @@ def snapshot(view: SnapshotView) -> None:
         say(f"{name:<11} {value}")
     if not view.complete:
         say("[yellow]not complete yet: nothing can be rolled back to it[/]")
+    if view.former:
+        say("[yellow]the agent was deleted since: nothing can be rolled back to it[/]")
     if view.shards:
         grid(
             ("partition", ">next", ">size", ">new"),
@@ -105,7 +113,7 @@ def diff(found: SnapshotDiff) -> None:
             ],
         )
         grid(
-            ("such as", "", "partition"),
+            ("such as", "change", "partition"),
             [
                 (f"{escape(row.kind)} {escape(row.name)}", row.how, str(row.partition))
                 for row in found.first
@@ -117,21 +125,60 @@ def diff(found: SnapshotDiff) -> None:
         say(f"[yellow]note[/]: {escape(found.note)}")
 
 
-def preview(found: RollbackPreview, on: Console | None = None) -> None:
-    """What a rollback of one agent would change, one figure a line."""
-    again = found.mode == "rewind"
-    since = f"events since then, {'learned again' if again else 'unlearned'}"
+def preview(
+    found: RollbackPreview, on: Console | None = None, exclude: Exclusion | None = None
+) -> None:
+    """What a rollback of one agent would change, one figure a line; `exclude` as it was asked."""
+    back = found.events_back
     rows = [
         ("goes back to", f"[bold]{escape(found.snapshot_id)}[/]"),
-        (since, f"{found.events_back:,}"),
-        *([("events left out", f"{found.events_excluded:,}")] if again else []),
-        ("keys whose state changes", f"{found.keys_changed:,} of {found.keys_total:,}"),
+        ("events since then", "not known (imported)" if found.imported else f"{back:,}"),
+        *(_learned_again(found, exclude) if found.mode == "rewind" else []),
+        *_fates(found),
+        ("keys whose model changes", f"{found.keys_changed:,} of {found.keys_total:,}"),
         ("newest decisions that flip", _flipped(found)),
-        *((f"{m.name} of the newest {m.events:,} events", _change(m)) for m in found.metrics),
+        *(
+            (f"{m.name} of the newest {counted(m.events, 'event')}", _change(m))
+            for m in found.metrics
+        ),
     ]
     grid((f"{found.mode} {escape(found.agent)}", ""), rows, on=on)
     if found.note:
         (on or out).print(f"[yellow]note[/]: {escape(found.note)}", soft_wrap=True)
+
+
+def _learned_again(found: RollbackPreview, exclude: Exclusion | None) -> list[tuple[str, str]]:
+    """What becomes of the events since, in a rewind."""
+    left_out, earlier = found.events_excluded, found.events_excluded_earlier
+    by_whom = [
+        ("- by what this rewind excludes", f"{left_out - earlier:,}"),
+        ("- by earlier rewinds alone", f"{earlier:,}"),
+    ]
+    return [
+        *_span(exclude),
+        ("events left out", f"{left_out:,}"),
+        *(by_whom if earlier else []),
+        ("events learned again", f"{max(found.events_back - left_out, 0):,}"),
+    ]
+
+
+def _span(exclude: Exclusion | None) -> list[tuple[str, str]]:
+    """The time that is left out, as it was read."""
+    if exclude is None or (exclude.from_ms, exclude.to_ms) == (None, None):
+        return []
+    begin = "" if exclude.from_ms is None else f"from {moment(exclude.from_ms)} "
+    end = "on" if exclude.to_ms is None else f"until before {moment(exclude.to_ms)}"
+    return [("leaves out records", begin + end)]
+
+
+def _fates(found: RollbackPreview) -> list[tuple[str, str]]:
+    """What becomes of decisions that were made; nothing of those of which nothing does."""
+    see = f"(`{escape(program())} watch withdrawn`)"
+    rows = (
+        ("decisions withdrawn", found.withdrawn_most),
+        ("decisions reinstated", found.reinstated_most),
+    )
+    return [(name, f"up to {most:,} {see}") for name, most in rows if most]
 
 
 def previews(found: Sequence[RollbackPreview], on: Console | None = None) -> None:
@@ -139,13 +186,17 @@ def previews(found: Sequence[RollbackPreview], on: Console | None = None) -> Non
     if not found:
         return
     grid(
-        ("agent", "back to", ">events", ">left out", ">keys", ">flipped", "metric"),
+        (
+            *("agent", "back to", ">events", ">left out", ">withdrawn"),
+            *(">keys", ">flipped", "metric"),
+        ),
         [
             (
                 f"[bold]{escape(each.agent)}[/]",
                 escape(each.snapshot_id),
                 f"{each.events_back:,}",
                 f"{each.events_excluded:,}",
+                f"up to {each.withdrawn_most:,}",
                 f"{each.keys_changed:,} of {each.keys_total:,}",
                 _flipped(each),
                 "\n".join(f"{metric.name} {_change(metric)}" for metric in each.metrics) or "–",
@@ -188,9 +239,9 @@ def rollbacks(views: Sequence[RollbackView]) -> None:
     if not views:
         say("nothing was rolled back")
         return
-    by = {view.undoes: view.control_id for view in views if view.undoes}
+    by = {view.undoes: view.control_id for view in standing(views)}
     grid(
-        ("rollback", "mode", "back to", "keys", ">epoch", ">partitions", "note"),
+        ("rollback", "mode", "back to", "keys", ">epoch", ">partitions", ">withdrawn", "note"),
         [
             (
                 f"[bold]{escape(view.control_id)}[/]",
@@ -199,6 +250,7 @@ def rollbacks(views: Sequence[RollbackView]) -> None:
                 _keys(view) if view.keys else "all",
                 str(view.epoch),
                 _part(len(view.positions), view.partitions),
+                _withdrawn(view),
                 _note(view, by.get(view.control_id, "")),
             )
             for view in views
@@ -206,8 +258,10 @@ def rollbacks(views: Sequence[RollbackView]) -> None:
     )
 
 
-def _kind(view: SnapshotView) -> str:
-    return view.kind + (", imported" if view.imported else "")
+def _kind(view: SnapshotView, *, gone: bool = False) -> str:
+    """`gone`: its agent is deployed no more."""
+    why = "no such agent now" if gone else "former life" if view.former else ""
+    return ", ".join(filter(None, (view.kind, "imported" if view.imported else "", why)))
 
 
 def _note(view: RollbackView, undone_by: str) -> str:
@@ -218,6 +272,16 @@ def _note(view: RollbackView, undone_by: str) -> str:
         view.note,
     ]
     return escape("; ".join(text for text in said if text))
+
+
+def _withdrawn(view: RollbackView) -> str:
+    """How many decisions it has withdrawn; with the partitions of which that is told so far."""
+    text = f"{view.withdrawn:,}"
+    if view.reinstated:
+        text += f" (+{view.reinstated:,})"
+    if view.published < view.partitions:
+        text = f"[yellow]{text}, {view.published}/{view.partitions} published[/]"
+    return text
 
 
 def _part(there: int, all_of_them: int) -> str:
@@ -234,9 +298,9 @@ def _new(shards: Sequence[SnapshotShard]) -> str:
 
 
 def _flipped(found: RollbackPreview) -> str:
-    """How many of how many; a dash where none could be compared."""
+    """How many of how many; none of none is no answer, and the note says why there is none."""
     if not found.decisions_compared:
-        return "–"
+        return "not compared"
     return f"{found.decisions_flipped:,} of {found.decisions_compared:,}"
 
 

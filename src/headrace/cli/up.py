@@ -88,6 +88,9 @@ def up(
     `memory:` forgets everything with the process, `local:DIR` keeps it in DIR; docs/brokers.md says
     which broker can do what.
 
+    Changes: it makes its topics, and its state directory, where they are not there; what is there
+    it goes on with.
+
     Example: `headrace up --broker kafka://localhost:9092 --state-dir /var/lib/headrace`
     """
     given = {name: value for name, value in locals().items() if name != "config"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -12,12 +13,15 @@ import msgspec
 import typer
 from rich.markup import escape
 
+from headrace import logs
+from headrace.cli.brokers import wait_for
 from headrace.cli.client import Json
-from headrace.cli.console import as_json, grid, say, waiting
-from headrace.cli.failure import FAILED
+from headrace.cli.console import StandardError, as_json, grid, say, waiting
+from headrace.cli.failure import BAD_INPUT, FAILED, infrastructure, tell
 from headrace.cli.up import setting
 from headrace.config import Config, hash_seed, load
-from headrace.errors import ConfigError, RequestError, Violation
+from headrace.counts import counted
+from headrace.errors import ConfigError, HeadraceError, RequestError, Violation
 
 if TYPE_CHECKING:
     from headrace.pipelines.upgrading import Outlook
@@ -54,8 +58,11 @@ def upgrade(
     anything differs it will refuse the state, and the agent must learn its log anew: `headrace
     deploy SPEC --migration refold`. Nothing of the service is touched, and no group is joined.
 
-    The exit code is 0 if all agents keep their state, 1 if one does not. docs/upgrade.md has the
+    The exit code is 0 if all agents keep their state, 1 if one does not. 2: it could not look (no
+    broker, another app, no snapshots), which says nothing of the agents. docs/upgrade.md has the
     whole way, and the way back.
+
+    Changes nothing, neither here nor there.
 
     Example: `headrace upgrade --check --config /etc/headrace.toml`
     """
@@ -64,13 +71,18 @@ def upgrade(
         raise RequestError("invalid_request", text)
     given = {"broker": broker, "app": app, "state_dir": state_dir, "snapshots": snapshots}
     settings = load(given, file=config)
+    logs.setup(level="error", style=settings.log_format, stream=StandardError.stream())
     with waiting("loading models"):
         from headrace.models.codec import CODEC_VERSION
         from headrace.state.directory import Identity
     identity = Identity.of_this_build(
         app=settings.app, cluster_id="", codec=str(CODEC_VERSION), hash_seed=hash_seed()
     )
-    found = asyncio.run(_outlooks(settings, identity.versions))
+    try:
+        found = asyncio.run(_outlooks(settings, identity.versions))
+    except (HeadraceError, OSError) as error:  # a 1 would say that an agent loses its state
+        tell(infrastructure(error), json=json)
+        raise typer.Exit(BAD_INPUT) from None
     if json:
         agents = [{**msgspec.to_builtins(one), "keeps": one.keeps} for one in found]
         as_json({"build": identity.versions, "agents": agents})
@@ -85,7 +97,6 @@ async def _outlooks(settings: Config, versions: Versions) -> list[Outlook]:
     from headrace.pipelines.probing import Probing
     from headrace.pipelines.topics import Topics
     from headrace.pipelines.upgrading import Upgrade
-    from headrace.state.repository import open_repository
 
     state = settings.state_path()
     if settings.broker.startswith("memory:") or state is None:
@@ -95,14 +106,13 @@ async def _outlooks(settings: Config, versions: Versions) -> list[Outlook]:
     async with AsyncExitStack() as taken:
         place = Path(taken.enter_context(TemporaryDirectory(prefix="headrace-upgrade-")))
         broker = open_broker(settings.broker, place / "broker", wait_s=settings.broker_wait_s)
-        await broker.start()
+        await wait_for(broker, settings)
         taken.push_async_callback(broker.stop)
         topics = Topics(broker)
         await topics.start()
         taken.push_async_callback(topics.stop)
-        repository = open_repository(settings.snapshots_url(state))
-        probing = Probing(versions)
-        upgrade = Upgrade(topics, broker.bootstrap, repository, probing, place)
+        url = settings.snapshots_url(state)
+        upgrade = Upgrade(topics, broker.bootstrap, url, Probing(versions), place)
         with waiting("trying the newest snapshot of every agent"):
             return await upgrade.outlooks(settings.app)
 
@@ -116,7 +126,7 @@ def _show(found: list[Outlook], build: Versions) -> None:
         [
             (
                 escape(one.agent),
-                ", ".join(_build(wrote, build) for wrote in one.wrote) or "-",
+                ", ".join(_wrote(wrote, build) for wrote in one.wrote) or "-",
                 "[green]keeps its state[/]" if one.keeps else "[bold red]must refold[/]",
                 f"{one.again:,}" if one.keeps else "all",
                 escape("\n".join(one.why[:WHY_SHOWN])),
@@ -126,7 +136,8 @@ def _show(found: list[Outlook], build: Versions) -> None:
     )
     must = [one.agent for one in found if not one.keeps]
     keep = len(found) - len(must)
-    here = f"This is {_build(build)}: {keep} of {len(found)} agents keep their state"
+    keeps = "keeps its" if len(found) == 1 else "keep their"
+    here = f"This is {_build(build)}: {keep} of {counted(len(found), 'agent')} {keeps} state"
     if not must:
         say(f"{here}.")
         return
@@ -136,12 +147,17 @@ def _show(found: list[Outlook], build: Versions) -> None:
     )
 
 
-def _build(versions: Versions, beside: Versions | None = None) -> str:
-    """What people call a build, its codec set aside unless it differs from the one beside."""
-    names = ["headrace", "river", "numpy", "python"]
-    if beside is not None:
-        differ = [
-            n for n in versions.__struct_fields__ if getattr(versions, n) != getattr(beside, n)
-        ]
-        names = differ or names
+def _wrote(versions: Versions, here: Versions) -> str:
+    """In what a build differs from this one; its codec, too, where that differs."""
+    names = versions.__struct_fields__
+    differ = [name for name in names if getattr(versions, name) != getattr(here, name)]
+    return _named(versions, differ) if differ else "this build"
+
+
+def _build(versions: Versions) -> str:
+    """What people call a build, its codec set aside."""
+    return _named(versions, ["headrace", "river", "numpy", "python"])
+
+
+def _named(versions: Versions, names: Sequence[str]) -> str:
     return ", ".join(f"{name} {getattr(versions, name)}" for name in names)

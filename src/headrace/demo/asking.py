@@ -14,6 +14,8 @@ from headrace.views import Answer
 FIRST_USER = "405"  # the busiest of MovieLens-100K, until another has been seen
 
 
+FEWEST, MOST = 1.0, 5.0  # stars that somebody can give in MovieLens-100K
+
 Predict = Callable[..., Awaitable[Answer]]
 """`AsyncClient.predict`: agent, then by name what is asked."""
 
@@ -59,8 +61,8 @@ class Asker:
         user, film = self._last
         answer, ms = await self._timed(lambda: self._predict("ratings", key=user, item=film))
         assert answer.score is not None
-        stars = f"{answer.score:.1f} stars of 5, {spoken(self._titles[film])}"
-        return Asked(f"and will user {user} like it?", stars, ms)
+        told = f"{stars(answer.score)}, {spoken(self._titles[film])}"
+        return Asked(f"and will user {user} like it?", told, ms)
 
     async def _how_much(self) -> Asked:
         reading = self._plant.reading(next(self._machines))
@@ -85,3 +87,14 @@ class Asker:
         ms = (self._clock.monotonic() - since) * 1000
         self.latencies_ms.append(ms)
         return answer, ms
+
+
+def stars(score: float) -> str:
+    """A predicted rating, as far as the scale goes; what the model says beyond it is told apart.
+
+    >>> stars(3.71), stars(5.46), stars(5.04)
+    ('3.7 stars of 5', '5.0 stars of 5 (the model says 5.5)', '5.0 stars of 5')
+    """
+    said, shown = f"{score:.1f}", f"{min(max(score, FEWEST), MOST):.1f}"
+    beyond = f" (the model says {said})" if said != shown else ""
+    return f"{shown} stars of 5{beyond}"

@@ -23,7 +23,7 @@ PACE = 1_500
 """Ratings a second, at most, while the heaters run beside them: decisions can be followed by eye,
 and both scenes fit onto one core."""
 BEATS = 10  # a second: how often a share of the pace is sent
-TICK_WAIT_S = 30.0
+TICK_WAIT_S = 60.0
 """How long the heaters wait for the next decision before they give up."""
 STALL_S = 60.0
 """How long an agent may get no further while it is waited for."""

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
 
 import msgspec
 from rich.console import Console
+from rich.markup import escape
 
 from headrace.clock import Clock
 from headrace.demo.feeders import HEATERS_TOPIC, RATINGS_TOPIC, Producer, handled, learned
@@ -15,7 +17,7 @@ from headrace.demo.movielens import Rating
 from headrace.errors import UnavailableError
 from headrace.pipelines.feeds import Outgoing
 from headrace.serving.client import AsyncClient
-from headrace.views import Exclusion, RollbackRequest, RollbackView
+from headrace.views import Exclusion, RollbackPreview, RollbackRequest, RollbackView
 
 SHARE = 5  # one poisoned rating for so many honest ones
 GOOD = 4.0  # stars
@@ -25,6 +27,7 @@ STUCK_READINGS = 200
 STUCK_PERIOD_S = 0.2  # so few seconds in all that no other machine falls silent in the meantime
 WAIT_S = 60.0
 LOOK_S = 0.02
+INDENT, CONTINUED = "    ", " \\"  # of a command in several lines
 
 
 def flood(ratings: Sequence[Rating], topic: str = RATINGS_TOPIC) -> list[Outgoing]:
@@ -56,6 +59,43 @@ def stuck_readings(reading: Reading) -> Iterator[Outgoing]:
         told = {**reading, "at": at, "q": float(number * 37 % 101)}
         name = reading["machine"].encode()
         yield Outgoing(HEATERS_TOPIC, name, msgspec.json.encode(told), round(at * 1000))
+
+
+def flips(preview: RollbackPreview) -> str:
+    """How many decisions become others, or why none was compared."""
+    if not preview.decisions_compared:
+        return preview.note
+    flipped, of = preview.decisions_flipped, preview.decisions_compared
+    return f"{flipped:,} of the newest {of:,} predictions come out otherwise, if only a little"
+
+
+def typed(asked: RollbackRequest, width: int) -> str:
+    r"""The command that asks for the same, in lines of at most so many characters, unless an option
+    with its value is longer: none is broken. A shell takes the lines for one command.
+
+    >>> asked = RollbackRequest(agent="heaters", snapshot_id="heaters.noon", keys=("h07",))
+    >>> print(typed(asked, 80))
+    headrace rollback heaters --to heaters.noon --key h07
+    >>> print(typed(asked, 48))
+    headrace rollback heaters --to heaters.noon \
+        --key h07
+    """
+    words = [f"headrace rollback {asked.agent}", f"--to {asked.snapshot_id}"]
+    if asked.mode != "revert":
+        words.append(f"--mode {asked.mode}")
+    words += [f"--key {key}" for key in asked.keys]
+    left_out = asked.exclude or Exclusion()
+    for option, ms in (("--exclude-from", left_out.from_ms), ("--exclude-to", left_out.to_ms)):
+        if ms is not None:
+            at = datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="milliseconds")
+            words.append(f"{option} {at.replace('+00:00', 'Z')}")
+    lines = [words.pop(0)]
+    for word in words:
+        if len(lines[-1]) + len(word) + len(CONTINUED) < width:
+            lines[-1] += f" {word}"
+        else:
+            lines.append(INDENT + word)
+    return f"{CONTINUED}\n".join(lines)
 
 
 class Mishaps:
@@ -93,10 +133,11 @@ class Mishaps:
         )
         preview = await self._client.preview_rollback(asked)
         self._say(
-            f"preview: {preview.events_back:,} events since snapshot {self._evening}, "
-            f"{preview.events_excluded:,} of them left out; of the newest "
-            f"{preview.decisions_compared:,} decisions {preview.decisions_flipped:,} become others"
+            f"preview: {preview.events_back:,} events since snapshot {self._evening} (made when "
+            f"the heaters' hour was over), {preview.events_excluded:,} of them left out; "
+            f"{flips(preview)}: all users share one model"
         )
+        self._type(asked)
         done, seconds = await self._rollback(asked)
         self._say(
             f"rewind without them: {seconds:.1f} s; epoch {done.epoch}: "
@@ -118,9 +159,10 @@ class Mishaps:
         asked = RollbackRequest(agent="heaters", snapshot_id=snapshot, keys=(STUCK,))
         preview = await self._client.preview_rollback(asked)
         self._say(
-            f"preview: {preview.keys_changed} model becomes another, "
-            f"{preview.events_back:,} events since snapshot {snapshot}"
+            f"preview: {preview.keys_changed} model would change, that of {STUCK}: it forgets the "
+            f"{preview.events_back:,} readings since snapshot {snapshot} (made before it stuck)"
         )
+        self._type(asked)
         done, seconds = await self._rollback(asked)
         after = [await self._power(plant, name) for name in (STUCK, SOUND)]
         self._say(
@@ -170,6 +212,11 @@ class Mishaps:
 
     def _head(self, text: str) -> None:
         self._console.print(f"\n[bold]{text}[/]", highlight=False)
+
+    def _type(self, asked: RollbackRequest) -> None:
+        command = typed(asked, self._console.width - len(INDENT)).replace("\n", f"\n{INDENT}")
+        self._say("as by hand:")
+        self._console.print(f"{INDENT}{escape(command)}", soft_wrap=True, highlight=False)
 
     def _say(self, text: str) -> None:
         self._console.print(f"  {text}", highlight=False)

@@ -36,6 +36,15 @@ from headrace.errors import HeadraceError, UnavailableError
 from headrace.service import Service
 from headrace.serving.client import AsyncClient
 
+AHEAD = (
+    "Films to recommend, heaters to control: about two minutes. Only after one and a half poisoned "
+    "ratings flood in, then the sensor of a heater sticks; both are taken back. Ctrl-C ends it."
+)
+BESIDE = (
+    "Beside it two others run equal heaters. PI is a controller tuned by hand, which acts on how "
+    "far off a heater is (its gain Kc) and has been (within its time τ); open loop sets the power "
+    "that a usual heater needs and never looks."
+)
 AGENTS = ("ratings", "top10", "heaters")
 FRAME_S = 0.25
 ASK_S = 0.5
@@ -116,9 +125,7 @@ class Demo:
             raise UnavailableError("stopping", "the demonstration was terminated") from None
 
     async def _run(self) -> None:
-        self._console.print(
-            "Films to recommend, heaters to control: about a minute. Ctrl-C ends it."
-        )
+        self._console.print(AHEAD, highlight=False)
         folder = self._cache / "movielens"
         there = cached(folder)
         what = f"MovieLens-100K{'' if there else ': 2 MB are fetched, this once'}"
@@ -135,6 +142,7 @@ class Demo:
                     await self._step(f"agent {agent}", client.deploy(shipped_spec(agent)))
                 for agent in AGENTS:
                     await running(client, agent)
+                self._console.print(BESIDE, highlight=False)
                 self._began = self._clock.monotonic()
                 mishaps = Mishaps(client, service.events, self._console, self._clock)
                 await self._play(service, client, mishaps)

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from headrace.errors import StateError
-from headrace.pipelines import control, outlets
+from headrace.pipelines import control, output_topics
 from headrace.pipelines.topics import Topics
 from headrace.views import Partition
 
@@ -24,9 +24,9 @@ async def test_a_topic_that_is_gone_is_made_again_while_something_waits_for_it(
     deploy = control.Deploy(id="d", agent="a", spec=spec, digest="1", emit_topic="outlet-gone")
     registry.apply(deploy, 0)
     registry.apply(control.Delete(id="x", agent="a"), 1)
-    monkeypatch.setattr(outlets, "LOOK_S", 0.02)
+    monkeypatch.setattr(output_topics, "LOOK_S", 0.02)
     waiting: set[Partition] = set()
-    keeping = asyncio.ensure_future(outlets.keep(topics, registry, lambda: waiting))
+    keeping = asyncio.ensure_future(output_topics.keep(topics, registry, lambda: waiting))
     try:
         await asyncio.sleep(0.2)
         assert not await topics.partition_count("outlet-gone")

@@ -40,7 +40,7 @@ async def keep(topics: Topics, registry: Registry, waits: Callable[[], set[Parti
         try:
             await look(topics, registry, still)
         except UnavailableError as error:
-            log.debug("outlets_not_seen error=%r", error)
+            log.debug("outlets.not_seen", extra=fields(error=repr(error)))
         except StateError as error:
             log.warning("outlet.unusable", extra=fields(error=str(error)))
 

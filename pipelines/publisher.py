@@ -1,0 +1,209 @@
+"""Publishing what was taken, in the background, one after the other.
+
+The files of a cut go into the repository, then its manifest, then the digest of that into the
+catalogue. What a crash cuts short goes on after the next start: a checkpoint knows what it is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from pathlib import Path
+
+from headrace.clock import Clock
+from headrace.errors import CorruptStateError, StateError
+from headrace.logs import fields
+from headrace.pipelines.fetcher import CatalogueTopic, Fetcher
+from headrace.pipelines.precedence import Precedence
+from headrace.state.catalogue import Vouched, encode
+from headrace.state.cut import Cut
+from headrace.state.directory import StateDirectory
+from headrace.state.manifest import Versions
+from headrace.state.publishing import publish
+from headrace.state.repository import Repository
+from headrace.views import Partition
+
+log = logging.getLogger(__name__)
+
+PUBLISH_AGAIN_S = 5.0
+"""After this a snapshot that could not be published is tried again; after each failure twice that,
+until one is published."""
+PUBLISH_AGAIN_MAX_S = 60.0
+
+TAKEN = "an import has brought a snapshot of that id meanwhile"
+GONE = "another worker has removed it meanwhile"
+
+
+class Publisher(Fetcher):
+    """Order of calls: `_owe` for each cut that is taken; `publish` is a task that runs for ever."""
+
+    def __init__(
+        self,
+        directory: StateDirectory,
+        repository: Repository,
+        topic: CatalogueTopic,
+        versions: Versions,
+        clock: Clock | None = None,
+    ) -> None:
+        super().__init__(directory, repository, topic, versions, clock)
+        self._owed: deque[Cut] = deque(self._checkpoints.owed())
+        self._unpublished: set[tuple[str, Partition]] = set()  # what was tried in vain
+        self._woken = asyncio.Event()
+
+    def owed(self) -> tuple[int, float]:
+        """How many shards are taken and not published yet, and for how many seconds the oldest."""
+        taken_ms = [cut.created_ms for cut in self._owed_here()]
+        return len(taken_ms), max(0, self.now_ms() - min(taken_ms)) / 1000 if taken_ms else 0.0
+
+    def owes(self, snapshot_id: str) -> bool:
+        """Whether a shard in that snapshot is taken and not published yet."""
+        return any(cut.snapshot_id == snapshot_id for cut in self._owed_here())
+
+    def _owe(self, cut: Cut) -> None:
+        self._owed.append(cut)
+        self._woken.set()
+
+    async def publish(self, precedence: Precedence) -> None:
+        """Publish what was taken, for ever, one after the other."""
+        pause = PUBLISH_AGAIN_S
+        while True:
+            while self._owed:
+                await precedence.free()
+                cut = next(filter(self._may_be_next, self._owed))
+                place = self._owed.index(cut)  # it stays: only this loop removes any
+                try:
+                    cut = self._owed[place] = await self._probed(cut)
+                    await precedence.free()
+                    published = await self._publish(cut)
+                except StateError as error:
+                    self._owed.remove(cut)
+                    if self._lies_here(cut) is None:  # removed meanwhile, and its files with it
+                        self._tell_settled(cut)
+                        continue
+                    self._tell_failure(cut, error)
+                    if not isinstance(error, CorruptStateError):  # else it never will be
+                        self._owed.append(cut)
+                    await asyncio.sleep(pause)
+                    pause = min(2 * pause, PUBLISH_AGAIN_MAX_S)
+                else:
+                    self._owed.remove(cut)
+                    self._tell_settled(cut)
+                    if published:
+                        pause = PUBLISH_AGAIN_S
+            self._woken.clear()
+            if not self._owed:
+                await self._woken.wait()
+
+    def _tell_failure(self, cut: Cut, error: StateError) -> None:
+        """Once, as long as some cut cannot be published: `owed` tells how many wait."""
+        if isinstance(error, CorruptStateError):
+            why = fields(snapshot=cut.snapshot_id, error=str(error))
+            log.error("snapshot.lost", extra=why)
+            self._unpublished.discard((cut.snapshot_id, cut.shard))
+            return
+        if not self._unpublished:
+            _tell_not_published(cut, str(error))
+        self._unpublished.add((cut.snapshot_id, cut.shard))
+
+    def _tell_settled(self, cut: Cut) -> None:
+        """It is published, or dropped: at any rate it fails no longer."""
+        failed = len(self._unpublished)
+        self._unpublished.discard((cut.snapshot_id, cut.shard))
+        if failed and not self._unpublished:
+            log.warning("snapshots.published_again", extra=fields(snapshot=cut.snapshot_id))
+
+    def _owed_here(self) -> list[Cut]:
+        """What is owed, but for what was dropped while it was."""
+        return [cut for cut in self._owed if self._lies_here(cut) is not None]
+
+    def _lies_here(self, cut: Cut) -> Path | None:
+        # Another may have been taken under its id.
+        if self._checkpoints.cut(cut.snapshot_id, *cut.shard) != cut:
+            return None
+        return self._checkpoints.find(cut.snapshot_id, *cut.shard)
+
+    async def _probed(self, cut: Cut) -> Cut:
+        """The cut with its probes, made now: while it was taken its shard waited."""
+        path = self._lies_here(cut)
+        if path is None or not self.probing.lacks(cut):
+            return cut
+        probes = await asyncio.to_thread(self.probing.made, cut, path, self._directory.draft())
+        if self._lies_here(cut) is None:
+            return cut
+        return await asyncio.to_thread(self._checkpoints.probed, cut, probes)
+
+    def _may_be_next(self, cut: Cut) -> bool:
+        """Whether no undo snapshot of the shard's former epochs has to come first; see `base`."""
+        return not any(
+            undo.kind == "undo"
+            and (undo.agent, undo.shard) == (cut.agent, cut.shard)
+            and undo.epoch < cut.epoch
+            for undo in self._owed
+        )
+
+    async def _publish(self, cut: Cut) -> bool:
+        """Whether it did; not if the cut was dropped meanwhile."""
+        path = self._lies_here(cut)
+        if path is None:
+            return False
+        there = self.catalogue.shards(cut.snapshot_id).values()
+        if any(vouched.imported for vouched in there):  # nothing is put in the place of an import
+            _tell_not_published(cut, TAKEN)
+            await asyncio.to_thread(self._checkpoints.drop, cut.snapshot_id)
+            return False
+        if self._is_over(cut):
+            _tell_not_published(cut, GONE)
+            await asyncio.to_thread(self._checkpoints.drop, cut.snapshot_id, cut.shard)
+            return False
+        await self._claim()
+        done = await asyncio.to_thread(publish, cut, path, self._repository, self._sums)
+        if self.uses.is_going(cut.snapshot_id) or self._lies_here(cut) is None:  # removed meanwhile
+            return False
+        if self._is_over(cut):
+            _tell_not_published(cut, GONE)
+            return False
+        vouched = done.vouched(cut)
+        await self._topic.append(vouched.key, encode(vouched))
+        if await self._take_back_if_gone(vouched, over=self._is_over(cut)):
+            _tell_not_published(cut, GONE)
+            return False
+        if self._lies_here(cut) is not None:
+            await asyncio.to_thread(self._checkpoints.published, cut, done.digest, done.files)
+        log.info(
+            "snapshot.published",
+            extra=fields(
+                snapshot=cut.snapshot_id,
+                topic=cut.topic,
+                partition=cut.partition,
+                next_offset=cut.next_offset,
+                new_bytes=done.new_bytes,
+            ),
+        )
+        return True
+
+    def _is_over(self, cut: Cut) -> bool:
+        """Whether its snapshot was removed after it had been asked for, or is another's by now."""
+        asked, there = cut.asked >= 0, self.catalogue.shards(cut.snapshot_id).get(cut.shard)
+        if asked and self.catalogue.is_over(cut.snapshot_id, cut.epoch, cut.asked):
+            return True
+        # The name was given anew, in a later life, while this one could not be published.
+        return there is not None and not there.imported and there.epoch > cut.epoch
+
+    async def _take_back_if_gone(self, vouched: Vouched, *, over: bool = False) -> bool:
+        """Vouch no longer for a manifest that a removal has taken, or is about to: its records may
+        stand before the one that vouches; so if that snapshot is over. Whether it did. Raises
+        StateError.
+        """
+        gone = over or self.uses.is_going(vouched.snapshot_id)
+        try:
+            await asyncio.to_thread(self._repository.manifest, *vouched.ref)
+        except CorruptStateError:
+            gone = True
+        if gone:
+            await self._topic.append(vouched.key, None)
+        return gone
+
+
+def _tell_not_published(cut: Cut, why: str) -> None:
+    log.warning("snapshot.not_published", extra=fields(snapshot=cut.snapshot_id, error=why))

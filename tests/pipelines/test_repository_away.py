@@ -1,0 +1,147 @@
+"""A repository that cannot be read when a shard is opened: no snapshot is refused for that."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from headrace.errors import AwayStateError
+from headrace.pipelines.holdings import RETRY_S
+from headrace.pipelines.shard import Shard
+from headrace.state.objectshelf import ObjectShelf
+from headrace.state.repositories import LocalRepository
+from headrace.state.repository import ShelfRepository
+from headrace.state.restoring import Sources
+from tests.pipelines.small_place import WHERE, Place
+from tests.pipelines.snapshots_of_one import more, taken, told
+from tests.pipelines.test_holdings import held
+from tests.state.unlistable import unlistable
+
+
+class Shelf(ObjectShelf):
+    """Nothing can be read there while it is `away`; `refused`: how often somebody tried."""
+
+    away = False
+    refused = 0
+
+    def read(self, name: str) -> Iterator[bytes]:
+        if self.away:
+            self.refused += 1
+            raise self._refusal(OSError("Connection refused"))
+        yield from super().read(name)
+
+
+def onto(place: Place) -> Shelf:
+    """The place's snapshots lie on such a shelf from now on."""
+    shelf = Shelf("memory://")
+    into(place, ShelfRepository(shelf))
+    return shelf
+
+
+def into(place: Place, repository: ShelfRepository) -> None:
+    """The place's snapshots are kept there from now on."""
+    place.vault._repository = repository
+    place.vault._sources = Sources(place.vault._checkpoints, repository)
+
+
+async def only_afar(place: Place, shelf: Shelf, *names: str) -> None:
+    """Nothing is left of these snapshots but in the repository, and that is away."""
+    for name in names:
+        await asyncio.to_thread(place.vault._checkpoints.drop, name)
+    shelf.away = True
+
+
+def test_without_a_state_here_it_is_tried_again_later(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It asks once, not once for each snapshot, and then begins from the newest of them, not from
+    an older one or from its deploy.
+    """
+
+    async def work(place: Place, shard: Shard) -> None:
+        shelf = onto(place)
+        await taken(place, shard, "s1")
+        await more(place, shard)
+        newest = await taken(place, shard, "s2")
+        await place.shards.close(shard, flush=True)
+        shutil.rmtree(place.directory.path / "shards" / "a")
+        await only_afar(place, shelf, "a.s1", "a.s2")
+        holdings, host = await held(place)
+        async with holdings.opening:
+            assert await holdings.open(place.deployment, WHERE) is None
+        assert isinstance(holdings.broken["a"], AwayStateError)
+        assert (shelf.refused, place.vault.refusals) == (1, 0)
+        assert "snapshot.refused" not in caplog.text
+        await asyncio.sleep(2 * RETRY_S)
+        assert (host.tried_again, holdings.broken) == (["a"], {})
+        shelf.away = False
+        async with holdings.opening:
+            again = await holdings.open(place.deployment, WHERE)
+        assert again is not None
+        assert again.next_offset == newest.next_offset == 100
+
+    told(tmp_path, work)
+
+
+def test_with_a_good_state_here_it_goes_on_from_that(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """If the log has it all. If the log is cut above it, a snapshot may be what it can go on from:
+    then nobody is told to delete the agent, and it is tried again.
+    """
+    caplog.set_level("INFO")
+
+    async def work(place: Place, shard: Shard) -> None:
+        shelf = onto(place)
+        await place.shards.close(shard, flush=True)
+        there, older = place.directory.path / "shards" / "a", tmp_path / "older"
+        shutil.copytree(there, older)
+        shard = await place.shards.open(place.deployment, WHERE)
+        await more(place, shard)
+        await taken(place, shard, "s1")
+        await place.shards.close(shard, flush=True)
+        shutil.rmtree(there)
+        shutil.copytree(older, there)
+        await only_afar(place, shelf, "a.s1")
+        again = await place.shards.open(place.deployment, WHERE)
+        assert (again.next_offset, place.vault.refusals) == (50, 0)
+        assert "shard.not_restored" in caplog.text
+        await place.shards.close(again, flush=False)
+        place.broker.logs[WHERE].begin = 80
+        with pytest.raises(AwayStateError):
+            await place.shards.open(place.deployment, WHERE)
+        shelf.away = False
+        again = await place.shards.open(place.deployment, WHERE)
+        assert again.next_offset == 100
+
+    told(tmp_path, work)
+
+
+def test_a_directory_that_cannot_be_listed_is_away_and_no_snapshot_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A network disk that does not say what is set aside there, where the snapshot is just now: it
+    is tried again, and begun from neither an older one nor the deploy.
+    """
+    kept = tmp_path / "kept"
+
+    async def work(place: Place, shard: Shard) -> None:
+        into(place, LocalRepository(kept))
+        await taken(place, shard, "s1")
+        await place.shards.close(shard, flush=True)
+        shutil.rmtree(place.directory.path / "shards" / "a")
+        place.vault._checkpoints.drop("a.s1")
+        assert place.vault._repository.collect(set(), 0).set_aside
+        with monkeypatch.context() as disk:
+            unlistable(disk, kept, "ESTALE")
+            with pytest.raises(AwayStateError):
+                await place.shards.open(place.deployment, WHERE)
+        assert place.vault.refusals == 0
+        again = await place.shards.open(place.deployment, WHERE)
+        assert again.next_offset == 50
+
+    told(tmp_path, work)
