@@ -146,15 +146,15 @@ class Fetcher:
     async def _cleanse(self, draft: Path, manifest: Manifest | Cut) -> None:
         """Raises StateError."""
         where = Partition(manifest.topic, manifest.partition)
-        epoch, known = manifest.epoch, manifest.forgotten
+        epoch, known, known_in = manifest.epoch, manifest.forgotten, manifest.epoch
         there = self.catalogue.shards(manifest.snapshot_id).get(where)
         imported = there is not None and there.imported
         if there is not None and imported:  # what its manifest says is of another control log
-            epoch, known = 0, there.forgotten
+            epoch, known, known_in = 0, there.forgotten, there.forgotten_life
         forgotten = self.forgotten(manifest.agent, where, epoch)
-        if forgotten.newest > known or imported:
-            gone = forgotten.since(known).has_row
-            await in_a_thread(lambda: erase(draft, gone, forgotten.newest, self._stores))
+        owed = forgotten.owed(epoch=known_in, known=known)
+        if owed or imported:
+            await in_a_thread(lambda: erase(draft, owed.has_row, forgotten.newest, self._stores))
 
     def _ref(self, snapshot_id: str, partition: Partition, digest: str) -> ShardRef:
         """The manifest of that digest, or the one that was written in its place without a key."""

@@ -72,7 +72,7 @@ class Forgetting:
         if not await shard.settle():
             return False
         forgotten = self._forgotten(shard.partition)
-        owed = forgotten.since(shard.forgotten.newest)
+        owed = forgotten.owed(epoch=shard.origin.epoch, known=shard.forgotten.newest)
         rows = await in_a_thread(lambda: rows_of(shard.store, owed.has_row))
         shard.forgotten = forgotten
         return await shard.erase(rows, {row[len(KEY_ROW) :].decode() for row in rows})
@@ -92,9 +92,12 @@ class Forgetting:
 def honour(store: Store, forgotten: Forgotten) -> None:
     """Let an open store forget what it has yet to; nobody reads it meanwhile. Raises StateError."""
     meta = store.meta
-    if meta is None or forgotten.newest <= meta.forgotten:
+    if meta is None:
         return
-    gone = rows_of(store, forgotten.since(meta.forgotten).has_row)
+    owed = forgotten.owed(epoch=meta.epoch, known=meta.forgotten)
+    if not owed:
+        return
+    gone = rows_of(store, owed.has_row)
     meta = structs.replace(meta, forgotten=forgotten.newest)
     store.write([(row, None) for row in gone], meta)
     if gone:

@@ -35,12 +35,17 @@ class Forgotten:
     [True, False, False, False]
     >>> forgotten.newest, forgotten.has_row(b"k/ada"), forgotten.has_row(b"s/metrics")
     (3, True, False)
-    >>> forgotten.since(3).has_row(b"k/ada")
-    False
+    >>> [forgotten.owed(epoch=2, known=known).has_row(b"k/ada") for known in (-1, 3)]
+    [True, False]
+    >>> anew = Forgotten("fraud", [Mark(secret, tombstone(secret, "fraud", "ada"), 7, 3)], 5)
+    >>> anew.owed(epoch=2, known=40).has_row(b"k/ada")  # 40 was of the control log before this one
+    True
     """
 
-    def __init__(self, agent: str, marks: Iterable[Mark]) -> None:
+    def __init__(self, agent: str, marks: Iterable[Mark], first_life: int = 0) -> None:
+        """`first_life`: as in `control.Deployment`."""
         self._agent = agent
+        self.first_life = first_life
         self._marks = tuple(marks)
         self._below: dict[str, int] = {}
         for mark in self._marks:
@@ -51,10 +56,14 @@ class Forgotten:
         # Forgets count in their order, so with the newest all are done.
         self.newest = max((mark.control_offset for mark in self._marks), default=-1)
 
-    def since(self, control_offset: int) -> Forgotten:
-        """What was forgotten after that one: the rest of what a state has yet to forget."""
-        newer = [mark for mark in self._marks if mark.control_offset > control_offset]
-        return Forgotten(self._agent, newer)
+    def owed(self, *, epoch: int, known: int) -> Forgotten:
+        """What a state has yet to forget that says it knows the forgets up to `known`, a place in
+        the control log of that epoch. If that was made anew since, it knows none of these.
+        """
+        if epoch < self.first_life:
+            known = -1
+        newer = [mark for mark in self._marks if mark.control_offset > known]
+        return Forgotten(self._agent, newer, self.first_life)
 
     def among(self, records: Sequence[Record]) -> Callable[[Record], bool] | None:
         """`has`, if some of these records, in offset order, may be forgotten."""
@@ -111,7 +120,7 @@ def forgotten_in(
         if secret is None:
             raise lost(command)
         marks.append(Mark(secret, command.tombstone, below, accepted.offset))
-    return Forgotten(deployment.agent, marks)
+    return Forgotten(deployment.agent, marks, deployment.first_life)
 
 
 def lost(command: control.Forget) -> StateError:

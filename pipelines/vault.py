@@ -17,6 +17,7 @@ from pathlib import Path
 from msgspec import structs
 
 from headrace.logs import fields
+from headrace.pipelines.forgotten import Forgotten
 from headrace.pipelines.publisher import Publisher
 from headrace.pipelines.shard import Shard
 from headrace.pipelines.threads import remove_drafts
@@ -194,7 +195,10 @@ class Vault(Publisher):
         finally:
             await remove_drafts(draft)
         replaces = (*vouched.replaces, vouched.digest)
-        done = structs.replace(done, imported=vouched.imported, replaces=replaces)
+        first_life = self._forgotten_of(vouched).first_life
+        done = structs.replace(
+            done, imported=vouched.imported, replaces=replaces, forgotten_life=first_life
+        )
         there = self.catalogue.shards(vouched.snapshot_id).get(vouched.shard)
         if there != vouched or self.uses.is_going(vouched.snapshot_id):
             return
@@ -241,9 +245,13 @@ class Vault(Publisher):
 
     def holds_forgotten(self, shard: Vouched | Cut) -> bool:
         """Whether a shard in a snapshot holds keys that were forgotten since. Raises StateError."""
-        imported = isinstance(shard, Vouched) and shard.imported
-        forgotten = self.forgotten(shard.agent, shard.shard, 0 if imported else shard.epoch)
-        return forgotten.newest > shard.forgotten
+        known_in = _epoch_here(shard)
+        if isinstance(shard, Vouched):
+            known_in = max(known_in, shard.forgotten_life)
+        return bool(self._forgotten_of(shard).owed(epoch=known_in, known=shard.forgotten))
+
+    def _forgotten_of(self, shard: Vouched | Cut) -> Forgotten:
+        return self.forgotten(shard.agent, shard.shard, _epoch_here(shard))
 
     async def thin_checkpoints(self) -> None:
         """Drop what lies on this disk and is published: the newest stay, to go back to quickly."""
@@ -264,3 +272,8 @@ class Vault(Publisher):
 def undo_id(agent: str, control_id: str) -> str:
     """The snapshot in which a rollback keeps what it replaces."""
     return f"{agent}.undo-{hashlib.sha256(control_id.encode()).hexdigest()[:12]}"
+
+
+def _epoch_here(shard: Vouched | Cut) -> int:
+    """The shard's epoch in this control log, or one below; an import's own says nothing here."""
+    return 0 if isinstance(shard, Vouched) and shard.imported else shard.epoch

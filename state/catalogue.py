@@ -39,7 +39,8 @@ _SECRET_DECODER = msgspec.json.Decoder(Secret)
 class Vouched(msgspec.Struct, frozen=True, kw_only=True):
     """One shard in one snapshot: the digest that its manifest must have, and what people ask for.
 
-    `forgotten` as in `ShardMeta`. What contradicts itself raises ValueError.
+    `forgotten` as in `ShardMeta`, a place in the control log in which the agent's first life has
+    the epoch `forgotten_life`; 0: in that of `epoch`. What contradicts itself raises ValueError.
     """
 
     snapshot_id: str
@@ -58,6 +59,7 @@ class Vouched(msgspec.Struct, frozen=True, kw_only=True):
     new_bytes: Count
     versions: Versions
     forgotten: int = -1
+    forgotten_life: Count = 0
     replaces: tuple[str, ...] = ()  # digests of manifests in whose place it is, without some keys
     imported: bool = False  # its epoch and position are of another log, for all that is known
     schema: Literal[1] = 1

@@ -55,12 +55,15 @@ class Deployment(msgspec.Struct, kw_only=True):
 
     `life`: the epoch at which it began; `epoch`: the present one, which each rollback and each
     migration raises. `deploy` and `spec_version`: the newest spec; a shard may have an older one.
+    `first_life`: that of the first agent of this name in this control log. What is of an epoch
+    below was made under a control log that is gone.
     """
 
     deploy: Deploy | Migrate
     life: int
     epoch: int
     spec_version: int
+    first_life: int
     commands: list[Accepted] = []
     # By control id: next offsets. The first effect counts, a repeated one is a replay.
     effects: dict[str, dict[Partition, int]] = {}

@@ -253,6 +253,7 @@ class Registry:
             life=epoch,
             epoch=epoch,
             spec_version=before.spec_version + 1 if before else 1,
+            first_life=before.first_life if before else epoch,
             effects=_effects_of(forgets, before),
             former_forgets=forgets,
         )

@@ -11,6 +11,7 @@ import pytest
 
 from headrace.clock import new_id
 from headrace.errors import NotFoundError
+from headrace.pipelines.broker import Broker
 from headrace.pipelines.feeds import Outgoing
 from headrace.serving.client import AsyncClient
 from headrace.state.collecting import collect
@@ -18,7 +19,7 @@ from headrace.state.manifest import decode, digest
 from headrace.state.repositories import LocalRepository
 from headrace.state.store import ShardStore
 from headrace.views import ForgetView, RollbackRequest
-from tests.service.conftest import Running, Start
+from tests.service.conftest import Running, Start, administering
 from tests.service.test_service import events, learned, spec
 
 GONE = "customer-4711-no-longer"
@@ -144,6 +145,45 @@ async def test_no_byte_of_a_forgotten_key_is_left(start: Start, tmp_path: Path) 
             await asyncio.sleep(0.1)
     assert holding(state) == []
     assert blobs(state / "snapshots") == []
+
+
+async def test_a_snapshot_from_before_the_control_log_was_made_anew_forgets_too(
+    start: Start, broker: Broker, tmp_path: Path
+) -> None:
+    """Up to which command it has forgotten, it says by a place in a log that is gone. Once it has,
+    it is not written anew at each look.
+    """
+    text, kept = spec("outlived", "t-outlived"), tmp_path / "kept"
+    async with start(state="first", snapshots=f"file://{kept}") as running:
+        app = running.service.config.app
+        client = running.client
+        await client.deploy(text)
+        await teach(running, "outlived", 0, 30)
+        for _ in range(3):
+            await client.pause("outlived")
+            await client.resume("outlived")
+        await done(client, await client.forget("outlived", "bob"))
+        await client.create_snapshot("outlived", "former")
+        assert holding(kept)
+    async with administering(broker) as admin:
+        await admin.delete_topics([f"{app}.control"])
+    async with start(state="second", app=app, snapshots=f"file://{kept}") as running:
+        client = running.client
+        await client.deploy(text)
+        await learned(client, "outlived", 30)
+        planned = await client.preview_forget("outlived", GONE)
+        assert planned.rewriting == ("outlived.former",)
+        await done(client, await client.forget("outlived", GONE))
+        vault = running.service.worker.vault
+        (vouched,) = vault.catalogue.shards("outlived.former").values()
+        assert len(vouched.replaces) == 1
+        draft = await vault.fetch(vouched.shard, vouched.snapshot_id, vouched.digest)
+        assert b"k/" + GONE.encode() not in names(draft)
+        assert not vault.holds_forgotten(vouched)
+        collect(vault.catalogue.refs(), vault._repository, older_than_ms=0)
+        collect(vault.catalogue.refs(), vault._repository, older_than_ms=0)
+    assert holding(kept) == []
+    assert blobs(kept) == []
 
 
 async def test_a_decision_on_a_forgotten_key_says_that_it_is(start: Start) -> None:
