@@ -32,7 +32,8 @@ until one is published."""
 PUBLISH_AGAIN_MAX_S = 60.0
 
 TAKEN = "an import has brought a snapshot of that id meanwhile"
-GONE = "another worker has removed it meanwhile"
+GONE = "it has been removed meanwhile"
+ANOTHERS = "a snapshot of that name of a later life has taken its place"
 
 
 class Publisher(Fetcher):
@@ -152,21 +153,22 @@ class Publisher(Fetcher):
             _tell_not_published(cut, TAKEN)
             await asyncio.to_thread(self._checkpoints.drop, cut.snapshot_id)
             return False
-        if self._is_over(cut):
-            _tell_not_published(cut, GONE)
+        if why := self._over(cut):
+            _tell_not_published(cut, why)
             await asyncio.to_thread(self._checkpoints.drop, cut.snapshot_id, cut.shard)
             return False
         await self._claim()
         done = await asyncio.to_thread(publish, cut, path, self._repository, self._sums)
         if self.uses.is_going(cut.snapshot_id) or self._lies_here(cut) is None:  # removed meanwhile
             return False
-        if self._is_over(cut):
-            _tell_not_published(cut, GONE)
+        if why := self._over(cut):
+            _tell_not_published(cut, why)
             return False
         vouched = done.vouched(cut)
         await self._topic.append(vouched.key, encode(vouched))
-        if await self._take_back_if_gone(vouched, over=self._is_over(cut)):
-            _tell_not_published(cut, GONE)
+        why = self._over(cut)
+        if await self._take_back_if_gone(vouched, over=bool(why)):
+            _tell_not_published(cut, why or GONE)
             return False
         if self._lies_here(cut) is not None:
             await asyncio.to_thread(self._checkpoints.published, cut, done.digest, done.files)
@@ -182,13 +184,15 @@ class Publisher(Fetcher):
         )
         return True
 
-    def _is_over(self, cut: Cut) -> bool:
-        """Whether its snapshot was removed after it had been asked for, or is another's by now."""
+    def _over(self, cut: Cut) -> str:
+        """Why it is not to be published any more: its snapshot was removed after it had been asked
+        for, or the name was given anew while this one could not be published. Empty: it is to be.
+        """
         asked, there = cut.asked >= 0, self.catalogue.shards(cut.snapshot_id).get(cut.shard)
         if asked and self.catalogue.is_over(cut.snapshot_id, cut.epoch, cut.asked):
-            return True
-        # The name was given anew, in a later life, while this one could not be published.
-        return there is not None and not there.imported and there.epoch > cut.epoch
+            return GONE
+        later = there is not None and not there.imported and there.epoch > cut.epoch
+        return ANOTHERS if later else ""
 
     async def _take_back_if_gone(self, vouched: Vouched, *, over: bool = False) -> bool:
         """Vouch no longer for a manifest that a removal has taken, or is about to: its records may

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import overload
 
@@ -93,13 +93,15 @@ class RollbackCommands:
         for deployment in self._worker.controls.registry.live():
             for accepted in deployment.rollbacks():
                 if accepted.control_id == control_id:
-                    return self._view(deployment, accepted)
+                    return self._view(deployment, accepted, deployment.undone())
         raise NotFoundError("unknown_rollback", f"there is no rollback {control_id!r}")
 
     def list(self, agent: str) -> Sequence[RollbackView]:
         self._worker.check_ready()
         deployment = self._worker.controls.registry.get(agent)
-        return _Views(deployment.rollbacks()[::-1], lambda done: self._view(deployment, done))
+        undone = deployment.undone()
+        done = deployment.rollbacks()[::-1]
+        return _Views(done, lambda accepted: self._view(deployment, accepted, undone))
 
     # -- what is asked for -------------------------------------------------------------------
 
@@ -125,7 +127,7 @@ class RollbackCommands:
             return None
         if not isinstance(done.command, control.Rollback) or not is_it(done.command):
             raise used_otherwise(request_id)
-        return self._view(deployment, done)
+        return self._view(deployment, done, deployment.undone())
 
     async def _command(self, request: RollbackRequest) -> control.Rollback:
         self._worker.check_ready()
@@ -289,7 +291,9 @@ class RollbackCommands:
         if _meant(done) != _meant(command):
             raise used_otherwise(command.id)
 
-    def _view(self, deployment: control.Deployment, accepted: control.Accepted) -> RollbackView:
+    def _view(
+        self, deployment: control.Deployment, accepted: control.Accepted, undone: Mapping[str, str]
+    ) -> RollbackView:
         command = accepted.command
         assert isinstance(command, control.Rollback)
         told = deployment.published.get(command.id, {}).values()
@@ -318,6 +322,7 @@ class RollbackCommands:
             withdrawn=sum(withdrawn for withdrawn, _ in told),
             reinstated=sum(reinstated for _, reinstated in told),
             failed=len(failed),
+            undone_by=undone.get(command.id, ""),
         )
 
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from headrace.clock import new_id
-from headrace.errors import ConflictError, NotFoundError
+from headrace.errors import NotFoundError, not_standing
 from headrace.pipelines import control
 from headrace.pipelines.vault import undo_id
 
@@ -26,19 +24,9 @@ def to_undo(deployment: control.Deployment, control_id: str | None) -> control.A
         text = f"agent {deployment.agent!r} has {which}"
         raise NotFoundError("unknown_rollback", text, rollback=control_id or "")
     if found[0] not in standing:
-        raise _taken_back(found[0], standing)
+        control_id = found[0].control_id
+        raise not_standing(deployment.agent, control_id, deployment.undone().get(control_id, ""))
     return found[0]
-
-
-def _taken_back(accepted: control.Accepted, standing: Sequence[control.Accepted]) -> ConflictError:
-    """To go back once more would lose what was learned since."""
-    control_id = accepted.control_id
-    text = f"rollback {control_id!r} could be done in no partition: there is nothing to take back"
-    for other in standing:
-        if isinstance(other.command, control.Rollback) and other.command.undoes == control_id:
-            again = f"`headrace undo {accepted.agent} {other.control_id}` takes that back"
-            text = f"rollback {control_id!r} was taken back by {other.control_id} already; {again}"
-    return ConflictError("not_standing", text, rollback=control_id)
 
 
 def keeping(deployment: control.Deployment, snapshot_id: str) -> control.Accepted | None:

@@ -66,7 +66,7 @@ class Vault(Publisher):
         """
         here = cut.epoch >= shard.life and cut.next_offset == shard.next_offset
         published = shard.partition in self.catalogue.shards(cut.snapshot_id)
-        return here and not self._is_over(cut) and (published or cut in self._owed)
+        return here and not self._over(cut) and (published or cut in self._owed)
 
     async def make_way(self, snapshot_id: str, shard: Shard) -> None:
         """Drop what was taken of that shard under that id elsewhere: before it is taken anew.

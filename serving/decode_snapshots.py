@@ -268,4 +268,5 @@ def rollback(view: snapshot_pb2.Rollback) -> RollbackView:
         withdrawn=view.withdrawn,
         reinstated=view.reinstated,
         failed=view.failed,
+        undone_by=view.undone_by,
     )

@@ -161,4 +161,5 @@ def rollback(view: RollbackView) -> snapshot_pb2.Rollback:
         withdrawn=view.withdrawn,
         reinstated=view.reinstated,
         failed=view.failed,
+        undone_by=view.undone_by,
     )

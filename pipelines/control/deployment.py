@@ -166,6 +166,11 @@ class Deployment(msgspec.Struct, kw_only=True):
             found.append(accepted)
         return found
 
+    def undone(self) -> dict[str, str]:
+        """Which rollbacks are taken back, and by which that hold."""
+        holding = (accepted.command for accepted in self.standing())
+        return {c.undoes: c.id for c in holding if isinstance(c, Rollback) and c.undoes}
+
     def forgets(self) -> list[Accepted]:
         """Those of all lives under this name, oldest first."""
         mine = [accepted for accepted in self.commands if accepted.kind == "forget"]

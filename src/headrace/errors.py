@@ -154,3 +154,16 @@ class BadDiskError(StateError):
 
 class DiskFullError(StateError):
     """The disk has no room for state. What is durable stays so; waiting for room may cure it."""
+
+
+def not_standing(agent: str, control_id: str, undone_by: str) -> ConflictError:
+    """That rollback is taken back already, or was done nowhere (`undone_by` is empty then): to take
+    it back once more would lose what was learned since.
+    """
+    text = f"rollback {control_id} could be done in no partition: there is nothing to take back"
+    if undone_by:
+        text = (
+            f"rollback {control_id} was taken back by {undone_by} already; "
+            f"`headrace undo {agent} {undone_by}` takes that back"
+        )
+    return ConflictError("not_standing", text, rollback=control_id)

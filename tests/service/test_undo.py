@@ -65,6 +65,8 @@ async def test_what_was_taken_back_is_not_taken_back_again(start: Start) -> None
             await client.undo_rollback("repeated", done.control_id)
         assert refused.value.code == "not_standing"
         assert f"was taken back by {undone.control_id} already" in str(refused.value)
+        listed = await client.rollbacks("repeated")
+        assert [view.undone_by for view in listed] == ["", undone.control_id]
         assert await digests(client, "repeated") == newest
         await published(client, undone.undo_snapshot_id)
         await client.delete_snapshot(undone.undo_snapshot_id)

@@ -173,11 +173,8 @@ class Done:
         self.ids.append(request_id)
         self._check(agent)
         self._check_alone(agent)
-        undone: set[str] = set()
         for view in self.list(agent):
-            stands = view.control_id not in undone and view.failed < view.partitions
-            if stands:
-                undone.add(view.undoes)
+            stands = not view.undone_by and view.failed < view.partitions
             last = not view.undoes and stands
             if view.control_id == control_id or (control_id is None and last):
                 request = RollbackRequest(agent=agent, keys=view.keys)
@@ -190,14 +187,23 @@ class Done:
         if control_id not in self.views:
             text = f"there is no rollback {control_id}"
             raise NotFoundError("unknown_rollback", text, rollback=control_id)
-        seen = self.views[control_id]
+        agent = self.views[control_id].agent
+        seen = next(view for view in self.list(agent) if view.control_id == control_id)
         if not seen.done and not self.stuck:
             self.views[control_id] = replace(seen, positions=_counts(len(seen.positions) + 1))
         return seen
 
     def list(self, agent: str) -> Sequence[RollbackView]:
         self._check()
-        return [view for view in reversed(self.views.values()) if view.agent == agent]
+        undone: dict[str, str] = {}
+        views = []
+        for view in reversed(self.views.values()):
+            if view.agent == agent:
+                undone_by = undone.get(view.control_id, "")
+                if not undone_by and view.failed < view.partitions:
+                    undone[view.undoes] = view.control_id
+                views.append(replace(view, undone_by=undone_by))
+        return views
 
     def _begin(self, request: RollbackRequest, goal: str, undoes: str = "") -> RollbackView:
         number = len(self.views) + 1

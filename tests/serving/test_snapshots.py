@@ -74,7 +74,8 @@ async def test_a_rollback_and_its_undo(client: AsyncClient, before: SnapshotView
     undone = await client.undo_rollback("card-fraud")
     assert (undone.undoes, undone.snapshot_id) == (done.control_id, done.undo_snapshot_id)
     assert (undone.epoch, undone.keys) == (5, done.keys)
-    assert await client.rollbacks("card-fraud") == [undone, done]
+    taken_back = msgspec.structs.replace(done, undone_by=undone.control_id)
+    assert await client.rollbacks("card-fraud") == [undone, taken_back]
     again = await client.undo_rollback("card-fraud", undone.control_id)
     assert again.undoes == undone.control_id
     assert (await client.undo_rollback("card-fraud")).undoes == done.control_id  # it stood again
@@ -247,13 +248,14 @@ async def test_the_blocking_client_says_the_same(
 
     found = await asyncio.to_thread(ask)
     done = await client.get_rollback("r1")
+    assert done.undone_by == "r2"
     assert found == [
         "card-fraud.other",
         before,
         [before],
         msgspec.structs.replace(before, pinned=True),
         await client.preview_rollback(to()),
-        done,
+        msgspec.structs.replace(done, undone_by=""),
         "r1",
         done,
         await client.rollbacks("card-fraud"),

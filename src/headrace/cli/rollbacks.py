@@ -18,10 +18,9 @@ from headrace.cli.following import Wait, begun, followed
 from headrace.cli.many_rollbacks import UNSEEN, How, rollback_all
 from headrace.cli.meant import rollback_meant, snapshot_meant
 from headrace.cli.moments import since_1970, time_option
-from headrace.cli.standing import check_standing, standing
 from headrace.clock import SystemClock
 from headrace.counts import counted
-from headrace.errors import ConflictError, NotFoundError, RequestError
+from headrace.errors import ConflictError, NotFoundError, RequestError, not_standing
 from headrace.views import Exclusion, RollbackRequest, RollbackView
 
 if TYPE_CHECKING:
@@ -162,7 +161,8 @@ def undo(
         if view.agent != agent:
             text = f"rollback {view.control_id} is of {view.agent}, not of {agent}"
             raise RequestError("invalid_request", text)
-        check_standing(view, client.rollbacks(agent))
+        if not _stands(view):
+            raise not_standing(agent, view.control_id, view.undone_by)
         question = f"Take {view.control_id} of {agent} back?"
         check_somebody(question, yes=yes or preview, look="--preview")
         back = RollbackRequest(agent=agent, snapshot_id=view.undo_snapshot_id, keys=view.keys)
@@ -299,7 +299,7 @@ def _follow(client: Client, done: RollbackView, how: How) -> None:
 
 def _last(client: Client, agent: str) -> RollbackView:
     """The newest one that stands and is no undo. Raises NotFoundError."""
-    views = list(standing(client.rollbacks(agent)))
+    views = [view for view in client.rollbacks(agent) if _stands(view)]
     for view in views:
         if not view.undoes:
             return view
@@ -313,3 +313,7 @@ def _last(client: Client, agent: str) -> RollbackView:
             f"`headrace deploy SPEC --migration from=…`, from one of `headrace snapshot ls {agent}`"
         )
     raise NotFoundError("unknown_rollback", text, agent=agent)
+
+
+def _stands(view: RollbackView) -> bool:
+    return not view.undone_by and view.failed < view.partitions

@@ -11,7 +11,6 @@ from rich.filesize import decimal
 from headrace.cli.console import Console, grid, out, say
 from headrace.cli.program import program
 from headrace.cli.show import escape, moment, place
-from headrace.cli.standing import standing
 from headrace.counts import counted
 from headrace.views import (
     Exclusion,
@@ -239,7 +238,6 @@ def rollbacks(views: Sequence[RollbackView]) -> None:
     if not views:
         say("nothing was rolled back")
         return
-    by = {view.undoes: view.control_id for view in standing(views)}
     grid(
         ("rollback", "mode", "back to", "keys", ">epoch", ">partitions", ">withdrawn", "note"),
         [
@@ -251,7 +249,7 @@ def rollbacks(views: Sequence[RollbackView]) -> None:
                 str(view.epoch),
                 _part(len(view.positions), view.partitions),
                 _withdrawn(view),
-                _note(view, by.get(view.control_id, "")),
+                _note(view),
             )
             for view in views
         ],
@@ -264,11 +262,11 @@ def _kind(view: SnapshotView, *, gone: bool = False) -> str:
     return ", ".join(filter(None, (view.kind, "imported" if view.imported else "", why)))
 
 
-def _note(view: RollbackView, undone_by: str) -> str:
+def _note(view: RollbackView) -> str:
     """What it takes back, what took it back, and what else there is to say."""
     said = [
         f"takes back {view.undoes}" if view.undoes else "",
-        f"taken back by {undone_by}" if undone_by else "",
+        f"taken back by {view.undone_by}" if view.undone_by else "",
         view.note,
     ]
     return escape("; ".join(text for text in said if text))
