@@ -91,9 +91,10 @@ def other_build(place: Path) -> Build:
     if done.returncode:
         pytest.skip(f"River 0.25.0 cannot be installed here: {done.stderr.strip()[-500:]}")
     # All else is that of this environment, looked for behind what is installed there.
-    (packages / "others.pth").write_text(f"{sysconfig.get_paths()['purelib']}\n")
+    # River is imported when that is known, so both stand in one file, in that order.
     shutil.copy(LACKING, packages)
-    (packages / "lacking.pth").write_text(f"import {LACKING.stem}\n")
+    others = sysconfig.get_paths()["purelib"]
+    (packages / "others.pth").write_text(f"{others}\nimport {LACKING.stem}\n")
     return Build(python)
 
 
