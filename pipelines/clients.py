@@ -88,7 +88,10 @@ async def stop(client: AIOKafkaConsumer | AIOKafkaProducer) -> None:
             await _give_up(client, stopping)
         if not _came_to_its_end(stopping):
             inner = client.client if isinstance(client, AIOKafkaProducer) else client._client
-            await inner.close()  # a stop closes the connections last
+            closing = asyncio.ensure_future(inner.close())  # a stop closes the connections last
+            # If that is what was given up, they are closing, and this one ends as it did.
+            await asyncio.wait({closing}, timeout=CANCEL_WAIT_S)
+            closing.cancel()
 
 
 def _came_to_its_end(stopping: asyncio.Future[None]) -> bool:

@@ -84,3 +84,26 @@ async def test_a_reader_whose_stop_is_cut_short_leaves_no_connection(
     monkeypatch.setattr(consumer._fetcher, "close", cut_short)
     await clients.stop(consumer)
     assert not any(connection.connected() for connection in connections)
+
+
+@pytest.mark.parametrize("again", [False, True])
+async def test_a_stop_that_is_given_up_while_it_closes_connections_ends(
+    broker: Broker, monkeypatch: pytest.MonkeyPatch, *, again: bool
+) -> None:
+    """Its cancellation is not that of who stops the client, and a second wait has an end, too."""
+    monkeypatch.setattr(clients, "STOP_WAIT_S", 0.1)
+    monkeypatch.setattr(clients, "CANCEL_WAIT_S", 0.1)
+    consumer = clients.log_reader(broker.bootstrap)
+    await clients.start(consumer)
+    await consumer._client.fetch_all_metadata()
+    connection = next(iter(consumer._client._conns.values()))
+    close, never = connection.close, asyncio.get_running_loop().create_future
+    ended = never()
+
+    def closing(**how: Any) -> asyncio.Future[None]:
+        close(**how)
+        return never() if again else ended
+
+    monkeypatch.setattr(connection, "close", closing)
+    await asyncio.wait_for(clients.stop(consumer), 10)
+    assert not connection.connected()

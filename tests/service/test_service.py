@@ -66,7 +66,7 @@ def events(topic: str, numbers: Iterable[int]) -> list[Outgoing]:
 
 
 async def learned(client: AsyncClient, agent: str, count: int) -> AgentView:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while True:
             view = await client.agent(agent)
             if sum(s.accepted + s.quarantined for s in view.shards) >= count:

@@ -91,7 +91,7 @@ async def run_heaters(
 
     A tick of plant time is over when each machine has its decision; so plant time runs as fast
     as the loop through log, model and decision topic allows. `on_tick` gets each tick's decisions
-    after `plant` has stepped. Raises UnavailableError `not_ready` if they stay away.
+    after `plant` has stepped. Raises UnavailableError `not_ready` if they stay away or end.
     """
     for _ in range(round(seconds / PERIOD)):
         readings = list(reading_events(plant))
@@ -103,11 +103,12 @@ async def run_heaters(
                 # Not `wait_for`: up to Python 3.11 it may swallow a Ctrl-C.
                 async with asyncio.timeout(TICK_WAIT_S):
                     record = await anext(decisions)
-            except (TimeoutError, StopAsyncIteration):
-                raise UnavailableError(
-                    "not_ready",
-                    f"no decision came back for {', '.join(waiting)} within {TICK_WAIT_S:g} s",
-                ) from None
+            except TimeoutError:
+                text = f"no decision came back for {', '.join(waiting)} within {TICK_WAIT_S:g} s"
+                raise UnavailableError("not_ready", text) from None
+            except StopAsyncIteration:
+                text = f"the decisions ended before there was one for {', '.join(waiting)}"
+                raise UnavailableError("not_ready", text) from None
             adjustment = msgspec.convert(record, Adjustment)
             # Else it repeats an earlier one, as a log may after a crash.
             if adjustment.event_time == readings[0].timestamp_ms and adjustment.key in waiting:
