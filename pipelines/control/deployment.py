@@ -85,7 +85,8 @@ class Deployment(msgspec.Struct, kw_only=True):
     @property
     def source_topic(self) -> str:
         """The topic that it reads."""
-        return str(self.deploy.spec.get("source", {}).get("topic", ""))
+        topic: str = self.deploy.spec.get("source", {}).get("topic", "")
+        return topic
 
     def accept(self, command: Command, offset: int) -> Accepted:
         """Note a command that changes something, and return what the shards are told."""

@@ -34,6 +34,9 @@ class Deploy(_Logged, frozen=True, kw_only=True, tag="deploy"):
     emit_topic: str
     epoch_min: int = 1
 
+    def __post_init__(self) -> None:
+        _check_source(self.spec)
+
 
 class Pause(_Logged, frozen=True, kw_only=True, tag="pause"):
     """Stop learning: the agent goes on predicting and deciding."""
@@ -137,9 +140,19 @@ class Migrate(_Logged, frozen=True, kw_only=True, tag="migrate"):
     bases: tuple[Base, ...] = ()
     anew: bool = False
 
+    def __post_init__(self) -> None:
+        _check_source(self.spec)
+
     def base(self, partition: int) -> Base:
         """The one of that partition. Raises StateError."""
         return base_in(self.bases, partition)
+
+
+def _check_source(spec: dict[str, Any]) -> None:
+    """The one thing of a spec that the fold asks. Raises TypeError."""
+    source = spec.get("source", {})
+    if not isinstance(source, dict) or not isinstance(source.get("topic", ""), str):
+        raise TypeError("its spec names no source topic")
 
 
 def base_in(bases: tuple[Base, ...], partition: int) -> Base:

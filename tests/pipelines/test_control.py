@@ -286,3 +286,12 @@ async def test_a_command_knows_no_place_in_a_partition_that_was_added_since() ->
     for older in (command, migrate("m", "d2")):
         with pytest.raises(StateError, match="partition 2 has been added to the topic"):
             older.base(2)
+
+
+@pytest.mark.parametrize("spec", [{"source": 7}, {"source": {"topic": ["t"]}}])
+def test_a_spec_whose_source_cannot_be_read_is_refused_before_the_fold(spec: Any) -> None:
+    """The fold asks each spec for its topic: an odd one would end every start with a bare error."""
+    for record in (deploy("c"), migrate("m", "d2")):
+        odd = {**msgspec.to_builtins(record), "spec": spec}
+        with pytest.raises(msgspec.ValidationError, match="names no source topic"):
+            control.decode(msgspec.json.encode(odd))

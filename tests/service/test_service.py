@@ -66,12 +66,13 @@ def events(topic: str, numbers: Iterable[int]) -> list[Outgoing]:
 
 
 async def learned(client: AsyncClient, agent: str, count: int) -> AgentView:
-    async with asyncio.timeout(60):
-        while True:
-            view = await client.agent(agent)
-            if sum(s.accepted + s.quarantined for s in view.shards) >= count:
-                return view
-            await asyncio.sleep(0.02)
+    until = asyncio.get_running_loop().time() + 60
+    while True:
+        view = await client.agent(agent)
+        if sum(s.accepted + s.quarantined for s in view.shards) >= count:
+            return view
+        assert asyncio.get_running_loop().time() < until, view
+        await asyncio.sleep(0.02)
 
 
 async def decisions(client: AsyncClient, agent: str) -> list[dict[str, Any]]:
