@@ -7,6 +7,7 @@ the repository, under the digest that the logs vouch for.
 from __future__ import annotations
 
 import functools
+import json
 from collections.abc import Sequence
 from typing import Any, Protocol
 
@@ -315,11 +316,27 @@ def _contradicted(name: DecisionId, text: str, differences: Sequence[Difference]
 def _read(record: bytes) -> dict[str, Any]:
     try:
         given = msgspec.json.decode(record)
+        json.loads(record, object_pairs_hook=_once)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise RequestError("invalid_request", f"the record is no JSON: {error}") from None
     if not isinstance(given, dict):
         raise RequestError("invalid_request", "the record is no JSON object")
     return given
+
+
+def _once(pairs: list[tuple[str, Any]]) -> None:
+    """Refuse a field that is there twice: what is confirmed here may not be what others read.
+
+    >>> _read(b'{"id": "a/1/t/0/7", "decision": "allow", "decision": "block"}')
+    Traceback (most recent call last):
+    headrace.errors.RequestError: the record has the field 'decision' twice: which one counts?
+    """
+    seen: set[str] = set()
+    for name, _ in pairs:
+        if name in seen:
+            text = f"the record has the field {name[:80]!r} twice: which one counts?"
+            raise RequestError("invalid_request", text)
+        seen.add(name)
 
 
 def _id(name: DecisionId) -> str:
