@@ -41,6 +41,8 @@ log = logging.getLogger(__name__)
 
 POLL_WAIT_S = 0.5
 """How long one poll waits for records."""
+BUSY_POLL_WAIT_S = 0.01
+"""The same while some agents have all the chunks that they may have: soon they have room."""
 CHUNKS_IN_FLIGHT_MAX = 2
 """Chunks of a partition handed to its agent and not finished: one being learned, one waiting."""
 IDLE_TOLD_S = 30.0
@@ -158,8 +160,10 @@ class ChunkConsumer(stock.Consumer):
 
     async def _drain(self, fetcher: Any) -> None:
         while not (self.should_stop or fetcher.should_stop):
+            if not await self._room():
+                continue
             try:
-                chunks, _ = await self._wait_next_records(POLL_WAIT_S)
+                chunks, _ = await self._wait_next_records(self._poll_wait_s())
             except self.consumer_stopped_errors:
                 if self.app.should_stop:
                     return
@@ -170,6 +174,33 @@ class ChunkConsumer(stock.Consumer):
             await asyncio.sleep(0)  # a poll that finds records ready need not have yielded
             for tp, chunk in (chunks or {}).items():
                 await self._deliver(tp, chunk)
+
+    async def _getmany(
+        self,
+        active_partitions: set[TP] | None,
+        timeout: float,  # noqa: ASYNC109 - Faust's signature
+    ) -> Any:
+        """Of the partitions whose agents may have another chunk: so one that has much to catch up
+        with keeps no other waiting.
+        """
+        wanted = set(filter(self._has_room, active_partitions or ()))
+        return await super()._getmany(wanted, timeout) if wanted else {}
+
+    def _has_room(self, tp: TP) -> bool:
+        order = self._orders.get(tp)
+        return order is None or order.in_flight < CHUNKS_IN_FLIGHT_MAX
+
+    def _poll_wait_s(self) -> float:
+        return POLL_WAIT_S if all(map(self._has_room, self._orders)) else BUSY_POLL_WAIT_S
+
+    async def _room(self) -> bool:
+        """Wait until some partition may have a chunk; False: look whether all has stopped."""
+        active = self._get_active_partitions()
+        if not self.flow_active or not active or any(map(self._has_room, active)):
+            return True
+        self._ended.clear()
+        await self.wait_first(self._ended.wait(), self.suspend_flow.wait())
+        return False
 
     async def _deliver(self, tp: TP, fetched: Any) -> None:
         # What is dropped in here without a word is read again: flow is stopped by a rebalance or
@@ -190,12 +221,8 @@ class ChunkConsumer(stock.Consumer):
         chunk = order.fresh(fetched)
         if chunk is None:
             return
-        while order.in_flight >= CHUNKS_IN_FLIGHT_MAX and self._current(tp, order):
-            self._ended.clear()
-            await self.wait_first(self._ended.wait(), self.suspend_flow.wait())
-        if self._current(tp, order):
-            order.in_flight += 1
-            await self.wait_first(self.callback(self._message(chunk)), self.suspend_flow.wait())
+        order.in_flight += 1
+        await self.wait_first(self.callback(self._message(chunk)), self.suspend_flow.wait())
 
     async def _gone(self, gone: OffsetGoneError) -> None:
         """Pass the partition over until `read_on`; whoever owns its positions must decide."""
@@ -229,9 +256,6 @@ class ChunkConsumer(stock.Consumer):
         at = end if at is None else at
         self._orders[tp] = PartitionOrder(at, next(self._readings))
         await self._thread.seek_to({tp: at})
-
-    def _current(self, tp: TP, order: PartitionOrder) -> bool:
-        return self.flow_active and not self.should_stop and self._orders.get(tp) is order
 
     def _message(self, chunk: Chunk) -> ConsumerMessage:
         first = chunk.records[0]

@@ -21,6 +21,7 @@ from headrace.views import Partition
 from tests.pipelines.test_order import Event
 
 AT = TP("t", 0)
+BESIDE = TP("beside", 0)
 
 
 class Positions:
@@ -41,6 +42,7 @@ class Log:
     """Stands in for the fetching thread: one partition whose offsets are `offsets`.
 
     `lose`: begins of fetches whose records never arrive, once each, as around a rebalance.
+    `beside`: of another partition, what it has next.
     """
 
     def __init__(self, offsets: Iterable[int], *, step: int = 10) -> None:
@@ -48,6 +50,7 @@ class Log:
         self.step = step
         self.position = 0
         self.lose: set[int] = set()
+        self.beside: list[int] = []
         self.sought: list[int] = []
         self.group: int | None = None
         self.first = 0
@@ -57,6 +60,11 @@ class Log:
         await asyncio.sleep(0)
         if self.fails is not None:
             raise self.fails
+        if BESIDE in active and self.beside:
+            records = [Event(self.beside.pop(0))]
+            return {BESIDE: Chunk(*BESIDE, records, records[0].offset + 1)}
+        if AT not in active:
+            return {}
         here = [o for o in self.offsets if o >= self.position][: self.step]
         if not here:
             return {}
@@ -81,7 +89,7 @@ class Log:
         return True
 
     def assignment(self) -> set[TP]:
-        return {AT}
+        return {AT, BESIDE} if self.beside else {AT}
 
 
 class Driven(NamedTuple):
@@ -193,6 +201,20 @@ async def test_the_reader_waits_for_the_agent(driven: Driven) -> None:
         await asyncio.sleep(0)
     assert driven.delivered.qsize() == CHUNKS_IN_FLIGHT_MAX
     assert await driven.learn_to(100) == list(range(100))
+
+
+async def test_a_slow_agent_keeps_no_other_waiting(driven: Driven) -> None:
+    """With two chunks in its hands, those of another partition come nevertheless."""
+    driven.log.beside = [0]
+    driven.consumer.resume_partitions({AT, BESIDE})
+    await driven.consumer.perform_seek()
+    topics = [(await driven.chunk()).topic for _ in range(1 + CHUNKS_IN_FLIGHT_MAX)]
+    assert sorted(topics) == [BESIDE.topic, *[AT.topic] * CHUNKS_IN_FLIGHT_MAX]
+    for _ in range(200):  # whoever reads ahead has done so
+        await asyncio.sleep(0)
+    driven.log.beside = [1]
+    chunk = await driven.chunk()
+    assert (chunk.topic, chunk.next_offset) == (BESIDE.topic, 2)
 
 
 async def test_a_rewind_voids_what_was_handed_over(driven: Driven) -> None:
