@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from headrace.cli.client import interrupt_held
 from headrace.cli.console import err
 from headrace.cli.show import escape
 from headrace.clock import SystemClock, new_id
@@ -64,7 +65,8 @@ def followed(client: Client, asked: Sequence[RollbackView], wait_s: float) -> li
         while not all(view.done for view in views) and clock.monotonic() < until:
             for number, view in enumerate(views):
                 if not view.done:
-                    views[number] = client.get_rollback(view.control_id)
+                    with interrupt_held():
+                        views[number] = client.get_rollback(view.control_id)
                 progress.update(tasks[number], completed=len(views[number].positions))
             pause.wait(0 if all(view.done for view in views) else POLL_S)
     return views

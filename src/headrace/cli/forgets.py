@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import typer
 
-from headrace.cli.client import Address, Agent, Json, Key, connect
+from headrace.cli.client import Address, Agent, Json, Key, connect, interrupt_held
 from headrace.cli.consent import Yes, ask, check_somebody, foretell
 from headrace.cli.console import Console, as_json, err, out, waiting
 from headrace.cli.failure import FAILED
@@ -101,7 +101,8 @@ def _followed(client: Client, view: ForgetView, wait_s: float) -> ForgetView:
     with waiting("forgetting it; snapshots are written anew"):
         while not view.done and clock.monotonic() < until:
             pause.wait(POLL_S)
-            view = client.get_forget(view.control_id)
+            with interrupt_held():
+                view = client.get_forget(view.control_id)
     return view
 
 
