@@ -24,6 +24,7 @@ from headrace.views import Partition
 from tests.hostile.events import Afternoon, Progress, nobody, plainly_bad
 from tests.hostile.targets import TARGETS, Target, key_of, raw
 from tests.hostile.wounds import Wounder
+from tests.service.watched import quarantine
 
 PART = 500
 PATIENCE_S = 120.0
@@ -77,8 +78,7 @@ async def check_service(
         folded, records = await _folded(service, target)
         sent += len(records)
         await _learned(client, target.spec.agent, len(records))
-        quarantined = [q async for q in client.watch_quarantine(from_start=True, follow=False)]
-        mine = [q for q in quarantined if q["agent"] == target.spec.agent]
+        mine = await quarantine(client, target.spec.agent)
         codes.update(q["reason"] for q in mine)
         findings += quarantine_findings(target, mine, records, bad_at)
         findings += await _key_findings(client, target, folded)

@@ -10,7 +10,8 @@ import pytest
 
 from tests.service.conftest import Start
 from tests.service.test_rollback import digests
-from tests.service.test_service import decisions, events, learned, spec
+from tests.service.test_service import events, learned, spec
+from tests.service.watched import decisions
 
 Logged = Callable[[str], list[dict[str, object]]]
 Damage = Callable[["Manifests"], None]

@@ -18,7 +18,8 @@ from headrace.pipelines.feeds import Outgoing
 from headrace.service import Service
 from headrace.serving.client import AsyncClient
 from headrace.views import AgentView
-from tests.service.test_service import decisions, events, learned, spec
+from tests.service.test_service import events, learned, spec
+from tests.service.watched import decisions
 from tests.small_disk import SmallDisk
 
 

@@ -25,7 +25,8 @@ from headrace.service import Service
 from headrace.serving.client import AsyncClient
 from headrace.views import AgentView
 from tests.service.conftest import Start, administering, make_topic
-from tests.service.test_service import decisions, events, learned, spec
+from tests.service.test_service import events, learned, spec
+from tests.service.watched import decisions
 
 
 async def send(kafka: Broker, sent: list[Outgoing], **settings: object) -> None:

@@ -18,7 +18,8 @@ from headrace.views import Effect, How, Migration, RollbackRequest, SnapshotView
 from tests.service.conftest import Running, Start
 from tests.service.test_restore import published
 from tests.service.test_rollback import digests, learner_over, taught
-from tests.service.test_service import KEYS, decisions, events, spec
+from tests.service.test_service import KEYS, events, spec
+from tests.service.watched import decisions
 
 SCALED = "preprocessing.StandardScaler"
 

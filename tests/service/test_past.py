@@ -19,7 +19,8 @@ from tests.service.conftest import Start
 from tests.service.test_restore import published
 from tests.service.test_rollback import learner_over, more, taught
 from tests.service.test_rollback_answers import cut_at_30_of_60, to_half
-from tests.service.test_service import KEYS, decisions, events, learned, spec
+from tests.service.test_service import KEYS, events, learned, spec
+from tests.service.watched import decisions
 from tests.serving.world import code_of
 
 POWER = {"power": 3.0}

@@ -12,7 +12,8 @@ from headrace.serving.client import AsyncClient
 from headrace.views import RollbackRequest
 from tests.service.conftest import Start
 from tests.service.test_rollback import digests, learner_over, more, taught
-from tests.service.test_service import KEYS, decisions, learned, spec
+from tests.service.test_service import KEYS, learned, spec
+from tests.service.watched import decisions
 
 
 async def published(client: AsyncClient, snapshot_id: str) -> None:

@@ -18,7 +18,8 @@ from headrace.state.memory import MemoryStore
 from headrace.views import Exclusion, RollbackRequest
 from tests.pipelines.small_shard import Event
 from tests.service.conftest import Running, Start
-from tests.service.test_service import KEYS, decisions, events, learned, spec
+from tests.service.test_service import KEYS, events, learned, spec
+from tests.service.watched import decisions
 
 
 def learner_over(agent: str, text: bytes, sent: Iterable[tuple[int, Outgoing]]) -> Learner:

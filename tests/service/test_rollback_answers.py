@@ -13,7 +13,8 @@ from headrace.serving.client import AsyncClient
 from headrace.views import Answer, RollbackRequest
 from tests.service.conftest import Running, Start
 from tests.service.test_rollback import digests, more, taught
-from tests.service.test_service import KEYS, decisions, events, learned, spec
+from tests.service.test_service import KEYS, events, learned, spec
+from tests.service.watched import decisions
 from tests.serving.world import code_of
 
 NEW = b'{"id": "new", "power": 1, "temp": 20}'

@@ -32,6 +32,7 @@ from headrace.state.store import ShardMeta
 from headrace.views import AgentView
 from tests.pipelines.small_shard import Event
 from tests.service.conftest import Start, make_topic
+from tests.service.watched import decisions, quarantine
 from tests.serving.world import code_of
 
 KEYS = ("ada", "bob", "eve")
@@ -73,18 +74,6 @@ async def learned(client: AsyncClient, agent: str, count: int) -> AgentView:
             return view
         assert asyncio.get_running_loop().time() < until, view
         await asyncio.sleep(0.02)
-
-
-async def decisions(client: AsyncClient, agent: str) -> list[dict[str, Any]]:
-    """Those that there are, when there are as many as the agent has accepted events."""
-    async with asyncio.timeout(60):
-        while True:
-            accepted = sum(shard.accepted for shard in (await client.agent(agent)).shards)
-            watch = client.watch_decisions(agent, from_start=True, follow=False)
-            made = [decision async for decision in watch]
-            if len({decision["id"] for decision in made}) >= accepted:
-                return made
-            await asyncio.sleep(0.02)
 
 
 def fold(text: bytes, sent: list[Outgoing], agent: str, topic: str) -> MemoryStore:
@@ -188,10 +177,7 @@ async def test_bad_events_are_in_quarantine_and_nowhere_else(start: Start, broke
         view = await learned(client, "guarded", 3 + len(bad))
         assert view.shards[0].quarantined == len(bad)
         assert {key: (await client.key("guarded", key)).digest for key in KEYS} == before
-        async with asyncio.timeout(20):
-            kept = [
-                q async for q in client.watch_quarantine("guarded", from_start=True, follow=False)
-            ]
+        kept = await quarantine(client, "guarded")
         assert [q["reason"] for q in kept] == list(bad)
         assert [q["position"]["offset"] for q in kept] == list(range(3, 3 + len(bad)))
         assert len(await decisions(client, "guarded")) == 3

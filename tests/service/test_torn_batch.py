@@ -12,6 +12,7 @@ from headrace.pipelines.broker import Broker
 from tests.pipelines.test_readable import GZIP, compressed
 from tests.service.conftest import Start, make_topic
 from tests.service.test_service import events, learned, spec
+from tests.service.watched import quarantine
 
 
 async def test_an_unreadable_batch_does_not_stop_the_service(start: Start, broker: Broker) -> None:
@@ -28,8 +29,7 @@ async def test_an_unreadable_batch_does_not_stop_the_service(start: Start, broke
         await service.events.send_all(events("t-torn-batch", range(5, 9)))
         view = await learned(client, "torn-batch", 10)
         assert (view.shards[0].accepted, view.shards[0].quarantined) == (9, 1)
-        (refused,) = [q async for q in client.watch_quarantine("torn-batch", from_start=True,
-                                                               follow=False)]  # fmt: skip
+        (refused,) = await quarantine(client, "torn-batch")
         assert refused["reason"] == "unreadable"
         assert "offsets 5 to 7 cannot be read" in refused["text"]
         assert refused["position"]["offset"] == 7

@@ -23,6 +23,7 @@ from headrace.views import Partition, RollbackRequest, RollbackView
 from tests.service.conftest import Start, administering
 from tests.service.test_rollback import more, taught
 from tests.service.test_service import KEYS, events, learned, spec
+from tests.service.watched import decisions
 
 WAIT_S = 20.0
 
@@ -108,8 +109,9 @@ async def test_each_partition_tells_its_own(start: Start, broker: Broker) -> Non
         await client.create_snapshot("fated-two", "good")
         await running.service.events.send_all(events("t-fated-two", range(40, 100)))
         await learned(client, "fated-two", 100)
-        watch = client.watch_decisions("fated-two", from_start=True, follow=False)
-        decided = [record async for record in watch if record["cause"] == "event"]
+        decided = [
+            each for each in await decisions(client, "fated-two") if each["cause"] == "event"
+        ]
         keys = KEYS[:2]
         asked = RollbackRequest(agent="fated-two", snapshot_id="fated-two.good", keys=tuple(keys))
         back = await published(client, (await client.rollback(asked)).control_id)
