@@ -1,7 +1,9 @@
 """Is the log still the one that this state was learned from?
 
-A shard's state names the cluster and the record that it applied last: timestamp and hash. Offsets
-alone prove nothing, because a topic that was made anew counts from 0 again.
+A shard's state names the cluster and two records that it applied, by timestamp and hash: the last
+one, and the anchor, which the log watch has seen. Offsets alone prove nothing, because a topic that
+was made anew counts from 0 again. Nor does the last record alone: between two looks of the watch a
+flush may hold what was learned from both logs, and then that record is of the new one.
 """
 
 from __future__ import annotations
@@ -34,13 +36,14 @@ async def check_log(logs: Logs, cluster_id: str, partition: Partition, meta: Sha
             f"{meta.next_offset}: retention has cut {log.begin - meta.next_offset} records that "
             "were never learned. Delete the agent and deploy it again to start from what is left"
         )
-    if meta.applied is None or meta.applied.offset < log.begin:
-        return log  # that record has been retired, which is legal: the cluster's id must suffice
-    there = await logs.record_at(partition, meta.applied.offset)
-    if there is not None and not is_that(there, meta.applied):
-        raise ForeignStateError(
-            f"the record at offset {meta.applied.offset} of {where} is not the one that this "
-            "state was learned from: the topic was made anew. Delete the agent and deploy it "
-            "again to learn from the new log"
-        )
+    for kept in dict.fromkeys((meta.anchor, meta.applied)):
+        if kept is None or kept.offset < log.begin:
+            continue  # that record has been retired, which is legal: the cluster's id must suffice
+        there = await logs.record_at(partition, kept.offset)
+        if there is not None and not is_that(there, kept):
+            raise ForeignStateError(
+                f"the record at offset {kept.offset} of {where} is not the one that this state was "
+                "learned from: the topic was made anew. Delete the agent and deploy it again to "
+                "learn from the new log"
+            )
     return log

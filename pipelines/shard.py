@@ -76,7 +76,7 @@ class Shard:
         self._keeper = Keeper(store, self.origin)
         self._outlets = outlets
         self._changes = Changes()
-        # A record that the log was seen to hold; the log watch moves it on.
+        # What the log was seen to hold: the first record that is learned, then the log watch's.
         self.anchor = store.meta.applied if store.meta else None
         self._applied: AppliedRecord | Record | None = self.anchor
         self._broken = False
@@ -337,6 +337,7 @@ class Shard:
             self._slices.took(upto - done, clock() - began)
             self.next_offset = records[upto - 1].offset + 1
             self._applied = records[upto - 1]
+            self.anchor = self.anchor or applied(records[done])
             done = upto
             await self._outlets.sink.flow()
             await self._slices.turns()
@@ -389,5 +390,6 @@ class Shard:
             control_offset=self._changes.control_offset,
             cluster_id=self._at.cluster_id,
             applied=self.applied,
+            anchor=self.anchor,
             forgotten=self.forgotten.newest,
         )

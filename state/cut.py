@@ -69,7 +69,8 @@ class Cut(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
 
     def describes(self, meta: ShardMeta) -> bool:
         """Whether a store with that meta stands where this cut says."""
-        return all(getattr(self, n) == getattr(meta, n) for n in ShardMeta.__struct_fields__)
+        names = [name for name in ShardMeta.__struct_fields__ if name != "anchor"]
+        return all(getattr(self, name) == getattr(meta, name) for name in names)
 
     def is_same(self, other: Cut) -> bool:
         """Whether both are the same state in the same snapshot, whenever they were taken: a shard

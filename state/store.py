@@ -49,7 +49,7 @@ _ROW = b"r"
 
 
 class AppliedRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """The record at `next_offset - 1`, by which a start sees that the log is the one it was.
+    """A record that a shard applied, by which a start sees that the log is the one it was.
 
     `timestamp` in milliseconds; `sha256` (hexadecimal) over the record's key and value.
     """
@@ -64,8 +64,9 @@ class ShardMeta(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
     `control_offset`: of the control log; the shard knows the commands up to there, some of which
     may count from a later offset only.
-    `applied` is None as long as no record was applied. `forgotten`: of the control log, the newest
-    forget that is done in the rows, -1 if there was none.
+    `applied` is the last record that was, `anchor` an earlier one that the log was seen to hold
+    since; None as long as no record was applied. `forgotten`: of the control log, the newest forget
+    that is done in the rows, -1 if there was none.
     """
 
     next_offset: int
@@ -74,6 +75,7 @@ class ShardMeta(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     control_offset: int
     cluster_id: str
     applied: AppliedRecord | None = None
+    anchor: AppliedRecord | None = None
     forgotten: int = -1
 
 
