@@ -28,7 +28,7 @@ from headrace.pipelines.probing import Probing
 from headrace.pipelines.shard import Shard
 from headrace.pipelines.threads import in_a_thread, remove_drafts
 from headrace.pipelines.uses import Uses
-from headrace.state.catalogue import Catalogue
+from headrace.state.catalogue import Catalogue, Vouched
 from headrace.state.checkpoints import Checkpoints, link_or_copy
 from headrace.state.cut import Cut
 from headrace.state.directory import StateDirectory
@@ -48,6 +48,10 @@ CATALOGUE_WAIT_S = 1.0
 CATALOGUE_LOOK_S = 0.02
 ERASING_BYTES = 8 << 20
 """Memory for the blocks of drafts from which keys are erased."""
+
+
+Taken = Vouched | Cut | Manifest
+"""A shard in a snapshot: as the catalogue, a checkpoint or the repository tells of it."""
 
 
 class CatalogueTopic(Protocol):
@@ -124,8 +128,14 @@ class Fetcher:
             found = await in_a_thread(
                 lambda: restore(ref, self._sources, draft, probing.versions, probing.accepts)
             )
-            await self._cleanse(draft, found.manifest)
+            vouched = self.catalogue.shards(snapshot_id).get(partition)
+            same = vouched is not None and vouched.digest == ref.digest
+            await self._cleanse(draft, vouched if vouched and same else found.manifest)
             return draft
+
+    def holds_forgotten(self, shard: Taken) -> bool:
+        """Whether a shard in a snapshot holds keys that were forgotten since. Raises StateError."""
+        return bool(self._to_forget(shard))
 
     def afar(self) -> Self:
         """One that fetches from the repository alone, whatever this disk has. It takes nothing."""
@@ -143,18 +153,23 @@ class Fetcher:
             await remove_drafts(draft)
             raise
 
-    async def _cleanse(self, draft: Path, manifest: Manifest | Cut) -> None:
+    async def _cleanse(self, draft: Path, shard: Taken) -> None:
         """Raises StateError."""
-        where = Partition(manifest.topic, manifest.partition)
-        epoch, known, known_in = manifest.epoch, manifest.forgotten, manifest.epoch
-        there = self.catalogue.shards(manifest.snapshot_id).get(where)
-        imported = there is not None and there.imported
-        if there is not None and imported:  # what its manifest says is of another control log
-            epoch, known, known_in = 0, there.forgotten, there.forgotten_life
-        forgotten = self.forgotten(manifest.agent, where, epoch)
-        owed = forgotten.owed(epoch=known_in, known=known)
-        if owed or imported:
-            await in_a_thread(lambda: erase(draft, owed.has_row, forgotten.newest, self._stores))
+        owed = self._to_forget(shard)
+        if owed or _is_imported(shard):
+            newest = self._forgotten_of(shard).newest
+            await in_a_thread(lambda: erase(draft, owed.has_row, newest, self._stores))
+
+    def _to_forget(self, shard: Taken) -> Forgotten:
+        """What it has yet to forget. Raises StateError."""
+        known_in = _epoch_here(shard)
+        if isinstance(shard, Vouched):
+            known_in = max(known_in, shard.forgotten_life)
+        return self._forgotten_of(shard).owed(epoch=known_in, known=shard.forgotten)
+
+    def _forgotten_of(self, shard: Taken) -> Forgotten:
+        where = Partition(shard.topic, shard.partition)
+        return self.forgotten(shard.agent, where, _epoch_here(shard))
 
     def _ref(self, snapshot_id: str, partition: Partition, digest: str) -> ShardRef:
         """The manifest of that digest, or the one that was written in its place without a key."""
@@ -261,3 +276,12 @@ class Fetcher:
                 error=str(error),
             ),
         )
+
+
+def _is_imported(shard: Taken) -> bool:
+    return isinstance(shard, Vouched) and shard.imported
+
+
+def _epoch_here(shard: Taken) -> int:
+    """The shard's epoch in this control log, or one below; an import's own says nothing here."""
+    return 0 if _is_imported(shard) else shard.epoch

@@ -17,7 +17,6 @@ from pathlib import Path
 from msgspec import structs
 
 from headrace.logs import fields
-from headrace.pipelines.forgotten import Forgotten
 from headrace.pipelines.publisher import Publisher
 from headrace.pipelines.shard import Shard
 from headrace.pipelines.threads import remove_drafts
@@ -243,16 +242,6 @@ class Vault(Publisher):
             await asyncio.to_thread(self._checkpoints.drop, snapshot_id)
         return stay
 
-    def holds_forgotten(self, shard: Vouched | Cut) -> bool:
-        """Whether a shard in a snapshot holds keys that were forgotten since. Raises StateError."""
-        known_in = _epoch_here(shard)
-        if isinstance(shard, Vouched):
-            known_in = max(known_in, shard.forgotten_life)
-        return bool(self._forgotten_of(shard).owed(epoch=known_in, known=shard.forgotten))
-
-    def _forgotten_of(self, shard: Vouched | Cut) -> Forgotten:
-        return self.forgotten(shard.agent, shard.shard, _epoch_here(shard))
-
     async def thin_checkpoints(self) -> None:
         """Drop what lies on this disk and is published: the newest stay, to go back to quickly."""
         cuts = self._checkpoints.cuts()[::-1]  # newest first
@@ -272,8 +261,3 @@ class Vault(Publisher):
 def undo_id(agent: str, control_id: str) -> str:
     """The snapshot in which a rollback keeps what it replaces."""
     return f"{agent}.undo-{hashlib.sha256(control_id.encode()).hexdigest()[:12]}"
-
-
-def _epoch_here(shard: Vouched | Cut) -> int:
-    """The shard's epoch in this control log, or one below; an import's own says nothing here."""
-    return 0 if isinstance(shard, Vouched) and shard.imported else shard.epoch
