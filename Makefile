@@ -17,7 +17,9 @@ PYTHON ?= $(shell for newest in 13 99; do \
 	for p in python3 python3.13 python3.12 python3.11 python3.14; do \
 	$$p -c 'import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, '$$newest'))' \
 	>/dev/null 2>&1 && { echo $$p; exit; }; done; done)
-INSTALL = $(V)/python -m pip install --quiet
+# pip, which each Python has; or uv, where there is one: it does the same in a tenth of the time.
+INSTALL = $(shell command -v uv >/dev/null && echo uv pip install --quiet --python $(V)/python \
+	|| echo $(V)/python -m pip install --quiet)
 # Tests wait more than they work: four processes, each with a broker of its own, keep two cores busy.
 FOUR = --numprocesses 4 --dist worksteal
 
