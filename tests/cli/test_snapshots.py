@@ -127,6 +127,8 @@ def test_a_preview_is_a_table(run: Run, world: World) -> None:
         "newest decisions that flip": "31 of 200",
         "F1 of the newest 120 events": "0.5000 → 0.7500",
     }
+    table = run("rollback", "card-fraud", "--to", BEFORE, "--key", "a", "--preview").stdout
+    assert lines(table)["events since then"] == "160 (of all keys)"
     given = ("--to", BEFORE, "--mode", "rewind", "--exclude-key", "k")
     found = run.json("rollback", "card-fraud", *given, "--preview")
     assert (found["mode"], found["events_excluded"]) == ("rewind", 7)

@@ -83,9 +83,9 @@ def verify(
         raise RequestError("invalid_request", "no record came in: nothing was verified")
     verdicts = dict.fromkeys(COLOURS, 0)
     with connect(address) as client:
-        for text in asked:
+        for number, text in enumerate(asked, 1):
             record = text if text.lstrip().startswith("{") else None
-            with waiting("making it again"):
+            with waiting(f"making {f'{number:,} of {len(asked):,}' if many else 'it'} again"):
                 found = _verified(client, None if record else text.strip(), record)
             verdicts[found.verdict] = verdicts.get(found.verdict, 0) + 1
             as_json(found) if json else show(found)

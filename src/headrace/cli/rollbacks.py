@@ -271,7 +271,7 @@ def _looked_at(
     elif how.yes and how.json:
         foretell(preview=found)
     else:
-        show_snapshots.preview(found, None if how.preview else err, wanted.exclude)
+        show_snapshots.preview(found, wanted, None if how.preview else err)
     if found.keys_total and not found.keys_changed and not how.json:
         where = "in the snapshot" if found.mode == "revert" else "it comes out again"
         text = f"nothing differs: every key's model is as {where}"

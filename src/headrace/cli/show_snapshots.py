@@ -16,6 +16,7 @@ from headrace.views import (
     Exclusion,
     MetricChange,
     RollbackPreview,
+    RollbackRequest,
     RollbackView,
     SnapshotDiff,
     SnapshotShard,
@@ -124,16 +125,15 @@ def diff(found: SnapshotDiff) -> None:
         say(f"[yellow]note[/]: {escape(found.note)}")
 
 
-def preview(
-    found: RollbackPreview, on: Console | None = None, exclude: Exclusion | None = None
-) -> None:
-    """What a rollback of one agent would change, one figure a line; `exclude` as it was asked."""
-    back = found.events_back
+def preview(found: RollbackPreview, wanted: RollbackRequest, on: Console | None = None) -> None:
+    """What a rollback of one agent would change, one figure a line; `wanted` as it was asked."""
+    whose = " (of all keys)" if wanted.keys else ""
+    back = "not known (imported)" if found.imported else f"{found.events_back:,}{whose}"
     rows = [
         ("goes back to", f"[bold]{escape(found.snapshot_id)}[/]"),
-        ("events since then", "not known (imported)" if found.imported else f"{back:,}"),
-        *(_learned_again(found, exclude) if found.mode == "rewind" else []),
-        *_fates(found),
+        ("events since then", back),
+        *(_learned_again(found, wanted.exclude) if found.mode == "rewind" else []),
+        *_fates(found, whose),
         ("keys whose model changes", f"{found.keys_changed:,} of {found.keys_total:,}"),
         ("newest decisions that flip", _flipped(found)),
         *(
@@ -170,14 +170,14 @@ def _span(exclude: Exclusion | None) -> list[tuple[str, str]]:
     return [("leaves out records", begin + end)]
 
 
-def _fates(found: RollbackPreview) -> list[tuple[str, str]]:
+def _fates(found: RollbackPreview, whose: str) -> list[tuple[str, str]]:
     """What becomes of decisions that were made; nothing of those of which nothing does."""
     see = f"(`{escape(program())} watch withdrawn`)"
     rows = (
         ("decisions withdrawn", found.withdrawn_most),
         ("decisions reinstated", found.reinstated_most),
     )
-    return [(name, f"up to {most:,} {see}") for name, most in rows if most]
+    return [(name, f"up to {most:,}{whose} {see}") for name, most in rows if most]
 
 
 def previews(found: Sequence[RollbackPreview], on: Console | None = None) -> None:
