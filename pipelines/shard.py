@@ -355,6 +355,8 @@ class Shard:
     async def _take_changes(self, offset: int) -> bool:
         """Apply what counts before the record at `offset`; False: one was not done."""
         while (change := self._changes.due(offset)) is not None:
+            # Where it counts, though offsets before it may hold no record: an undo goes back there.
+            self.next_offset = max(self.next_offset, change.offset)
             if change.work is not None and not await change.work(self):
                 return False
             self._changes.took()

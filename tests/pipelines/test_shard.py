@@ -169,6 +169,23 @@ async def test_a_pause_that_overtook_a_rewind_counts_before_it_after_a_restart()
     assert (shard.learner.learned, at) == (3, [7])
 
 
+async def test_a_command_that_counts_behind_a_hole_is_done_where_it_counts() -> None:
+    """As when it came: offsets without a record do not keep the shard before it."""
+    store, at = MemoryStore(), []
+
+    async def work(shard: Shard) -> bool:
+        await shard.settle()
+        assert store.meta is not None
+        at.append((shard.next_offset, store.meta.next_offset))
+        return True
+
+    shard = open_shard(Sink(), store)
+    await shard.schedule([Change(7, "rollback", 1, work)])
+    await shard.process(chunk(*(event(n) for n in (0, 1, 2, 3, 9))))
+    assert at == [(7, 7)]
+    assert (shard.next_offset, shard.learner.learned) == (10, 5)
+
+
 async def test_no_event_is_handled_before_the_effect_is_read_back() -> None:
     """Between the append of an effect and its coming back the shard stands still."""
     sink = Sink()
