@@ -285,15 +285,16 @@ class Opening:
 
     async def _settle_forgets(self) -> None:
         """What a former life was told to forget, and had not when it ended, counts from the log's
-        end on, before this one learns anything.
+        end on, before this one learns anything. So does what counted behind that end: in a log that
+        has been made anew since.
         """
-        life = self._deployment.life
-        for accepted in self._deployment.former_forgets:
-            if self._deployment.effect(accepted.control_id, self._partition) is None:
+        life, former = self._deployment.life, self._deployment.former_forgets
+        end = (await self._site.logs.span(self._partition)).end if former else 0
+        for accepted in former:
+            counts = self._deployment.effect(accepted.control_id, self._partition)
+            if counts is None or counts > end:
                 ours = structs.replace(accepted, life=life, epoch=life)
-                log_span = await self._site.logs.span(self._partition)
-                at = (self._partition, log_span.end)
-                await log_effect(self._site, self._controls, ours, at)
+                await log_effect(self._site, self._controls, ours, (self._partition, end))
 
     async def _start(self) -> int:
         deployment = self._deployment

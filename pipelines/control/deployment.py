@@ -6,7 +6,14 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from headrace.pipelines.control.records import Command, Deploy, Kind, Migrate, Rollback
+from headrace.pipelines.control.records import (
+    Command,
+    Deploy,
+    Kind,
+    Migrate,
+    Rollback,
+    ShardEffect,
+)
 from headrace.views import Partition
 
 
@@ -176,6 +183,16 @@ class Deployment(msgspec.Struct, kw_only=True):
         """Those of all lives under this name, oldest first."""
         mine = [accepted for accepted in self.commands if accepted.kind == "forget"]
         return [*self.former_forgets, *mine]
+
+    def counts_anew(self, effect: ShardEffect, partition: Partition) -> bool:
+        """Whether it takes the place of where a forget of a former life counted: in a log that
+        reached further, so it was another. Only before this life begins there.
+        """
+        known = self.effects.get(effect.control_id, {}).get(partition)
+        former = any(each.control_id == effect.control_id for each in self.former_forgets)
+        begun = self.effect(self.commands[0].control_id, partition) is not None
+        lower = known is not None and effect.next_offset < known
+        return former and lower and not begun and effect.epoch == self.life
 
     def replacements(self) -> list[Accepted]:
         """The commands that put another state in place of the agent's, oldest first."""

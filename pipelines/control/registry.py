@@ -145,7 +145,9 @@ class Registry:
         accepted = deployment.accepted(effect.control_id)
         replaces = accepted is not None and isinstance(accepted.command, Rollback | Migrate)
         known = deployment.effects.setdefault(effect.control_id, {})
-        if partition in known or (replaces and deployment.ended_in(partition)):
+        if partition in known and not deployment.counts_anew(effect, partition):
+            return
+        if replaces and deployment.ended_in(partition):
             return
         known[partition] = effect.next_offset
         if effect.failed:

@@ -20,6 +20,7 @@ from tests.pipelines.test_migrations import OTHER as OTHER_SPEC
 from tests.pipelines.test_migrations import migrate
 from tests.pipelines.test_past import Lived
 from tests.pipelines.test_rollback_laws import History, Two, lived
+from tests.simulation.broker import Log
 from tests.simulation.controls import CONTROL
 
 BESIDE = Partition("events", 1)
@@ -227,5 +228,31 @@ def test_another_topic_under_the_same_name_does_not_bring_it_back() -> None:
         await place.deploy(spec={**spec, "source": source})
         await place.opened(elsewhere)
         assert await place.known(elsewhere) == {OTHER}
+
+    lived(HISTORY, work, Again)
+
+
+def test_a_log_made_anew_is_passed_over_no_further_than_it_reached() -> None:
+    """The key was forgotten further on in the former log. What stands in the new one when the life
+    begins is passed over, as it may be sent again; what comes later is learned.
+    """
+
+    async def work(place: Two) -> None:
+        assert isinstance(place, Again)
+        await place.feed(HALF)
+        await forget(place)
+        await place.delete()
+        anew = place.broker.logs[WHERE] = Log()
+        for row in place.rows[:6]:
+            anew.append(row.key, row.value, row.timestamp)
+        await place.deploy()
+        await place.opened()
+        assert await place.known() == {OTHER}
+        await place.restarted(lost=True)
+        assert await place.known() == {OTHER}
+        for row in place.rows[6:HALF]:
+            anew.append(row.key, row.value, row.timestamp)
+        await place.restarted()
+        assert await place.known() == {OTHER, GONE}
 
     lived(HISTORY, work, Again)
