@@ -240,8 +240,9 @@ class Opening:
             log_span = await check_log(site.logs, site.cluster_id, partition, meta)
             self._check_deployment(meta)
             next_offset, end = meta.next_offset, log_span.end
+            told_below = await self._told_below() if next_offset < end else 0
         else:
-            next_offset, end = await self._deployed_at()
+            next_offset, end, told_below = await self._deployed_at()
         epoch = deployment.life if meta is None else meta.epoch
         start = ShardStart(
             next_offset=next_offset,
@@ -249,7 +250,7 @@ class Opening:
             cluster_id=site.cluster_id,
             spec_digest=deployment.version_at(epoch, partition).digest,
             life=deployment.life,
-            told_below=await self._told_below() if next_offset < end else 0,
+            told_below=told_below,
         )
         return State(store, epoch, self._new.start(epoch, start))
 
@@ -260,8 +261,9 @@ class Opening:
         records = await self._site.logs.newest(where, NEWEST_DECISIONS)
         return decided_below(records, self._deployment, partition)
 
-    async def _deployed_at(self) -> tuple[int, int]:
-        """Where the log says that the agent began here, and how far it may have decided since.
+    async def _deployed_at(self) -> tuple[int, int, int]:
+        """Where the log says that the agent began here, how far it may have decided since, and how
+        far it has for certain.
 
         Says it first if nobody has.
         """
@@ -272,7 +274,7 @@ class Opening:
             await self._settle_forgets()
             start = await self._start()
             effect = await log_effect(self._site, self._controls, deploy, (partition, start))
-            return effect, 0
+            return effect, 0, 0
         log_span = await self._site.logs.span(partition)
         if not log_span.begin <= logged <= log_span.end:
             raise ForeignStateError(
@@ -281,7 +283,15 @@ class Opening:
                 f"{log_span.begin}..{log_span.end}: it cannot be learned again. Delete the agent "
                 "and deploy it again to start from what is there"
             )
-        return logged, log_span.end
+        told_below = await self._told_below()
+        if told_below > log_span.end:
+            raise ForeignStateError(
+                f"agent {deployment.agent!r} has decided on offset {told_below - 1} of "
+                f"{partition.topic}[{partition.partition}] and there is no local state, but the "
+                f"log ends at {log_span.end}: the topic was made anew or truncated. Delete the "
+                "agent and deploy it again to learn from the new log"
+            )
+        return logged, log_span.end, told_below
 
     async def _settle_forgets(self) -> None:
         """What a former life was told to forget, and had not when it ended, counts from the log's

@@ -365,11 +365,15 @@ class ShardStore:
         payload = value[DIGEST_BYTES:]
         if value[:DIGEST_BYTES] != digest(_META, payload):
             raise corrupt(self.path, None, "its position does not match its digest")
+        why = f"has layout {payload[0]}, this Headrace writes layout {FORMAT}"
         if payload[0] == FORMAT:
-            return _META_DECODER.decode(payload[1:])
+            try:
+                return _META_DECODER.decode(payload[1:])
+            except msgspec.MsgspecError as error:
+                why = f"says of its position what this Headrace does not know ({error})"
         raise ForeignStateError(
-            f"shard {self.path} has layout {payload[0]}, this Headrace writes layout {FORMAT}:"
-            f" start the Headrace that wrote it, or use --state-dir elsewhere"
+            f"shard {self.path} {why}: start the Headrace that wrote it, or use --state-dir"
+            " elsewhere"
         )
 
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import msgspec
+import pytest
 
+from headrace.errors import ForeignStateError
 from headrace.models.decisions import Decision, encode_decision
 from headrace.pipelines.order import Chunk
 from headrace.views import Partition, Position
 from tests.pipelines.small_place import WHERE, Place, live
+from tests.simulation.broker import Log
 
 DECIDED = Partition("decided", 0)
 
@@ -69,5 +72,27 @@ def test_decisions_of_others_hide_none(tmp_path: Path) -> None:
         await shard.process(place.chunk())
         await place.shards.close(shard, flush=True)
         assert len(offsets(place)) > 3
+
+    live(tmp_path, work)
+
+
+def test_decisions_on_events_that_the_log_has_not_are_of_another_log(tmp_path: Path) -> None:
+    """The topic was made anew and is shorter, and the state is gone: what it is taught now would
+    count as decided on, up to where the former log reached.
+    """
+
+    async def work(place: Place) -> None:
+        await place.controls.start()
+        shard = await place.shards.open(place.deployment, WHERE)
+        await shard.process(place.chunk())
+        await place.shards.close(shard, flush=True)
+        place.directory.drop_agent("a", through=1)
+        former = place.broker.logs[WHERE].rows()
+        for left in (0, 30, 49):
+            anew = place.broker.logs[WHERE] = Log()
+            for row in former[:left]:
+                anew.append(row.key, row.value, row.timestamp)
+            with pytest.raises(ForeignStateError, match=f"on offset 49 .*ends at {left}: .*anew"):
+                await place.shards.open(place.deployment, WHERE)
 
     live(tmp_path, work)

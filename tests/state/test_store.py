@@ -179,6 +179,18 @@ def test_layout_of_another_headrace_is_refused(tmp_path: Path) -> None:
         reopen(tmp_path / "shard")
 
 
+def test_a_position_of_another_headrace_is_refused(tmp_path: Path) -> None:
+    """The layout is ours, and the position has a field that a later build has added."""
+    store = create(tmp_path / "shard")
+    fields = {**msgspec.structs.asdict(META), "later": 1}
+    payload = b"\x01" + msgspec.msgpack.encode(fields)
+    store._database.put(b"m", digest(b"m", payload) + payload)
+    store.close()
+    for _ in range(2):  # it was closed: the second time it is not locked
+        with pytest.raises(ForeignStateError, match=r"field `later`.*--state-dir elsewhere"):
+            reopen(tmp_path / "shard")
+
+
 @pytest.mark.parametrize("flushed", [True, False], ids=["tables", "write-ahead log only"])
 def test_lost_current_file_is_no_new_shard(tmp_path: Path, flushed: bool) -> None:
     """A shard whose file CURRENT is gone is damaged; it must not become an empty one."""
