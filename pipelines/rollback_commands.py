@@ -84,7 +84,7 @@ class RollbackCommands:
         if command is None:
             snapshot = self._snapshots.get(undo_id(agent, accepted.control_id))
             command = await self._to(deployment, snapshot, keys)
-        command = msgspec.structs.replace(command, undoes=accepted.control_id)
+        command = msgspec.structs.replace(command, undoes=accepted.control_id, if_standing=True)
         return await self._roll_back(command, request_id)
 
     def get(self, control_id: str) -> RollbackView:

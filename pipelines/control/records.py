@@ -95,6 +95,7 @@ class Rollback(_Logged, frozen=True, kw_only=True, tag="rollback"):
     `life`: the epoch at which the agent was deployed; `bases`: one for each partition;
     `undoes`: the control id of the rollback that this one takes back, or empty; `spec_digest`: of
     the spec that it was checked with, and whose rows it brings. Empty in records of older builds.
+    `if_standing`: it counts only if what it `undoes` was not taken back by then.
     """
 
     kind: ClassVar[Kind] = "rollback"
@@ -107,6 +108,7 @@ class Rollback(_Logged, frozen=True, kw_only=True, tag="rollback"):
     exclude: Exclusion | None = None
     undoes: str = ""
     spec_digest: str = ""
+    if_standing: bool = False
 
     def base(self, partition: int) -> Base:
         """The one of that partition. Raises StateError."""

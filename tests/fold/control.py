@@ -283,6 +283,8 @@ def _command(life: Life, told: dict[str, Any]) -> None:
         meant = told.get("spec_digest") in (None, "", life.digest)
         if told["life"] != life.epoch or not meant or _replacing(life):
             return
+        if told.get("if_standing") and not _stands(life, told["undoes"]):
+            return
         life.last_epoch += 1
         life.replaced[control_id] = (told, life.last_epoch, life.last_version)
     elif kind == "migrate":
@@ -311,6 +313,19 @@ def _replacing(life: Life) -> bool:
     control_id, (told, *_) = list(life.replaced.items())[-1]
     done = [where for known, where in life.effects if known == control_id]
     return bool(len(done) < told.get("partitions", len(told["bases"])))
+
+
+def _stands(life: Life, wanted: str) -> bool:
+    """Whether that rollback was done somewhere, and nothing that holds has taken it back."""
+    undone: set[str] = set()
+    for control_id, (told, *_) in reversed(life.replaced.items()):
+        failed = sum(known == control_id for known, _ in life.failures)
+        if told["type"] == "migrate" or control_id in undone or failed == len(told["bases"]):
+            continue
+        if control_id == wanted:
+            return True
+        undone.add(told.get("undoes", ""))
+    return False
 
 
 def _takes(life: Life, told: dict[str, Any]) -> bool:

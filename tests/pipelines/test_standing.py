@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from headrace.errors import ConflictError
 from headrace.pipelines import control
 from headrace.views import Partition
 
@@ -19,12 +20,18 @@ class History:
         self._offset = 0
         self._log(control.Deploy(id="d", agent="a", spec={}, digest="1", emit_topic="e"))
 
+    def command(self, name: str, undoes: str = "", *, if_standing: bool = False) -> None:
+        """It is in the log, and has counted nowhere yet."""
+        self._log(
+            control.Rollback(
+                id=name, agent="a", life=1, snapshot_id="a.s", bases=BASES, undoes=undoes,
+                if_standing=if_standing,
+            )
+        )  # fmt: skip
+
     def roll_back(self, name: str, undoes: str = "", failed: tuple[int, ...] = ()) -> None:
         """It counts everywhere; in some partitions it could not be done."""
-        command = control.Rollback(
-            id=name, agent="a", life=1, snapshot_id="a.s", bases=BASES, undoes=undoes
-        )
-        self._log(command)
+        self.command(name, undoes)
         for topic, number in PLACES:
             effect = control.ShardEffect(
                 id=f"{name}/{number}", control_id=name, agent="a",
@@ -79,3 +86,19 @@ def test_it_can_be_asked_as_of_a_place_in_the_control_log(where: Partition | Non
     of_undo = history.registry.get("a").rollbacks()[-1].offset
     assert history.standing(where, below=of_undo) == ["r"]
     assert history.standing(where, below=of_undo + 1) == ["u"]
+
+
+def test_of_two_that_would_take_the_same_back_one_counts() -> None:
+    """Both were asked for while it stood; the second comes when the first has been done."""
+    history = History()
+    history.roll_back("r0")
+    history.roll_back("r1")
+    history.roll_back("u1", undoes="r1")
+    history.command("u2", undoes="r1", if_standing=True)
+    refused = history.registry.refusal("u2")
+    assert isinstance(refused, ConflictError)
+    assert "r1 was taken back by u1 already" in str(refused)
+    assert (history.standing(), history.registry.get("a").epoch) == (["u1", "r0"], 4)
+    history.command("u3", undoes="u1", if_standing=True)
+    assert history.registry.refusal("u3") is None
+    assert history.standing() == ["u3", "r1", "r0"]

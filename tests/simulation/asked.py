@@ -181,6 +181,7 @@ class Asked:
             bases=_bases([shard for _, shard in sorted(vouched.items())]),
             keys=keys,
             undoes=undoes,
+            if_standing=bool(undoes),
             spec_digest=deployment.deploy.digest,
             **self._mode(deployment, undo=verb == "undo"),
         )
