@@ -89,18 +89,22 @@ class Erasing:
 
     def _mine(self) -> Iterator[control.Deployment]:
         """Agents that have been told to forget and that this worker keeps house for; deleted ones
-        are its own if it keeps house for the repository, and now and then in any case. Two workers
-        may see to one of these at once: see `Repository.withdraw`.
+        and those that have failed here are its own if it keeps house for the repository, and now
+        and then in any case. Two workers may see to one of these at once: see
+        `Repository.withdraw`.
         """
         mine = [d for d in self._registry.live() if holds_first(self._holder, d)]
         first = keeps_house(self._holder, self._registry, self._broken)
         if first or self._looks % ANYBODY_EVERY == 0:
             mine += self._registry.deleted()
+            mine += [d for d in self._registry.live() if self._has_failed(d) and d not in mine]
         yield from (deployment for deployment in mine if deployment.forgets())
 
     async def _erase(self, deployment: control.Deployment) -> None:
         vault, agent = self._vault, deployment.agent
         owed = owed_by(vault, agent)
+        if self._has_failed(deployment):  # it takes no newer ones: these are what it has
+            owed = Owed(deleting=[], rewriting=owed.rewriting + owed.deleting)
         for snapshot_id in owed.rewriting:
             if snapshot_id in in_use_by(self._registry, vault, agent):
                 continue  # a rollback may yet ask for what its record vouches for
@@ -120,14 +124,19 @@ class Erasing:
             if self._vault.holds_forgotten(vouched):
                 await self._vault.rewrite(vouched)
 
+    def _has_failed(self, deployment: control.Deployment) -> bool:
+        return deployment.agent in self._broken and not deployment.deleted
+
     def _is_fresh(self, agent: str) -> bool:
         """Whether there is a complete snapshot of the present life without the forgotten keys, or
-        the agent is deleted and needs none.
+        the agent is deleted and needs none, or it has failed and all it has are without them.
         """
         deployment = self._registry.last(agent)
         if deployment is None or deployment.deleted:
             return True
         views = self._vault.catalogue.snapshots(agent)
+        if self._has_failed(deployment):
+            return not any(_holds_forgotten(self._vault, view) for view in views)
         mine = (v for v in views if v.complete and not v.imported and v.epoch >= deployment.life)
         return any(_is_after(deployment, v) and not _holds_forgotten(self._vault, v) for v in mine)
 

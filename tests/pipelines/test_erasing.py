@@ -214,3 +214,27 @@ def test_two_who_rewrite_the_same_at_once_leave_what_is_vouched_for() -> None:
         assert await left(place) == {named}
 
     lived(HISTORY, work)
+
+
+def test_the_snapshots_of_an_agent_that_has_failed_are_written_anew() -> None:
+    """Nothing newer comes of it, and what it had is not lost; whoever keeps house sees to it."""
+
+    async def work(place: Two) -> None:
+        await place.feed(6)
+        named = await place.snapshot("a")
+        await place.feed(9)
+        await automatic(place, "auto-1")
+        await place.feed(12)
+        await forget(place)
+        await place.shards.close(place.shard("a"), flush=True)
+        failed = Erasing(place.vault, place.controls.registry, place.shards, {"a"})
+        await Erasing(place.vault, place.controls.registry, place.shards).look()
+        shards = [place.vault.catalogue.shards(each)[WHERE] for each in (named, "a.auto-1")]
+        assert all(map(place.vault.holds_forgotten, shards)), "nobody knows yet that it has"
+        assert holding(place.directory.checkpoints)
+        await failed.look()
+        shards = [place.vault.catalogue.shards(each)[WHERE] for each in (named, "a.auto-1")]
+        assert not any(map(place.vault.holds_forgotten, shards))
+        assert holding(place.directory.checkpoints) == []
+
+    lived(HISTORY, work)
