@@ -49,6 +49,7 @@ class Shards:
         self.works = Works(site, controls, vault)
         self._open: dict[tuple[str, Partition], Shard] = {}
         self._leaving: list[Shard] = []  # being closed: their stores are still open
+        self._learning_again: set[tuple[Shard, int]] = set()  # for a command at that offset
 
     @property
     def site(self) -> Site:
@@ -272,7 +273,7 @@ class Shards:
 
         work = self.works.of(accepted)
         if isinstance(work, Again):  # it takes as long as the log is long
-            self.in_background(shard, self._apply_prepared(shard, accepted, work, effect))
+            self.in_background(shard, self._apply_again(shard, accepted, work, effect))
             return
         if isinstance(work, Replacement):
             with self._site.precedence.held():
@@ -283,6 +284,21 @@ class Shards:
             return
         done_by = None if work is None else work.work
         await shard.apply(accepted.kind, accepted.offset, effect, done_by)
+
+    async def _apply_again(
+        self, shard: Shard, accepted: control.Accepted, work: Again, effect: Effect
+    ) -> None:
+        """As `_apply_prepared`, once: a shard that was opened before a command was told to all is
+        told of it twice.
+        """
+        this = (shard, accepted.offset)
+        if this in self._learning_again:
+            return
+        self._learning_again.add(this)
+        try:
+            await self._apply_prepared(shard, accepted, work, effect)
+        finally:
+            self._learning_again.remove(this)
 
     async def _apply_prepared(
         self, shard: Shard, accepted: control.Accepted, work: Replacement, effect: Effect

@@ -142,6 +142,25 @@ def test_what_a_twin_has_learned_outlasts_an_outage(tmp_path: Path, outage: Outa
     told(tmp_path, work)
 
 
+def test_a_rewind_that_a_shard_is_told_of_twice_is_learned_once(
+    tmp_path: Path, outage: Outage
+) -> None:
+    """As when it was opened between the command's coming and its being told to all shards."""
+
+    async def work(place: Place, shard: Shard) -> None:
+        outage.pieces = 1
+        await rewound(place, shard)
+        await asyncio.sleep(OUTAGE_S)
+        assert (outage.on, outage.begun) == (True, [50])
+        await place.shards.apply(place.deployment.rollbacks()[-1])
+        outage.on = False
+        await until_epoch(shard, 2)
+        assert outage.begun == [50, 70]
+        assert drafts(place) == []
+
+    told(tmp_path, work)
+
+
 def test_an_outage_where_a_rewind_counts_is_waited_for_between_two_events(
     tmp_path: Path, outage: Outage
 ) -> None:
