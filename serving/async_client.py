@@ -14,9 +14,10 @@ from typing import Any, Unpack
 
 from grpc_health.v1 import health_pb2
 
-from headrace.errors import SpecError, UnavailableError, Violation
+from headrace.errors import HeadraceError, SpecError, UnavailableError, Violation
 from headrace.serving import agent_pb2, calls, decision_pb2, decode, migrations, prediction_pb2
 from headrace.serving.archive_calls import AsyncArchiveCalls
+from headrace.serving.batches import Batches
 from headrace.serving.calls import Asked, Event, Outcome, Submitted
 from headrace.serving.forgets import AsyncForgetCalls
 from headrace.serving.snapshot_calls import AsyncSnapshotCalls
@@ -56,12 +57,18 @@ class AsyncClient(AsyncSnapshotCalls, AsyncArchiveCalls, AsyncForgetCalls):
             return decode.answer((await call(self._prediction.Predict, request)).answer)
 
     async def predict_many(self, questions: Iterable[Question]) -> list[Outcome]:
-        """One outcome per question, in their order: an Answer, or its error as an object."""
-        rows: list[Outcome] = []
-        for request in calls.batches(questions):
-            response = await self._call(self._prediction.PredictBatch, request)
-            rows.extend(calls.outcome(row) for row in response.outcomes)
-        return rows
+        """One outcome per question, in their order: an Answer, or its error as an object.
+
+        A call that fails is the outcome of each of its questions; once the worker is away or sheds
+        load, nothing more is asked, and all that is left has that error.
+        """
+        batches = Batches(questions)
+        for request in batches:
+            try:
+                batches.answered(await self._call(self._prediction.PredictBatch, request))
+            except HeadraceError as error:
+                batches.failed(error)
+        return batches.outcomes
 
     async def predict_stream(
         self, questions: Iterable[Question] | AsyncIterable[Question]

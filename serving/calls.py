@@ -29,7 +29,8 @@ TIMEOUT_S = 10.0
 CONTROL_TIMEOUT_S = 60.0  # a new source topic makes the workers subscribe anew
 IN_FLIGHT = 64  # predictions of one AsyncClient; a worker admits 256 of all clients
 BATCH_ROWS = 500  # of one PredictBatch or SubmitFeedbackBatch; a server takes 1000
-BATCH_BYTES = 1 << 20  # of the events of one SubmitFeedbackBatch; a larger event goes alone
+BATCH_BYTES = 1 << 20  # of what one of these brings; a larger event, or question, goes alone
+BATCH_ITEMS = 10_000  # that the answers of one PredictBatch may bring: 400 bytes each fit 4 MiB
 REFUSED_STREAM = "RST_STREAM with error code 7"  # as gRPC words it
 OPTIONS = [
     ("grpc.max_receive_message_length", 64 << 20),
@@ -85,18 +86,6 @@ def predict(
     if state is not None:
         request.as_of.CopyFrom(past_messages.as_of(state))
     return request
-
-
-def batches(questions: Iterable[Question]) -> Iterator[prediction_pb2.PredictBatchRequest]:
-    """Requests of at most BATCH_ROWS questions each."""
-    request = prediction_pb2.PredictBatchRequest()
-    for each in questions:
-        request.questions.append(encode.question(each))
-        if len(request.questions) == BATCH_ROWS:
-            yield request
-            request = prediction_pb2.PredictBatchRequest()
-    if request.questions:
-        yield request
 
 
 def event_batches(

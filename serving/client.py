@@ -15,10 +15,11 @@ from typing import Any, Unpack
 
 from grpc_health.v1 import health_pb2
 
-from headrace.errors import SpecError, UnavailableError, Violation
+from headrace.errors import HeadraceError, SpecError, UnavailableError, Violation
 from headrace.serving import agent_pb2, calls, decision_pb2, decode, migrations, prediction_pb2
 from headrace.serving.archive_calls import ArchiveCalls
 from headrace.serving.async_client import AsyncClient
+from headrace.serving.batches import Batches
 from headrace.serving.calls import Asked, Event, Outcome, Submitted
 from headrace.serving.forgets import ForgetCalls
 from headrace.serving.snapshot_calls import SnapshotCalls
@@ -55,12 +56,18 @@ class Client(SnapshotCalls, ArchiveCalls, ForgetCalls):
         return decode.answer(call(self._prediction.Predict, request).answer)
 
     def predict_many(self, questions: Iterable[Question]) -> list[Outcome]:
-        """One outcome per question, in their order: an Answer, or its error as an object."""
-        rows: list[Outcome] = []
-        for request in calls.batches(questions):
-            response = self._call(self._prediction.PredictBatch, request)
-            rows.extend(calls.outcome(row) for row in response.outcomes)
-        return rows
+        """One outcome per question, in their order: an Answer, or its error as an object.
+
+        A call that fails is the outcome of each of its questions; once the worker is away or sheds
+        load, nothing more is asked, and all that is left has that error.
+        """
+        batches = Batches(questions)
+        for request in batches:
+            try:
+                batches.answered(self._call(self._prediction.PredictBatch, request))
+            except HeadraceError as error:
+                batches.failed(error)
+        return batches.outcomes
 
     def predict_stream(self, questions: Iterable[Question]) -> Iterator[Outcome]:
         """Outcomes as they come, in the order of the questions, which another thread pulls."""

@@ -126,13 +126,15 @@ class Interceptor(grpc.aio.ServerInterceptor):
 
     def _once(self, method: str, handler: Handler, shed: OverloadError | None) -> Any:
         async def call(raws: AsyncIterator[bytes], context: Context) -> bytes:
-            async with self._guard(method, context):
+            async with self._guard(method, context) as timer:
                 if shed:
                     raise shed
                 if handler.request_streaming:
-                    answer = await handler.stream_unary(self._all(handler, raws), context)
+                    answer = await handler.stream_unary(self._all(handler, raws, timer), context)
                 else:
-                    answer = await handler.unary_unary(await self._one(handler, raws), context)
+                    answer = await handler.unary_unary(
+                        await self._one(handler, raws, timer), context
+                    )
                 return self._written(answer)
             raise AssertionError("a guard that swallows an error aborts the call")
 
@@ -140,34 +142,39 @@ class Interceptor(grpc.aio.ServerInterceptor):
 
     def _stream(self, method: str, handler: Handler, shed: OverloadError | None) -> Any:
         async def call(raws: AsyncIterator[bytes], context: Context) -> None:
-            async with self._guard(method, context):
+            async with self._guard(method, context) as timer:
                 if shed:
                     raise shed
                 if handler.request_streaming:
-                    answers = handler.stream_stream(self._all(handler, raws), context)
+                    answers = handler.stream_stream(self._all(handler, raws, timer), context)
                 else:
-                    answers = handler.unary_stream(await self._one(handler, raws), context)
+                    answers = handler.unary_stream(await self._one(handler, raws, timer), context)
                 async with aclosing(answers) as messages:
                     async for message in messages:
                         await self._write(context, self._written(message))
 
         return call
 
-    async def _one(self, handler: Handler, raws: AsyncIterator[bytes]) -> Any:
+    async def _one(self, handler: Handler, raws: AsyncIterator[bytes], timer: _Timer) -> Any:
         """The one message of a call that takes one."""
         message_s = self._limits.message_s
         try:
             async with asyncio.timeout(message_s):
-                return _parsed(handler, await anext(raws))
+                raw = await anext(raws)
         except TimeoutError:
             text = f"the call brought no message within {message_s} s"
             raise UnavailableError("deadline", text) from None
         except StopAsyncIteration:
             raise RequestError("invalid_request", "the call has no message") from None
+        timer.start()
+        return _parsed(handler, raw)
 
-    async def _all(self, handler: Handler, raws: AsyncIterator[bytes]) -> AsyncIterator[Any]:
+    async def _all(
+        self, handler: Handler, raws: AsyncIterator[bytes], timer: _Timer
+    ) -> AsyncIterator[Any]:
         """The messages of a two-way stream, for as long as the client keeps it open."""
         async for raw in raws:
+            timer.start()
             self._asked_at = self._clock.monotonic()
             yield _parsed(handler, raw)
 
@@ -189,12 +196,12 @@ class Interceptor(grpc.aio.ServerInterceptor):
         return data
 
     @asynccontextmanager
-    async def _guard(self, method: str, context: Context) -> AsyncIterator[None]:
-        began = self._clock.monotonic()
+    async def _guard(self, method: str, context: Context) -> AsyncIterator[_Timer]:
+        timer = _Timer(self._clock)
         code = "OK"
         try:
             _in_time(context)
-            yield
+            yield timer
         except (RequestError, SpecError, EventError, StateError) as error:
             code = status.row_of(error).status.name
             await _abort(context, status.describe(error))
@@ -212,7 +219,25 @@ class Interceptor(grpc.aio.ServerInterceptor):
             logger.exception("call_failed method=%s id=%s", method, error_id, exc_info=error)
             await _abort(context, status.internal(error_id))
         finally:
-            self._requests.observe(method, code, self._clock.monotonic() - began)
+            self._requests.observe(method, code, timer.seconds)
+
+
+class _Timer:
+    """Runs from a call's first message on: how long a client takes to send is no latency."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._began: float | None = None
+
+    @property
+    def seconds(self) -> float | None:
+        """None: no message has come."""
+        return None if self._began is None else self._clock.monotonic() - self._began
+
+    def start(self) -> None:
+        """A message is there; any but the first changes nothing."""
+        if self._began is None:
+            self._began = self._clock.monotonic()
 
 
 def _in_time(context: Context) -> None:

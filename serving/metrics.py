@@ -8,8 +8,9 @@ hop to the event loop, where alone the shards may be read.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from threading import Thread
+from typing import TypeVar
 from wsgiref.simple_server import WSGIServer
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, start_http_server
@@ -17,15 +18,16 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from headrace.errors import StateError
+from headrace.errors import StateError, UnavailableError
 from headrace.ports import Directory
 from headrace.views import AgentView, ShardView, SnapshotsStanding
 
 SECONDS = (0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 2.0, 10.0)
+_T = TypeVar("_T")
 
 
 class Requests:
-    """Calls by method and gRPC code, and their latency by method."""
+    """Calls by method and gRPC code, and the latency by method of those that brought a message."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._calls = Counter(
@@ -33,20 +35,29 @@ class Requests:
         )
         self._seconds = Histogram(
             "headrace_request_seconds",
-            "Time from the request's message to the last of the answer.",
+            "Time from the request's message, its first if it has many, to the last of the answer.",
             ["method"],
             buckets=SECONDS,
             registry=registry,
         )
 
-    def observe(self, method: str, code: str, seconds: float) -> None:
-        """Count one call. `method` is one that is served, so the labels are bounded."""
+    def observe(self, method: str, code: str, seconds: float | None) -> None:
+        """Count one call; None: it ended before a message was there, and is counted only.
+
+        `method` is one that is served, so the labels are bounded.
+        """
         self._calls.labels(method, code).inc()
-        self._seconds.labels(method).observe(seconds)
+        if seconds is not None:
+            self._seconds.labels(method).observe(seconds)
 
 
 class AgentsCollector(Collector):
-    """All agents as they stand at the time of the scrape."""
+    """All agents as they stand at the time of the scrape.
+
+    A worker that starts, stops or has failed answers for no agent. It can be scraped all the same,
+    or nobody would see that it is not ready: the families of its agents are empty then. They are
+    not 0, which would read as a counter that began anew.
+    """
 
     def __init__(
         self, directory: Directory, loop: asyncio.AbstractEventLoop, *, scrape_s: float
@@ -75,10 +86,19 @@ class AgentsCollector(Collector):
         yield from _scores(agents)
         yield from _snapshots(kept)
 
-    async def _read(self) -> tuple[bool, float, Sequence[AgentView], SnapshotsStanding]:
+    async def _read(self) -> tuple[bool, float, Sequence[AgentView], SnapshotsStanding | None]:
         directory = self._directory
         ready, away_s = directory.ready(), directory.broker_away_s()
-        return ready, away_s, directory.agents(), directory.snapshots_standing()
+        agents = _told(directory.agents) or ()
+        return ready, away_s, agents, _told(directory.snapshots_standing)
+
+
+def _told(question: Callable[[], _T]) -> _T | None:
+    """What the worker says now; None: it cannot say."""
+    try:
+        return question()
+    except UnavailableError:
+        return None
 
 
 def _agents(agents: Sequence[AgentView]) -> Iterator[Metric]:
@@ -156,17 +176,14 @@ def _scores(agents: Sequence[AgentView]) -> Iterator[Metric]:
     yield from (value, baseline)
 
 
-def _snapshots(kept: SnapshotsStanding) -> Iterator[Metric]:
-    yield CounterMetricFamily(
+def _snapshots(kept: SnapshotsStanding | None) -> Iterator[Metric]:
+    refused = CounterMetricFamily(
         "headrace_snapshots_refused",
         "Snapshots that were not as the logs say; an older one was used.",
-        kept.refused,
     )
-    yield GaugeMetricFamily(
-        "headrace_snapshots_owed", "Shards taken and not published yet.", kept.owed
-    )
-    yield GaugeMetricFamily(
-        "headrace_snapshots_owed_age_seconds", "Since the oldest of these was taken.", kept.owed_s
+    owed = GaugeMetricFamily("headrace_snapshots_owed", "Shards taken and not published yet.")
+    owed_age = GaugeMetricFamily(
+        "headrace_snapshots_owed_age_seconds", "Since the oldest of these was taken."
     )
     age = GaugeMetricFamily(
         "headrace_snapshot_age_seconds", "Of the newest complete snapshot.", labels=["agent"]
@@ -176,10 +193,14 @@ def _snapshots(kept: SnapshotsStanding) -> Iterator[Metric]:
         "Records learned here since the newest complete snapshot.",
         labels=["agent"],
     )
-    for one in kept.newest:
-        age.add_metric([one.agent], one.age_s)
-        behind.add_metric([one.agent], one.behind)
-    yield from (age, behind)
+    if kept is not None:
+        refused.add_metric([], kept.refused)
+        owed.add_metric([], kept.owed)
+        owed_age.add_metric([], kept.owed_s)
+        for one in kept.newest:
+            age.add_metric([one.agent], one.age_s)
+            behind.add_metric([one.agent], one.behind)
+    yield from (refused, owed, owed_age, age, behind)
 
 
 class MetricsServer:

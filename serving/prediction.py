@@ -8,7 +8,7 @@ from typing import Any
 import grpc
 
 from headrace.clock import Clock
-from headrace.errors import EventError, RequestError
+from headrace.errors import EventError, RequestError, StateError
 from headrace.serving import (
     decode,
     encode,
@@ -122,7 +122,7 @@ class PredictionServicer(prediction_pb2_grpc.PredictionServiceServicer):
     def _outcome(self, asked: prediction_pb2.Question) -> prediction_pb2.Outcome:
         try:
             return prediction_pb2.Outcome(answer=self._answer(asked))
-        except RequestError as error:
+        except (RequestError, StateError) as error:  # also of an agent whose state is damaged
             return prediction_pb2.Outcome(error=status.describe(error))
 
 

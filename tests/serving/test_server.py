@@ -253,9 +253,9 @@ async def test_an_answer_above_the_message_limit_is_an_error(world: World) -> No
     """An answer that is too large is said so instead of being sent."""
     server = Server(world.backend, Listen(port=0), limits=Limits(message_bytes=4096))
     async with AsyncClient(f"127.0.0.1:{await server.start()}") as client:
-        questions = [Question(agent="card-fraud", key=str(n)) for n in range(100)]
+        many = [f"item {n}" for n in range(300)]  # 3 KB, and 6 KB with their scores
         with pytest.raises(RequestError, match="the answer has") as found:
-            await client.predict_many(questions)
+            await client.predict("card-fraud", key="4711", candidates=many)
         assert found.value.code == "too_large"
     await server.stop()
 

@@ -161,9 +161,14 @@ class World:
         if agent is not None and agent not in self.views:
             raise NotFoundError("unknown_agent", f"no agent {agent!r}", agent=agent)
 
+    def _check_ready(self) -> None:
+        if not self.is_ready:
+            raise UnavailableError("not_ready", "the worker is starting: ask again in a moment")
+
     # -- Predictor
 
     def predict(self, question: Question) -> Answer:
+        self._check_ready()
         self._check(question.agent)
         for name, value in question.features.items():
             path = f"features.{name}"
@@ -185,6 +190,7 @@ class World:
         )
 
     def key(self, agent: str, key: str) -> KeyView:
+        self._check_ready()
         self._check(agent)
         if key not in ANSWERS:
             raise NotFoundError("unknown_key", f"key {key!r} was never seen", key=key)
@@ -207,14 +213,17 @@ class World:
         return self.away_s
 
     def agents(self) -> Sequence[AgentView]:
+        self._check_ready()
         self._check()
         return list(self.views.values())
 
     def agent(self, name: str) -> AgentView:
+        self._check_ready()
         self._check(name)
         return self.views[name]
 
     def spec(self, agent: str, spec_version: int) -> dict[str, Any]:
+        self._check_ready()
         self._check(agent)
         if spec_version != 1:
             text = f"{agent} has no spec version {spec_version}"
@@ -222,6 +231,7 @@ class World:
         return self.views[agent].spec
 
     def snapshots_standing(self) -> SnapshotsStanding:
+        self._check_ready()
         newest = NewestSnapshot(agent="card-fraud", age_s=40.5, behind=12)
         return SnapshotsStanding(refused=1, owed=2, owed_s=3.5, newest=(newest,))
 
