@@ -38,7 +38,7 @@ class CatalogueLog:
     async def append(self, key: bytes, value: bytes | None) -> None:
         """Append a record, None to take away what is there, and wait until it has come back.
 
-        Raises UnavailableError `broker_away` only after `give_up`.
+        Raises what `OwnLog.append` raises.
         """
         await self._log.append(key, value)
 

@@ -11,10 +11,10 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 from aiokafka.structs import ConsumerRecord
 
-from headrace.errors import ForeignStateError, UnavailableError
+from headrace.errors import ForeignStateError, RequestError, UnavailableError
 from headrace.pipelines import clients
 from headrace.pipelines.presence import patiently
 
@@ -60,7 +60,10 @@ class OwnLog:
         await self._consumer.seek_to_beginning(partition)
         # The end that a broker reports may be short of its last batch; a record of our own that
         # we read back is proof that everything before it has been read.
-        end = await self._send(key, greeting)
+        try:
+            end = await self._send(key, greeting)
+        except KafkaError as error:
+            raise self._not_taken(error) from error
         while self.next_offset <= end:
             await self._read()
         self._follower = asyncio.create_task(self._follow(), name=f"follower of {self.topic}")
@@ -78,24 +81,21 @@ class OwnLog:
     async def append_in_time(self, key: bytes | None, value: bytes | None) -> int:
         """Append, and return the offset once this worker has read the record back.
 
-        Raises UnavailableError: `broker_away` if the broker does not take it or give it back in
-        time; it may have been taken all the same.
+        Raises RequestError `too_large`, and UnavailableError: `broker_away` if the broker refuses
+        it, or does not take it or give it back in time; then it may have been taken all the same.
         """
         try:
-            async with asyncio.timeout(APPEND_WAIT_S):
-                offset = await self._send(key, value)
-                await self.wait_for(lambda: self.next_offset > offset)
-        except TimeoutError:
-            text = f"a record of {self._called} did not come back in {APPEND_WAIT_S:g} s"
-            raise UnavailableError("broker_away", text) from None
-        return offset
+            return await self._appended(key, value)
+        except KafkaError as error:
+            raise self._not_taken(error) from error
 
     async def append(self, key: bytes | None, value: bytes | None) -> int:
         """Append, and wait for a broker that is away: the record may then be in the log twice.
 
-        Raises UnavailableError `broker_away` only after `give_up`.
+        Raises UnavailableError `broker_away` only after `give_up`, and KafkaError if the broker
+        refuses it for good: the process is to end with that, as no waiting cures it.
         """
-        return await patiently(lambda: self.append_in_time(key, value), lambda: self._over)
+        return await patiently(lambda: self._appended(key, value), lambda: self._over)
 
     def give_up(self) -> None:
         """Wait for the broker no longer: the process is going down."""
@@ -123,14 +123,32 @@ class OwnLog:
         self.failed.set_exception(error)
         self._waking = asyncio.ensure_future(self.wake())
 
+    async def _appended(self, key: bytes | None, value: bytes | None) -> int:
+        """As `append_in_time`, but raises KafkaError as it came where no waiting cures it."""
+        try:
+            async with asyncio.timeout(APPEND_WAIT_S):
+                offset = await self._send(key, value)
+                await self.wait_for(lambda: self.next_offset > offset)
+        except TimeoutError:
+            text = f"a record of {self._called} did not come back in {APPEND_WAIT_S:g} s"
+            raise UnavailableError("broker_away", text) from None
+        return offset
+
     async def _send(self, key: bytes | None, value: bytes | None) -> int:
         try:
             sent = await self._producer.send_and_wait(self.topic, value, key=key, partition=0)
         except KafkaError as error:
-            raise UnavailableError(
-                "broker_away", f"{self._called} cannot be written: {error}"
-            ) from error
+            # A producer that is stopped refuses whatever it is: that is no answer of the broker's.
+            if not (clients.waiting_cures(error) or self._stopped):
+                raise
+            raise self._not_taken(error) from error
         return int(sent.offset)
+
+    def _not_taken(self, error: KafkaError) -> RequestError:
+        text = f"{self._called} cannot be written: {error}"
+        if isinstance(error, MessageSizeTooLargeError):
+            return RequestError("too_large", text)
+        return UnavailableError("broker_away", text)
 
     async def _follow(self) -> None:
         while True:
