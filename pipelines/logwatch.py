@@ -2,9 +2,10 @@
 
 At start and after each rebalance `logidentity.check_log` answers that when a shard is opened. In
 between a topic may be deleted and made anew under the same name, and an offset alone does not show
-it: reading just goes on, in another log. So each shard has an *anchor*, a record that it applied
-and that the log was seen to hold; the watch reads the anchors again every few seconds, and when
-the broker has been away. Once they are there, what was applied before that look is the next anchor.
+it: reading just goes on, in another log. So each shard has an *anchor*, a record that it applied (or
+began behind) and that the log was seen to hold; the watch reads the anchors again every few seconds,
+and when the broker has been away. Once they are there, what was applied before that look is the next
+anchor.
 
 What is found concerns the agents of that log alone: they are given up, and the others go on.
 """
@@ -38,7 +39,8 @@ log = logging.getLogger(__name__)
 LOOK_S = 5.0
 """Between two looks at the logs: one fetch of a few bytes for each shard."""
 ANSWER_S = 3.0
-"""How long one look waits for the anchors; those that do not come are looked for next time."""
+"""How long one look waits for the anchors, or for what else one log is asked; what does not come is
+looked for next time."""
 POLL_MS = 60
 GONE_PAUSE_S = 0.5
 """Before a log that lacked a position is read again: what it has may not be known at once."""
@@ -67,9 +69,10 @@ class LogWatch:
         self._drop = drop
         self._known_id, self._ask_id = cluster_id
         self._timer = Wakeup()
-        self._looking = asyncio.Lock()
+        self._reading = asyncio.Lock()  # one at a time has the consumer
         # What retention or compaction has taken away cannot be read again: until the shard has
-        # applied more, the cluster's id must suffice, as at a start.
+        # applied more, the cluster's id must suffice, as at a start. One that has applied nothing
+        # goes by the record before it.
         self._retired: WeakKeyDictionary[Shard, AppliedRecord] = WeakKeyDictionary()
         self._consumer = clients.log_reader(
             bootstrap, auto_offset_reset="none", max_partition_fetch_bytes=1
@@ -97,32 +100,35 @@ class LogWatch:
         `closely`: ask for all of a log's span, not only for the anchors, of which few bytes tell.
         Does nothing while the broker is away.
         """
-        async with self._looking:
-            seen = [
-                (shard, shard.anchor or applied, applied)
-                for shard in shards
-                if (applied := shard.applied) != self._retired.get(shard) or closely
-            ]
-            try:
-                there = (
-                    {}
-                    if closely
-                    else await self._there(
-                        {shard: anchor for shard, anchor, _ in seen if anchor is not None}
-                    )
-                )
-                cluster_id = await self._ask_id() if seen else ""
-            except (KafkaError, UnavailableError) as error:
-                log.debug("logs.not_seen", extra=fields(error=repr(error)))
-                return
-            for shard, anchor, applied in seen:
-                if not there.get(shard) or cluster_id != self._known_id:
+        seen = [
+            (shard, shard.anchor or newest, newest)
+            for shard in shards
+            if (newest := shard.applied or shard.anchor) != self._retired.get(shard) or closely
+        ]
+        anchors = {shard: anchor for shard, anchor, _ in seen if anchor is not None}
+        try:
+            there = {} if closely else await self._there(anchors)
+            cluster_id = await self._ask_id() if seen else ""
+        except (KafkaError, UnavailableError) as error:
+            _tell_not_seen(error)
+            return
+        silent: set[str] = set()  # topics that are away: the look is for the others, too
+        for shard, anchor, newest in seen:
+            if not there.get(shard) or cluster_id != self._known_id:
+                if shard.partition.topic in silent:
+                    continue
+                try:
                     span = await self._closely(shard, anchor, cluster_id)
-                    if span is None:
-                        continue
-                    if applied is not None and (shard in there or applied.offset < span.begin):
-                        self._retired[shard] = applied
-                shard.anchor = applied
+                except (TimeoutError, UnavailableError) as error:
+                    _tell_not_seen(error)
+                    silent.add(shard.partition.topic)
+                    continue
+                except ForeignStateError as error:
+                    await self._drop(shard, error)
+                    continue
+                if newest is not None and (shard in there or newest.offset < span.begin):
+                    self._retired[shard] = newest
+            shard.anchor = newest
 
     async def look_closely(self, shards: Iterable[Shard]) -> None:
         """Give up those shards whose log lacks what they have to read, which was not found there;
@@ -133,10 +139,12 @@ class LogWatch:
 
     async def _closely(
         self, shard: Shard, anchor: AppliedRecord | None, cluster_id: str
-    ) -> LogSpan | None:
-        """Where an anchor did not suffice: the log's span if it is the same, else None.
+    ) -> LogSpan:
+        """Where an anchor did not suffice: the log's span, if it is the same.
 
-        Then the shard has been given up, or the broker did not answer.
+        Raises ForeignStateError if it is not, and UnavailableError or TimeoutError if the broker
+        did not answer: of a topic that is away a client would wait for as long as a request may
+        take, though the broker be there.
         """
         stands = ShardMeta(
             next_offset=shard.next_offset,
@@ -146,13 +154,8 @@ class LogWatch:
             cluster_id=self._known_id,
             applied=anchor,
         )
-        try:
+        async with asyncio.timeout(ANSWER_S):
             return await check_log(self._logs, cluster_id, shard.partition, stands)
-        except ForeignStateError as error:
-            await self._drop(shard, error)
-        except UnavailableError as error:
-            log.debug("logs.not_seen", extra=fields(error=repr(error)))
-        return None
 
     async def _there(self, wanted: Mapping[Shard, AppliedRecord]) -> dict[Shard, bool]:
         """Whether the logs hold these records; absent: not known."""
@@ -165,9 +168,17 @@ class LogWatch:
                     break
             else:
                 rounds.append({shard.partition: anchor.offset})
-        for turn in rounds:
-            for partition, record in (await self._read(turn)).items():
-                at[partition, turn[partition]] = record
+        late: set[str] = set()  # topics of which something did not come: they are not waited for
+        for turn in rounds:  # again and again
+            asked = {where: offset for where, offset in turn.items() if where.topic not in late}
+            if not asked:
+                continue
+            async with self._reading:
+                came = await self._read(asked)
+            late.update(where.topic for where in asked.keys() - came.keys())
+            for where, record in came.items():
+                if record is not None:
+                    at[where, asked[where]] = record
         found = {}
         for shard, anchor in wanted.items():
             held = at.get((shard.partition, anchor.offset))
@@ -175,8 +186,9 @@ class LogWatch:
                 found[shard] = held.offset == anchor.offset and is_that(held, anchor)
         return found
 
-    async def _read(self, wanted: Mapping[Partition, int]) -> dict[Partition, Record]:
-        """The first record from each of these offsets on; absent: it did not come, or not in time.
+    async def _read(self, wanted: Mapping[Partition, int]) -> dict[Partition, Record | None]:
+        """The first record from each of these offsets on; None: the log does not have that offset;
+        absent: it did not come in time.
 
         Raises KafkaError.
         """
@@ -185,7 +197,7 @@ class LogWatch:
         for partition, offset in wanted.items():
             consumer.seek(TopicPartition(*partition), offset)
         missing = {TopicPartition(*partition) for partition in wanted}
-        found: dict[Partition, Record] = {}
+        found: dict[Partition, Record | None] = {}
         deadline = asyncio.get_running_loop().time() + ANSWER_S
         try:
             while missing and asyncio.get_running_loop().time() < deadline:
@@ -194,6 +206,7 @@ class LogWatch:
                     # to make thousands of records of it would stop the loop for much longer.
                     fetched = await consumer.getmany(*missing, timeout_ms=POLL_MS, max_records=1)
                 except OffsetOutOfRangeError as error:
+                    found.update((Partition(*tp), None) for tp in error.args[0])
                     missing -= error.args[0].keys()
                     continue
                 for tp, records in fetched.items():
@@ -203,3 +216,7 @@ class LogWatch:
         finally:
             consumer.unsubscribe()  # else it would go on fetching until the next look
         return found
+
+
+def _tell_not_seen(error: Exception) -> None:
+    log.debug("logs.not_seen", extra=fields(error=repr(error)))

@@ -20,6 +20,7 @@ from headrace.errors import (
 )
 from headrace.logs import fields
 from headrace.pipelines import boundaries, control
+from headrace.pipelines.applied import applied
 from headrace.pipelines.beginning_anew import BeginningAnew
 from headrace.pipelines.decided import NEWEST_DECISIONS, decided_below
 from headrace.pipelines.leading import leading_here, leads, worth_a_try
@@ -29,7 +30,7 @@ from headrace.pipelines.site import Commands, Site, log_effect, spec_of
 from headrace.pipelines.threads import in_a_thread
 from headrace.pipelines.vault import Vault
 from headrace.state.catalogue import Vouched
-from headrace.state.store import ShardMeta, ShardStore, Store
+from headrace.state.store import AppliedRecord, ShardMeta, ShardStore, Store
 from headrace.views import Partition
 
 log = logging.getLogger(__name__)
@@ -251,8 +252,18 @@ class Opening:
             spec_digest=deployment.version_at(epoch, partition).digest,
             life=deployment.life,
             told_below=told_below,
+            anchor=None
+            if meta and (meta.applied or meta.anchor)
+            else await self._before(next_offset),
         )
         return State(store, epoch, self._new.start(epoch, start))
+
+    async def _before(self, next_offset: int) -> AppliedRecord | None:
+        """The record before that offset, if the log has one there."""
+        logs, partition = self._site.logs, self._partition
+        if not next_offset or next_offset <= (await logs.span(partition)).begin:
+            return None
+        return applied(await logs.record_at(partition, next_offset - 1))
 
     async def _told_below(self) -> int:
         """Decisions on events below this offset are in their topic, and are not sent again."""

@@ -76,9 +76,9 @@ class Shard:
         self._keeper = Keeper(store, self.origin)
         self._outlets = outlets
         self._changes = Changes()
-        # What the log was seen to hold: the first record that is learned, then the log watch's.
-        self.anchor = store.meta.applied if store.meta else None
-        self._applied: AppliedRecord | Record | None = self.anchor
+        self._applied: AppliedRecord | Record | None = store.meta.applied if store.meta else None
+        # What the log was seen to hold: at first what is before it, or is learned; see `LogWatch`.
+        self.anchor = self.applied or (store.meta and store.meta.anchor) or at.anchor
         self._broken = False
         self._slices = Slices(busy)
         self._swept_at = learner.log_time
@@ -370,7 +370,8 @@ class Shard:
         """Whether all is durable. `always`: write also a position that nothing was learned at."""
         if self._broken or not self._keeper.has_room():
             return False
-        unwritten = always and self._store.meta is None
+        # By its anchor a log is known again that has taught it nothing yet.
+        unwritten = self._store.meta is None and (always or self.anchor is not None)
         if self.next_offset == self.durable_offset and not unwritten:
             return True
         await self._outlets.sink.drain()

@@ -10,6 +10,7 @@ from headrace.models.learner import Outcome
 from headrace.pipelines import quarantine
 from headrace.pipelines.seams import Sink
 from headrace.ports import Record
+from headrace.state.store import AppliedRecord
 from headrace.views import Partition
 
 
@@ -47,6 +48,9 @@ class ShardStart(NamedTuple):
     spec_digest: str
     life: int = 1  # the epoch at which the agent was deployed
     told_below: int = 0  # decisions of events below this offset are in their topic for certain
+    anchor: AppliedRecord | None = (
+        None  # what the log was seen to hold, where no record was applied
+    )
     refused_below: int = 0  # refusals of events below this offset have been sent for certain
     left_out: Callable[[Record], bool] = lambda _: False  # what its state is to be made without
     over: Callable[[], bool] = lambda: False  # whoever a twin learns for wants it no longer

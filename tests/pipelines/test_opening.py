@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import msgspec
@@ -9,6 +10,8 @@ import pytest
 
 from headrace.errors import ForeignStateError
 from headrace.models.decisions import Decision, encode_decision
+from headrace.models.spec import load_spec
+from headrace.pipelines import control
 from headrace.pipelines.order import Chunk
 from headrace.views import Partition, Position
 from tests.pipelines.small_place import WHERE, Place, live
@@ -94,5 +97,37 @@ def test_decisions_on_events_that_the_log_has_not_are_of_another_log(tmp_path: P
                 anew.append(row.key, row.value, row.timestamp)
             with pytest.raises(ForeignStateError, match=f"on offset 49 .*ends at {left}: .*anew"):
                 await place.shards.open(place.deployment, WHERE)
+
+    live(tmp_path, work)
+
+
+def test_a_log_that_has_taught_it_nothing_yet_is_known_again(tmp_path: Path) -> None:
+    """By the record before the one that it begins with: in another log that place says nothing."""
+
+    async def work(place: Place) -> None:
+        await place.controls.start()
+        spec = place.deployment.deploy.spec
+        source = {**spec["source"], "start": "latest"}
+        text = msgspec.json.encode({**spec, "agent": "c", "source": source})
+        digest = load_spec(text).digest
+        place.command(
+            control.Deploy(
+                id="c", agent="c", spec=load_spec(text).to_dict(), digest=digest, emit_topic="of-c"
+            )
+        )
+        await asyncio.sleep(1)  # the control log is followed
+        deployment = place.controls.registry.get("c")
+        for _ in range(2):
+            shard = await place.shards.open(deployment, WHERE)
+            assert shard.next_offset == 50
+            assert shard.anchor is not None
+            assert shard.anchor.offset == 49
+            await place.shards.close(shard, flush=True)
+        former = place.broker.logs[WHERE].rows()
+        anew = place.broker.logs[WHERE] = Log()
+        for row in former:
+            anew.append(row.key, row.value, row.timestamp + 1)
+        with pytest.raises(ForeignStateError, match=r"offset 49 .*made anew.*deploy it again"):
+            await place.shards.open(deployment, WHERE)
 
     live(tmp_path, work)
