@@ -26,7 +26,7 @@ from headrace.pipelines.threads import in_a_thread, remove_drafts
 from headrace.pipelines.validity import Prospect, Validity
 from headrace.pipelines.worker import Worker
 from headrace.ports import Record, Rows
-from headrace.state.store import ShardStore
+from headrace.state.store import ShardMeta, ShardStore
 from headrace.views import Exclusion, MetricChange, Partition, RollbackPreview
 
 RECORDS = 2_000
@@ -185,21 +185,25 @@ class Preview:
         worker, command = self._worker, self._command
         base = command.base(shard.partition.partition)
         tally = _Tally(command, shard.partition, max(RECORDS // len(command.bases), 1))
-        drafts = [then := await self._other(shard, tally)]
+        # First: the other state is made up to there, whatever the shard learns meanwhile.
+        drafts = [now := await worker.vault.copy(shard)]
         try:
-            upto = shard.next_offset
+            at = await in_a_thread(lambda: _meta_of(now))
+            drafts.append(then := await self._other(shard, tally, at))
+            upto = at.next_offset
             events_back = 0 if self._imported else max(upto - base.next_offset, 0)
             validity = Validity(self._deployment, shard.partition)
             prospect = await in_a_thread(lambda: validity.prospect(base, command.keys, upto))
-            records = await self._asked(shard, tally)
-            drafts.append(now := await worker.vault.copy(shard))
+            records = await self._asked(shard, tally, upto)
             keys, known, comparison = await in_a_thread(lambda: self._compared(now, then, records))
         finally:
             await remove_drafts(*drafts)
         return _Found(events_back, tally, len(records), keys, known, comparison, prospect)
 
-    async def _other(self, shard: Shard, tally: _Tally) -> Path:
-        """The snapshot's state, or what a rewind would make of it, which the tally watches."""
+    async def _other(self, shard: Shard, tally: _Tally, at: ShardMeta) -> Path:
+        """The snapshot's state, or what a rewind would make of it, which the tally watches, if it
+        counted where the shard stood with that meta.
+        """
         command = self._command
         if command.mode == "revert":
             base = command.base(shard.partition.partition)
@@ -207,18 +211,18 @@ class Preview:
         rewind = self._worker.shards.works.rewind(command, tally)
         rewind.over = lambda: self._given_up
         try:
-            return await rewind.state(shard)
+            return await rewind.state(shard, at)
         finally:
             await rewind.end()
 
-    async def _asked(self, shard: Shard, tally: _Tally) -> list[Record]:
-        """The newest events; what a rewind takes for none is none to be judged by, on either side:
-        then older ones are taken.
+    async def _asked(self, shard: Shard, tally: _Tally, upto: int) -> list[Record]:
+        """The newest events below that offset; what a rewind takes for none is none to be judged
+        by, on either side: then older ones are taken.
         """
         command, count = self._command, tally.kept.maxlen or 0
         bootstrap = self._worker.broker.bootstrap
         if command.mode == "revert":
-            return await reader.below(bootstrap, shard.partition, shard.next_offset, count)
+            return await reader.below(bootstrap, shard.partition, upto, count)
         kept = list(tally.kept)
         if len(kept) == count:
             return kept
@@ -248,6 +252,13 @@ class Preview:
                 changes = changed_keys(present, base)
             known = frozenset(key for key in keys if _has(present, key) or _has(base, key))
             return changes, known, compare(spec, present, other, records)
+
+
+def _meta_of(copy: Path) -> ShardMeta:
+    """Where the shard stood when it was copied."""
+    with ShardStore.open(copy, create=False, compact=False) as store:
+        assert store.meta is not None, "it has settled"
+        return store.meta
 
 
 async def _end_of(making: asyncio.Task[RollbackPreview]) -> None:

@@ -17,6 +17,8 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
+from msgspec import structs
+
 from headrace.errors import StateError, UnavailableError
 from headrace.models.slots import KEY_ROW
 from headrace.pipelines import control
@@ -64,6 +66,7 @@ class Again(Replacement):
 
     watch: Watch | None = None  # is told what is learned, and what is left out, for a preview
     over: Callable[[], bool] | None = None  # whether nobody wants that preview any more
+    upto: int | None = None  # where that preview's twin ends; None: where the shard stands
 
     _twin: _Twin | None = None
 
@@ -81,7 +84,7 @@ class Again(Replacement):
             await twin.held.aclose()
 
     async def ready(self, shard: Shard) -> None:
-        offset = shard.next_offset
+        offset = self._end(shard)
         while self._stands() < offset:
             await self._learn_more(shard)
         assert self._twin is not None
@@ -107,6 +110,10 @@ class Again(Replacement):
     def _stands(self) -> int:
         """Up to where the twin has learned; -1: there is none yet."""
         return -1 if self._twin is None else self._twin.shard.next_offset
+
+    def _end(self, shard: Shard) -> int:
+        """Up to where the twin may learn now."""
+        return shard.next_offset if self.upto is None else self.upto
 
     @abc.abstractmethod
     async def _first(self, partition: Partition) -> Path:
@@ -165,7 +172,7 @@ class Again(Replacement):
         if self._twin is None:
             self._twin = await self._begun(shard)
         twin, _, reader, is_left_out, _ = self._twin
-        chunk = await reader.chunk(twin.next_offset, shard.next_offset)
+        chunk = await reader.chunk(twin.next_offset, self._end(shard))
         if chunk is None:
             await asyncio.sleep(IDLE_S)
             return
@@ -256,13 +263,15 @@ class Rewind(Again):
     async def _first(self, partition: Partition) -> Path:
         return await self._fetched(partition)
 
-    async def state(self, shard: Shard) -> Path:
-        """The new state about where the shard is now, as a closed store; for a preview.
+    async def state(self, shard: Shard, at: ShardMeta) -> Path:
+        """The new state at the place of that meta, where the shard stood, as a closed store; for a
+        preview. What the shard learns meanwhile is not in it.
 
         Raises StateError, UnavailableError.
         """
+        self.upto = at.next_offset
         await self.ready(shard)
-        return await self._closed(shard.meta(self._accepted.epoch))
+        return await self._closed(structs.replace(at, epoch=self._accepted.epoch))
 
     async def _new_state(self, shard: Shard, undo: Path, meta: ShardMeta) -> Path:
         path = await self._closed(meta)
