@@ -122,14 +122,18 @@ class Fetcher:
         Raises OtherBuildError (another build wrote it, and its probes do not reproduce),
         CorruptStateError, ForeignStateError, StateError.
         """
+        # What the catalogue says now goes with the manifest that is named now: when its files have
+        # come, another may stand in its place, or none.
+        vouched = self.catalogue.shards(snapshot_id).get(partition)
+        if vouched is None and self.catalogue.was_removed(snapshot_id):
+            raise CorruptStateError(f"snapshot {snapshot_id!r} has been removed")
         ref = self._ref(snapshot_id, partition, digest)
+        same = vouched is not None and vouched.digest == ref.digest
         probing = self.probing
         async with self._draft() as draft:
             found = await in_a_thread(
                 lambda: restore(ref, self._sources, draft, probing.versions, probing.accepts)
             )
-            vouched = self.catalogue.shards(snapshot_id).get(partition)
-            same = vouched is not None and vouched.digest == ref.digest
             await self._cleanse(draft, vouched if vouched and same else found.manifest)
             return draft
 
@@ -202,13 +206,17 @@ class Fetcher:
         vouched = self.catalogue.shards(snapshot_id).get(partition)
         if vouched is not None and (vouched.epoch, vouched.next_offset) == place:
             return await self.fetch(partition, snapshot_id, vouched.digest)
-        cut = self._checkpoints.cut(snapshot_id, *partition)
-        path = self._checkpoints.find(snapshot_id, *partition)
+        here = self._sources.checkpoints
+        cut = here.cut(snapshot_id, *partition) if here else None
+        path = here.find(snapshot_id, *partition) if here else None
         if cut is None or path is None or (cut.epoch, cut.next_offset) != place:
             gone = self.catalogue.was_removed(snapshot_id)
+            where = (
+                "neither on this disk nor published: " if here else "not published: not yet, or "
+            )
             raise (GoneStateError if gone else StateError)(
-                f"snapshot {snapshot_id!r} is neither on this disk nor published: it was lost with "
-                "the worker that took it, or it has been removed. Take another one"
+                f"snapshot {snapshot_id!r} is {where}it was lost with the worker that took it, or "
+                "it has been removed. Take another one"
             )
         async with self._draft() as draft:
             await in_a_thread(lambda: link_or_copy(path, draft))

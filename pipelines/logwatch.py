@@ -2,10 +2,10 @@
 
 At start and after each rebalance `logidentity.check_log` answers that when a shard is opened. In
 between a topic may be deleted and made anew under the same name, and an offset alone does not show
-it: reading just goes on, in another log. So each shard has an *anchor*, a record that it applied (or
-began behind) and that the log was seen to hold; the watch reads the anchors again every few seconds,
-and when the broker has been away. Once they are there, what was applied before that look is the next
-anchor.
+it: reading just goes on, in another log. So each shard has an *anchor*, a record that it applied,
+or began behind, and that the log was seen to hold; the watch reads the anchors again every few
+seconds, and when the broker has been away. Once they are there, what was applied before that look
+is the next anchor.
 
 What is found concerns the agents of that log alone: they are given up, and the others go on.
 """

@@ -37,7 +37,9 @@ ANOTHERS = "a snapshot of that name of a later life has taken its place"
 
 
 class Publisher(Fetcher):
-    """Order of calls: `_owe` for each cut that is taken; `publish` is a task that runs for ever."""
+    """Order of calls: `Vault.take` at any time, for what there is to publish; `publish` is a task
+    that runs for ever.
+    """
 
     def __init__(
         self,
@@ -83,8 +85,7 @@ class Publisher(Fetcher):
                         self._tell_settled(cut)
                         continue
                     self._tell_failure(cut, error)
-                    if not isinstance(error, CorruptStateError):  # else it never will be
-                        self._owed.append(cut)
+                    self._owed.append(cut)
                     await asyncio.sleep(pause)
                     pause = min(2 * pause, PUBLISH_AGAIN_MAX_S)
                 else:
@@ -98,11 +99,6 @@ class Publisher(Fetcher):
 
     def _tell_failure(self, cut: Cut, error: StateError) -> None:
         """Once, as long as some cut cannot be published: `owed` tells how many wait."""
-        if isinstance(error, CorruptStateError):
-            why = fields(snapshot=cut.snapshot_id, error=str(error))
-            log.error("snapshot.lost", extra=why)
-            self._unpublished.discard((cut.snapshot_id, cut.shard))
-            return
         if not self._unpublished:
             _tell_not_published(cut, str(error))
         self._unpublished.add((cut.snapshot_id, cut.shard))
@@ -144,7 +140,9 @@ class Publisher(Fetcher):
         )
 
     async def _publish(self, cut: Cut) -> bool:
-        """Whether it did; not if the cut was dropped meanwhile."""
+        """Whether it did; not if it was dropped meanwhile or is given up. Raises StateError if
+        it is to be tried again.
+        """
         path = self._lies_here(cut)
         if path is None:
             return False
@@ -154,21 +152,30 @@ class Publisher(Fetcher):
             await asyncio.to_thread(self._checkpoints.drop, cut.snapshot_id)
             return False
         if why := self._over(cut):
-            _tell_not_published(cut, why)
-            await asyncio.to_thread(self._checkpoints.drop, cut.snapshot_id, cut.shard)
+            await self._give_up(cut, why)
             return False
         await self._claim()
-        done = await asyncio.to_thread(publish, cut, path, self._repository, self._sums)
+        try:
+            done = await asyncio.to_thread(publish, cut, path, self._repository, self._sums)
+        except CorruptStateError as error:
+            await self._lose(cut, error)
+            return False
         if self.uses.is_going(cut.snapshot_id) or self._lies_here(cut) is None:  # removed meanwhile
             return False
         if why := self._over(cut):
-            _tell_not_published(cut, why)
+            await self._give_up(cut, why)
             return False
         vouched = done.vouched(cut)
         await self._topic.append(vouched.key, encode(vouched))
-        why = self._over(cut)
-        if await self._take_back_if_gone(vouched, over=bool(why)):
-            _tell_not_published(cut, why or GONE)
+        over = bool(self._over(cut))
+        if await self._take_back_if_gone(vouched, over=over):
+            # What removed it stands in the log before the record that has taken it back just now.
+            # So if a command had asked for it and it is not over, another worker is still deleting
+            # the manifests of a former one of that name, which ended this one's, too.
+            why = self._over(cut) or ("" if cut.asked >= 0 else GONE)
+            if not why:
+                raise StateError("a removal of that name is under way, so it is tried again")
+            await self._give_up(cut, why)
             return False
         if self._lies_here(cut) is not None:
             await asyncio.to_thread(self._checkpoints.published, cut, done.digest, done.files)
@@ -183,6 +190,28 @@ class Publisher(Fetcher):
             ),
         )
         return True
+
+    async def _give_up(self, cut: Cut, why: str) -> None:
+        """Nobody wants it any more. What stayed here would be owed for ever, and hold keys that are
+        to be forgotten. Raises StateError.
+        """
+        await self._drop(cut)
+        _tell_not_published(cut, why)
+
+    async def _lose(self, cut: Cut, error: CorruptStateError) -> None:
+        """Its files are not those that were hashed, and never will be. Nor may anybody go back to
+        them: an undo would open them as they are, since nothing vouches for what they were, and the
+        next process, which has hashed none of them, would publish the damage as what was taken.
+        Raises StateError.
+        """
+        if self._lies_here(cut) is None:  # removed meanwhile
+            return
+        await self._drop(cut)
+        log.error("snapshot.lost", extra=fields(snapshot=cut.snapshot_id, error=str(error)))
+
+    async def _drop(self, cut: Cut) -> None:
+        if self._lies_here(cut) is not None:
+            await asyncio.to_thread(self._checkpoints.drop, cut.snapshot_id, cut.shard)
 
     def _over(self, cut: Cut) -> str:
         """Why it is not to be published any more: its snapshot was removed after it had been asked

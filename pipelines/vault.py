@@ -17,15 +17,17 @@ from pathlib import Path
 from msgspec import structs
 
 from headrace.logs import fields
+from headrace.pipelines.fetcher import CATALOGUE_WAIT_S
 from headrace.pipelines.publisher import Publisher
 from headrace.pipelines.shard import Shard
 from headrace.pipelines.threads import remove_drafts
 from headrace.state.archive import Exported, Import, Index, export
 from headrace.state.catalogue import Pin, Removed, Vouched, encode
-from headrace.state.collecting import collect
+from headrace.state.collecting import collect, needed_by
 from headrace.state.cut import Cut, Kind, is_automatic
 from headrace.state.manifest import Manifest, ShardRef
 from headrace.state.publishing import publish
+from headrace.state.repository import GRACE_MS
 from headrace.state.restoring import manifest_of
 from headrace.state.store import ShardStore
 from headrace.state.tar import Readable
@@ -171,19 +173,28 @@ class Vault(Publisher):
                 await self._take_back_if_gone(vouched)
         log.info("snapshot.removed", extra=fields(snapshot=snapshot_id))
 
-    async def collect(self) -> None:
+    async def collect(self, older_than_ms: int = GRACE_MS) -> None:
         """Remove files that no manifest needs any more, and manifests that removals and rewrites
-        which were cut short have left. Raises StateError.
+        which were cut short have left, after two such times. Raises StateError.
         """
         await self._claim()
-        refs = self.catalogue.refs()
-        done = await asyncio.to_thread(collect, refs, self._repository)
+        needed = await asyncio.to_thread(needed_by, self.catalogue.refs(), self._repository)
+        if needed.unread:
+            # A removal or a rewrite takes the manifest after its record in the catalogue, which
+            # this worker may read a little later.
+            await asyncio.sleep(CATALOGUE_WAIT_S)
+            needed = needed.among(self.catalogue.refs())
+        done = await asyncio.to_thread(collect, needed, self._repository, older_than_ms)
         log.info("snapshots.collected", extra=fields(deleted_bytes=done.deleted_bytes))
 
     async def rewrite(self, vouched: Vouched) -> None:
         """Put one without the keys that were forgotten since in the place of a shard's state in a
         snapshot, under the same id. What vouched for the former one is gone, and so is that. One
         that is removed meanwhile stays so: what was written goes with a collection.
+
+        Of two workers that do it at once the one counts whose record is the last, also if it has
+        forgotten less: then the next look finds that, and it is written anew again. The other's
+        manifest, for which nothing vouches any more, goes with a collection.
 
         Its probes are new, because those name keys. Raises StateError.
         """
@@ -204,7 +215,7 @@ class Vault(Publisher):
         await self._topic.append(done.key, encode(done))
         if await self._take_back_if_gone(done):
             return
-        await asyncio.to_thread(self._repository.withdraw, done.ref)
+        await asyncio.to_thread(self._repository.withdraw, done.ref, done.replaces)
         log.info("snapshot.rewritten", extra=fields(snapshot=vouched.snapshot_id))
 
     def _republished(self, kind: Kind, manifest: Manifest, draft: Path) -> Vouched:

@@ -5,8 +5,9 @@ stands under `<snapshot id>/<topic>/<partition>`, and under `pin/<snapshot id>` 
 kept; a tombstone takes either back. Under `removed/<snapshot id>` stands for good when one that a
 command had asked for was removed. The secrets by which keys are forgotten stand there too, see
 `state.tombstones`. `Catalogue.apply` folds the records in order; what the fold holds depends on
-each key's last record only, so it is the same before and after compaction. Nothing raises
-for a record that this build does not write: such a one vouches for nothing.
+each key's last record only, so it is the same before and after compaction; but for `was_removed`,
+which remembers tombstones, and those go with compaction, and for the count `ignored`. Nothing
+raises for a record that this build does not write: such a one vouches for nothing.
 """
 
 from __future__ import annotations

@@ -181,16 +181,6 @@ def encode(manifest: Manifest) -> bytes:
     return content
 
 
-def forgotten(content: bytes | None) -> int:
-    """How much a state has forgotten, as in `ShardMeta`, whoever vouches for its manifest; as if
-    nothing, if that cannot be read.
-    """
-    try:
-        return decode(content or b"", digest(content or b"")).forgotten
-    except StateError:
-        return -1
-
-
 def decode(content: bytes, expected: str) -> Manifest:
     """The manifest in `content`, whose digest must be `expected`: else nothing is decoded.
 

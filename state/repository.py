@@ -15,7 +15,7 @@ came another way: files against their manifest, a manifest against the digest th
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -135,10 +135,11 @@ class Repository(Snapshots, Protocol):
         """
         ...
 
-    def withdraw(self, ref: ShardRef) -> None:
-        """Remove the manifests of one shard in a snapshot that have forgotten less than the one
-        that `ref` vouches for. Two workers may put one in the place of the same: each of both may
-        be vouched for last, so neither is removed here, and the other one goes with `collect`.
+    def withdraw(self, ref: ShardRef, replaced: Iterable[str]) -> None:
+        """Remove the manifests of that shard in that snapshot with the digests `replaced`, in whose
+        place the one that `ref` vouches for is. No others: of two workers that put one in the place
+        of the same, either may be vouched for last, whatever it has forgotten, and what vouches for
+        it be on its way. The other one goes with `collect`.
         """
         ...
 
@@ -241,14 +242,9 @@ class ShelfRepository:
         for kept in list(self._shelf.list(f"{MANIFESTS}/{checked(snapshot_id)}")):
             self._shelf.delete(kept.name)
 
-    def withdraw(self, ref: ShardRef) -> None:
-        kept = manifest_name(*ref)
-        others = kept.removesuffix(f"{ref.digest[:DIGEST_DIGITS]}.json")
-        forgotten = self.manifest(*ref).forgotten
-        for other in list(self._shelf.list(f"{MANIFESTS}/{checked(ref.snapshot_id)}")):
-            of_shard = other.name.startswith(others) and other.name != kept
-            if of_shard and manifests.forgotten(self._read(other.name)) < forgotten:
-                self._shelf.delete(other.name)
+    def withdraw(self, ref: ShardRef, replaced: Iterable[str]) -> None:
+        for digest in set(replaced) - {ref.digest}:
+            self._shelf.delete(manifest_name(*ref._replace(digest=digest)))
 
     def claim(self, owner: Owner) -> None:
         content = msgspec.json.encode(owner, order="sorted")

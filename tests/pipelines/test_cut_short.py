@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
@@ -42,10 +43,10 @@ class Kept(ShelfRepository):
             raise AwayStateError("away")
         super().remove(snapshot_id)
 
-    def withdraw(self, ref: ShardRef) -> None:
+    def withdraw(self, ref: ShardRef, replaced: Iterable[str]) -> None:
         if self.cut:
             raise AwayStateError("away")
-        super().withdraw(ref)
+        super().withdraw(ref, replaced)
 
     def manifests(self) -> set[str]:
         """All, those that are set aside included."""

@@ -208,7 +208,7 @@ def test_two_who_rewrite_the_same_at_once_leave_what_is_vouched_for() -> None:
         manifest = repository.manifest(*mine.ref)
         other = repository.add_manifest(structs.replace(manifest, created_ms=1))
         await place.catalogue.append(mine.key, encode(structs.replace(mine, digest=other)))
-        repository.withdraw(mine.ref)  # the slower one's last step
+        repository.withdraw(mine.ref, mine.replaces)  # the slower one's last step
         assert old.digest not in (mine.digest, other)
         assert not await knows(place, named)
         assert await left(place) == {named}

@@ -14,6 +14,7 @@ from headrace.pipelines.housekeeping import ANYBODY_EVERY, COLLECT_EVERY, Housek
 from headrace.pipelines.shard import Shard
 from headrace.pipelines.vault import Vault
 from headrace.state.catalogue import Catalogue, encode
+from headrace.state.repository import GRACE_MS
 from headrace.views import Partition, SnapshotView
 from tests.pipelines.small_place import Place
 from tests.pipelines.snapshots_of_one import taken, told
@@ -175,7 +176,7 @@ class Counted(Vault):
     def now_ms(self) -> int:
         return 0
 
-    async def collect(self) -> None:
+    async def collect(self, older_than_ms: int = GRACE_MS) -> None:
         self.collected += 1
 
     async def thin_checkpoints(self) -> None: ...
@@ -249,8 +250,8 @@ def test_a_collection_that_fails_is_tried_again_at_the_next_look() -> None:
     """Not an hour later: keys that are to be forgotten are in the files that wait for it."""
 
     class Away(Counted):
-        async def collect(self) -> None:
-            await super().collect()
+        async def collect(self, older_than_ms: int = GRACE_MS) -> None:
+            await super().collect(older_than_ms)
             if self.collected == 1:
                 raise AwayStateError("the repository is away")
 

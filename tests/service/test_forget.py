@@ -14,7 +14,6 @@ from headrace.errors import NotFoundError
 from headrace.pipelines.broker import Broker
 from headrace.pipelines.feeds import Outgoing
 from headrace.serving.client import AsyncClient
-from headrace.state.collecting import collect
 from headrace.state.manifest import decode, digest
 from headrace.state.repositories import LocalRepository
 from headrace.state.store import ShardStore
@@ -135,8 +134,8 @@ async def test_no_byte_of_a_forgotten_key_is_left(start: Start, tmp_path: Path) 
         with pytest.raises(NotFoundError, match="has been removed"):
             await client.undo_rollback("erased")
         vault = running.service.worker.vault
-        collect(vault.catalogue.refs(), vault._repository, older_than_ms=0)
-        collect(vault.catalogue.refs(), vault._repository, older_than_ms=0)
+        await vault.collect(older_than_ms=0)
+        await vault.collect(older_than_ms=0)
         assert [s.snapshot_id for s in await client.snapshots("erased") if s.kind == "named"] == [
             "erased.kept"
         ]
@@ -180,8 +179,8 @@ async def test_a_snapshot_from_before_the_control_log_was_made_anew_forgets_too(
         draft = await vault.fetch(vouched.shard, vouched.snapshot_id, vouched.digest)
         assert b"k/" + GONE.encode() not in names(draft)
         assert not vault.holds_forgotten(vouched)
-        collect(vault.catalogue.refs(), vault._repository, older_than_ms=0)
-        collect(vault.catalogue.refs(), vault._repository, older_than_ms=0)
+        await vault.collect(older_than_ms=0)
+        await vault.collect(older_than_ms=0)
     assert holding(kept) == []
     assert blobs(kept) == []
 

@@ -12,7 +12,7 @@ import pytest
 
 from headrace.clock import ManualClock
 from headrace.errors import CorruptStateError
-from headrace.state.collecting import collect
+from headrace.state.collecting import collect, needed_by
 from headrace.state.manifest import ShardRef
 from headrace.state.objectshelf import ObjectShelf
 from headrace.state.repositories import LocalRepository
@@ -149,9 +149,9 @@ def test_what_is_vouched_for_stays_and_all_else_goes(
     """Of two snapshots that share a file, the one nobody vouches for loses its own files only."""
     stays = _added(kept, checkpoint[:2], "s-1")
     _added(kept, checkpoint[1:], "s-2")
-    assert collect([stays], kept).set_aside == 0  # all are young
-    assert collect([stays], kept, 0).set_aside == 2  # with its manifest
-    assert collect([stays], kept, 0).deleted == 2
+    assert collect(needed_by([stays], kept), kept).set_aside == 0  # all are young
+    assert collect(needed_by([stays], kept), kept, 0).set_aside == 2  # with its manifest
+    assert collect(needed_by([stays], kept), kept, 0).deleted == 2
     assert kept.snapshots() == ["s-1"]
     files = kept.manifest(*stays).files
     assert blobs(kept) == {file.sha256 for file in files}
@@ -173,13 +173,15 @@ def test_nothing_goes_while_a_manifest_cannot_be_read(
         else:
             replaced(kept, name, damage)
         caplog.clear()
-        assert collect([lost, stays], kept, 0) == NOTHING
+        assert collect(needed_by([lost, stays], kept), kept, 0) == NOTHING
         (told,) = caplog.records
         assert told.getMessage() == "snapshots.not_collected"
         assert "as long as snapshot s-2 is there" in str(vars(told))
         assert (len(blobs(kept)), blobs(kept, "trash")) == (len(checkpoint), set())
     left = len(checkpoint) - 1
-    assert collect([stays], kept, 0).set_aside == left  # the manifest of the other is lost
+    assert (
+        collect(needed_by([stays], kept), kept, 0).set_aside == left
+    )  # the manifest of the other is lost
 
 
 def test_an_app_without_snapshots_keeps_nothing(
@@ -187,8 +189,8 @@ def test_an_app_without_snapshots_keeps_nothing(
 ) -> None:
     """Where nothing is vouched for, everything old goes."""
     _added(kept, checkpoint, "s-1")
-    collect([], kept, 0)
-    assert collect([], kept, 0).deleted == len(checkpoint) + 1
+    collect(needed_by([], kept), kept, 0)
+    assert collect(needed_by([], kept), kept, 0).deleted == len(checkpoint) + 1
     assert blobs(kept) | blobs(kept, "trash") | blobs(kept, "manifests") == set()
 
 
@@ -197,10 +199,10 @@ def test_a_manifest_is_set_aside_first_and_taken_back_if_it_is_vouched_for_by_th
 ) -> None:
     """What vouches for it may have been on its way: it can be read all the time."""
     ref = _added(kept, checkpoint, "s-1")
-    assert collect([], kept, 0).set_aside == len(checkpoint) + 1
+    assert collect(needed_by([], kept), kept, 0).set_aside == len(checkpoint) + 1
     assert blobs(kept, "manifests") == set()
     whole = kept.manifest(*ref)
-    assert collect([ref], kept, 0).taken_back == len(checkpoint) + 1
+    assert collect(needed_by([ref], kept), kept, 0).taken_back == len(checkpoint) + 1
     assert (kept.manifest(*ref), kept.snapshots()) == (whole, ["s-1"])
     assert blobs(kept, "trash") == set()
 
@@ -242,6 +244,6 @@ def test_on_a_disk_a_manifest_that_is_put_again_is_young_again(
     past = path.stat().st_mtime - 4 * 24 * 3600
     os.utime(path, (past, past))
     _added(kept, checkpoint, "s-1")
-    assert collect([], kept).set_aside == 0
+    assert collect(needed_by([], kept), kept).set_aside == 0
     os.utime(path, (past, past))
-    assert collect([], kept).set_aside == 1
+    assert collect(needed_by([], kept), kept).set_aside == 1

@@ -17,7 +17,6 @@ import pytest
 from headrace.errors import AwayStateError, CorruptStateError, DiskFullError, StateError
 from headrace.state import localshelf
 from headrace.state.disk import make_directory
-from headrace.state.manifest import ShardRef
 from headrace.state.repositories import LocalRepository
 from headrace.state.repository import GRACE_MS
 from tests.small_disk import SmallDisk
@@ -251,15 +250,14 @@ def test_a_repository_that_cannot_be_listed_is_not_told_as_empty(
     kept = LocalRepository(tmp_path / "kept")
     manifest = made(kept, checkpoint)
     kept.collect(set(), 0)  # the files are aside
-    ref = ShardRef("s-1", manifest.topic, manifest.partition, kept.add_manifest(manifest))
+    digest = kept.add_manifest(manifest)
     back = tmp_path / "back"
     verbs: list[Callable[[], object]] = [
         kept.snapshots,
         lambda: kept.remove("s-1"),
-        lambda: kept.withdraw(ref),
         lambda: kept.collect(set(), 0),
         lambda: kept.fetch(manifest.files, back),
-        lambda: kept.manifest("s-2", *ref[1:]),
+        lambda: kept.manifest("s-2", manifest.topic, manifest.partition, digest),
     ]
     with monkeypatch.context() as disk:
         unlistable(disk, tmp_path / "kept", code)
