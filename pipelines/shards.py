@@ -109,7 +109,7 @@ class Shards:
         there = self.find(deployment.agent, partition)
         if there is not None:
             return there
-        while self._is_leaving(deployment, partition):  # noqa: ASYNC110 - its store is still open
+        while self.is_leaving(deployment, partition):  # noqa: ASYNC110 - its store is still open
             await asyncio.sleep(LEAVING_PAUSE_S)
         opening = Opening(self._site, self._controls, self._vault, deployment, partition)
         state = await opening.state()
@@ -175,7 +175,8 @@ class Shards:
             quarantine=Partition(self._site.quarantine_topic, 0),
         )
 
-    def _is_leaving(self, deployment: control.Deployment, partition: Partition) -> bool:
+    def is_leaving(self, deployment: control.Deployment, partition: Partition) -> bool:
+        """Whether that life's shard is being closed: it may yet decide on what it had begun."""
         here = (deployment.agent, deployment.life, partition)
         return any((s.origin.agent, s.life, s.partition) == here for s in self._leaving)
 

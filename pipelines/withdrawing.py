@@ -48,6 +48,8 @@ class Holder(Protocol):
 
     def find(self, agent: str, partition: Partition) -> Shard | None: ...
 
+    def is_leaving(self, deployment: control.Deployment, partition: Partition) -> bool: ...
+
 
 class Host(Protocol):
     """The worker, as far as this needs it."""
@@ -115,7 +117,9 @@ class Withdrawing:
         shard = self._holder.find(deployment.agent, partition)
         if shard is not None and shard.life == deployment.life:
             return not shard.leaving and shard.origin.epoch >= accepted.epoch
-        return deployment.deleted and self._speaks_for_gone(deployment, partition)
+        if not deployment.deleted or self._holder.is_leaving(deployment, partition):
+            return False
+        return self._speaks_for_gone(deployment, partition)
 
     def _speaks_for_gone(self, deployment: control.Deployment, partition: Partition) -> bool:
         """Of an agent that is gone: who holds the partition, and so nobody else; or any if nobody

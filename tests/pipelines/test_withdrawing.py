@@ -68,6 +68,8 @@ class Logs(SimLogs):
 class Other:
     """Another worker than the place, over the same logs: it has no shard."""
 
+    leaving = False
+
     def __init__(self, place: Lived, sink: SimSink | None = None) -> None:
         sink = sink or SimSink(place.broker, Process("v"), random.Random(2))
         logs = Logs(place.broker)
@@ -75,6 +77,9 @@ class Other:
 
     def find(self, agent: str, partition: Partition) -> Shard | None:
         return None
+
+    def is_leaving(self, deployment: control.Deployment, partition: Partition) -> bool:
+        return self.leaving
 
 
 def looking(place: Lived, host: Host, sink: SimSink | None = None) -> Withdrawing:
@@ -197,6 +202,25 @@ def test_a_new_life_waits_until_the_former_one_is_told(monkeypatch: pytest.Monke
         assert told(place) == [
             *withdrawn(10, 20), ("complete", "r1"), *withdrawn(10, 20, epoch=3), ("complete", "r3"),
         ]  # fmt: skip
+
+    lived(HISTORY, work, Lived)
+
+
+def test_a_shard_that_is_being_closed_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of an agent that is deleted: it may yet decide on what it had begun to learn."""
+
+    async def work(place: Two) -> None:
+        assert isinstance(place, Lived)
+        deployment = await held_up(place)
+        place.sink.released.set()
+        await place.until(lambda: deployment.ended_in(WHERE))
+        monkeypatch.setattr(Other, "leaving", True)
+        holder = looking(place, Host(place))
+        await holder.look()
+        assert told(place) == []
+        monkeypatch.setattr(Other, "leaving", False)
+        await holder.look()
+        assert told(place) == [*withdrawn(10, 30), ("complete", "r1")]
 
     lived(HISTORY, work, Lived)
 

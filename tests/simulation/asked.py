@@ -6,8 +6,11 @@ import random
 from collections.abc import Iterable
 from typing import Any
 
+from msgspec import structs
+
 from headrace.models.spec import Spec, load_spec
 from headrace.pipelines import control
+from headrace.pipelines.undoing import way_back
 from headrace.pipelines.vault import undo_id
 from headrace.state.catalogue import Catalogue, Vouched, encode
 from headrace.state.tombstones import Secret, tombstone
@@ -166,6 +169,8 @@ class Asked:
                 return None
             keys, undoes = done[-1].keys, done[-1].id
             there = [s for s in there if s.snapshot_id == undo_id(deployment.agent, undoes)]
+            if not there and (early := self._early(deployment)):
+                return structs.replace(early, id=control_id, undoes=undoes, if_standing=True)
         elif self._chance.random() < 0.4:
             keys = tuple(self._chance.sample(self._keys, min(2, len(self._keys))))
         if not there:
@@ -185,6 +190,19 @@ class Asked:
             spec_digest=deployment.deploy.digest,
             **self._mode(deployment, undo=verb == "undo"),
         )
+
+    def _early(self, deployment: control.Deployment) -> control.Rollback | None:
+        """The way back from the last rollback before its undo snapshot is published, if it is done
+        and the agent has no other spec since.
+        """
+        last = deployment.rollbacks()[-1]
+        assert isinstance(last.command, control.Rollback)
+        removed = self._catalogue().was_removed(undo_id(deployment.agent, last.control_id))
+        same = last.spec_version == deployment.spec_version
+        if removed or not same or deployment.replacing() is not None:
+            return None
+        self._broker.counts["undos of what is not published"] += 1
+        return way_back(deployment, last, last.command.keys)
 
     def _mode(self, deployment: control.Deployment, *, undo: bool) -> dict[str, Any]:
         """A rewind, mostly without some events, as often as not."""

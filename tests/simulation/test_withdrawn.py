@@ -62,7 +62,15 @@ def test_exactly_what_was_withdrawn_is_told_through_all_crashes() -> None:
         outcome = run(seed, shape=rollbacks_and_undoes)
         assert outcome.problems == [], seed
         seen.update(outcome.counts)
-    for name in ("decisions withdrawn", "decisions reinstated", "crashes", "undos", "deletes"):
+    early = "undos of what is not published"
+    for name in (
+        "decisions withdrawn",
+        "decisions reinstated",
+        "crashes",
+        "undos",
+        early,
+        "deletes",
+    ):
         assert seen[name] >= 1, name
 
 
