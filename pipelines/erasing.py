@@ -2,19 +2,20 @@
 
 As soon as a complete snapshot is there that knows nothing of them, the service's own older ones
 are removed; those that somebody named or pinned are written anew without the keys, under the same
-id. Their files go with a later collection.
+id, and so are all of an agent that has failed. Their files go with a later collection.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from headrace.errors import StateError
 from headrace.logs import fields
 from headrace.pipelines import control
+from headrace.pipelines.holdings import PASSING
 from headrace.pipelines.housekeeping import (
     Holder,
     holds_first,
@@ -31,8 +32,8 @@ log = logging.getLogger(__name__)
 LOOK_S = 5.0
 """Between two looks at what still holds a key that was forgotten."""
 ANYBODY_EVERY = 720
-"""Looks, an hour, between two of a worker at what agents have left that are deleted, if it is not
-the one to do it, for all it knows; see `housekeeping.keeps_house`."""
+"""Looks, an hour, between two of a worker at what agents have left that are deleted or have failed,
+if it is not the one to do it, for all it knows; see `housekeeping.keeps_house`."""
 
 FORGET_WITHIN_MS = 8 * 24 * 3_600_000
 """By then no file of the repository holds it: a snapshot is taken and others are rewritten within
@@ -56,13 +57,13 @@ class Erasing:
         vault: Vault,
         registry: control.Registry,
         holder: Holder,
-        broken: Collection[str] = (),
+        broken: Mapping[str, StateError] | None = None,
     ) -> None:
-        """`broken`: the agents that have failed here, whatever they are by then."""
+        """`broken`: the agents that have failed here, whatever they are by then, and why."""
         self._vault = vault
         self._registry = registry
         self._holder = holder
-        self._broken = broken
+        self._broken = broken if broken is not None else {}
         self._looks = 0
 
     async def run(self) -> None:
@@ -91,7 +92,7 @@ class Erasing:
         """Agents that have been told to forget and that this worker keeps house for; deleted ones
         and those that have failed here are its own if it keeps house for the repository, and now
         and then in any case. Two workers may see to one of these at once: see
-        `Repository.withdraw`.
+        `Vault.rewrite`.
         """
         mine = [d for d in self._registry.live() if holds_first(self._holder, d)]
         first = keeps_house(self._holder, self._registry, self._broken)
@@ -125,18 +126,22 @@ class Erasing:
                 await self._vault.rewrite(vouched)
 
     def _has_failed(self, deployment: control.Deployment) -> bool:
-        return deployment.agent in self._broken and not deployment.deleted
+        """For good: what waiting cures is tried again, and takes snapshots then."""
+        why = self._broken.get(deployment.agent)
+        return why is not None and not isinstance(why, PASSING) and not deployment.deleted
 
     def _is_fresh(self, agent: str) -> bool:
         """Whether there is a complete snapshot of the present life without the forgotten keys, or
-        the agent is deleted and needs none, or it has failed and all it has are without them.
+        the agent is deleted and needs none, or it has failed and all that it has taken is published
+        and without them.
         """
         deployment = self._registry.last(agent)
         if deployment is None or deployment.deleted:
             return True
         views = self._vault.catalogue.snapshots(agent)
-        if self._has_failed(deployment):
-            return not any(_holds_forgotten(self._vault, view) for view in views)
+        if self._has_failed(deployment):  # what is owed goes first: an undo may need it
+            held = any(_holds_forgotten(self._vault, view) for view in views)
+            return not held and not self._vault.owes_any(agent)
         mine = (v for v in views if v.complete and not v.imported and v.epoch >= deployment.life)
         return any(_is_after(deployment, v) and not _holds_forgotten(self._vault, v) for v in mine)
 

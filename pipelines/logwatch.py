@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import NamedTuple
 from weakref import WeakKeyDictionary
@@ -39,8 +40,13 @@ log = logging.getLogger(__name__)
 LOOK_S = 5.0
 """Between two looks at the logs: one fetch of a few bytes for each shard."""
 ANSWER_S = 3.0
-"""How long one look waits for the anchors, or for what else one log is asked; what does not come is
-looked for next time."""
+"""How long one look waits for the anchors; those that do not come are looked for next time."""
+SPAN_S = 5.0
+"""How long it waits for what else one log is asked, where the anchor did not suffice."""
+LOGS_AT_ONCE = 8
+"""Of which that is asked at a time."""
+MISSES_TOLD = 12
+"""Looks in a row, a minute, in which a log did not answer: then the log has a line."""
 POLL_MS = 60
 GONE_PAUSE_S = 0.5
 """Before a log that lacked a position is read again: what it has may not be known at once."""
@@ -51,6 +57,17 @@ class ClusterId(NamedTuple):
 
     known: str
     ask: Callable[[], Awaitable[str]]
+
+
+class _Seen(NamedTuple):
+    """A shard at the beginning of a look; both None: it has neither applied nor begun behind any.
+
+    `newest` is the next anchor, if the log is the same.
+    """
+
+    shard: Shard
+    anchor: AppliedRecord | None
+    newest: AppliedRecord | None
 
 
 class LogWatch:
@@ -70,6 +87,7 @@ class LogWatch:
         self._known_id, self._ask_id = cluster_id
         self._timer = Wakeup()
         self._reading = asyncio.Lock()  # one at a time has the consumer
+        self._missed: Counter[Partition] = Counter()  # looks in which a log did not answer
         # What retention or compaction has taken away cannot be read again: until the shard has
         # applied more, the cluster's id must suffice, as at a start. One that has applied nothing
         # goes by the record before it.
@@ -101,34 +119,58 @@ class LogWatch:
         Does nothing while the broker is away.
         """
         seen = [
-            (shard, shard.anchor or newest, newest)
+            _Seen(shard, shard.anchor or newest, newest)
             for shard in shards
             if (newest := shard.applied or shard.anchor) != self._retired.get(shard) or closely
         ]
-        anchors = {shard: anchor for shard, anchor, _ in seen if anchor is not None}
+        anchors = {one.shard: one.anchor for one in seen if one.anchor is not None}
         try:
             there = {} if closely else await self._there(anchors)
             cluster_id = await self._ask_id() if seen else ""
         except (KafkaError, UnavailableError) as error:
             _tell_not_seen(error)
             return
-        silent: set[str] = set()  # topics that are away: the look is for the others, too
-        for shard, anchor, newest in seen:
-            if not there.get(shard) or cluster_id != self._known_id:
-                if shard.partition.topic in silent:
-                    continue
-                try:
-                    span = await self._closely(shard, anchor, cluster_id)
-                except (TimeoutError, UnavailableError) as error:
-                    _tell_not_seen(error)
-                    silent.add(shard.partition.topic)
-                    continue
-                except ForeignStateError as error:
-                    await self._drop(shard, error)
-                    continue
-                if newest is not None and (shard in there or newest.offset < span.begin):
-                    self._retired[shard] = newest
-            shard.anchor = newest
+        doubtful: defaultdict[Partition, list[_Seen]] = defaultdict(list)
+        for one in seen:
+            if there.get(one.shard) and cluster_id == self._known_id:
+                self._settled(one)
+            else:
+                doubtful[one.shard.partition].append(one)
+        some = asyncio.Semaphore(LOGS_AT_ONCE)
+
+        async def settle(shards: list[_Seen]) -> None:
+            async with some:
+                await self._settle(shards, there, cluster_id)
+
+        await asyncio.gather(*map(settle, doubtful.values()))
+
+    async def _settle(
+        self, shards: list[_Seen], there: Mapping[Shard, bool], cluster_id: str
+    ) -> None:
+        """Of one log, those for whom their anchor did not suffice. If it is away, the next look
+        tries again: this one is for the others, too.
+        """
+        for one in shards:
+            shard, newest = one.shard, one.newest
+            try:
+                span = await self._closely(one, cluster_id)
+            except (TimeoutError, UnavailableError) as error:
+                _tell_not_seen(error)
+                self._missed[shard.partition] += 1
+                if self._missed[shard.partition] == MISSES_TOLD:
+                    what = fields(topic=shard.partition.topic, partition=shard.partition.partition)
+                    log.warning("logs.not_verified", extra=what)
+                return
+            except ForeignStateError as error:
+                await self._drop(shard, error)
+                continue
+            if newest is not None and (shard in there or newest.offset < span.begin):
+                self._retired[shard] = newest
+            self._settled(one)
+
+    def _settled(self, one: _Seen) -> None:
+        one.shard.anchor = one.newest
+        self._missed.pop(one.shard.partition, None)
 
     async def look_closely(self, shards: Iterable[Shard]) -> None:
         """Give up those shards whose log lacks what they have to read, which was not found there;
@@ -137,24 +179,23 @@ class LogWatch:
         await self.look(shards, closely=True)
         await asyncio.sleep(GONE_PAUSE_S)
 
-    async def _closely(
-        self, shard: Shard, anchor: AppliedRecord | None, cluster_id: str
-    ) -> LogSpan:
+    async def _closely(self, one: _Seen, cluster_id: str) -> LogSpan:
         """Where an anchor did not suffice: the log's span, if it is the same.
 
         Raises ForeignStateError if it is not, and UnavailableError or TimeoutError if the broker
         did not answer: of a topic that is away a client would wait for as long as a request may
         take, though the broker be there.
         """
+        shard = one.shard
         stands = ShardMeta(
             next_offset=shard.next_offset,
             epoch=shard.origin.epoch,
             spec_digest="",
             control_offset=-1,
             cluster_id=self._known_id,
-            applied=anchor,
+            applied=one.anchor,
         )
-        async with asyncio.timeout(ANSWER_S):
+        async with asyncio.timeout(SPAN_S):
             return await check_log(self._logs, cluster_id, shard.partition, stands)
 
     async def _there(self, wanted: Mapping[Shard, AppliedRecord]) -> dict[Shard, bool]:
@@ -168,14 +209,14 @@ class LogWatch:
                     break
             else:
                 rounds.append({shard.partition: anchor.offset})
-        late: set[str] = set()  # topics of which something did not come: they are not waited for
-        for turn in rounds:  # again and again
-            asked = {where: offset for where, offset in turn.items() if where.topic not in late}
+        late: set[Partition] = set()  # what is away is not waited for again and again
+        for turn in rounds:
+            asked = {where: offset for where, offset in turn.items() if where not in late}
             if not asked:
                 continue
             async with self._reading:
                 came = await self._read(asked)
-            late.update(where.topic for where in asked.keys() - came.keys())
+            late |= asked.keys() - came.keys()
             for where, record in came.items():
                 if record is not None:
                     at[where, asked[where]] = record

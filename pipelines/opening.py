@@ -25,6 +25,7 @@ from headrace.pipelines.beginning_anew import BeginningAnew
 from headrace.pipelines.decided import NEWEST_DECISIONS, decided_below
 from headrace.pipelines.leading import leading_here, leads, worth_a_try
 from headrace.pipelines.logidentity import check_log
+from headrace.pipelines.reader import LogSpan
 from headrace.pipelines.shardstart import ShardStart
 from headrace.pipelines.site import Commands, Site, log_effect, spec_of
 from headrace.pipelines.threads import in_a_thread
@@ -42,6 +43,15 @@ class State(NamedTuple):
     store: Store
     epoch: int
     start: ShardStart
+
+
+class _Begin(NamedTuple):
+    """Where a shard begins, and the log as it is then; the rest as in `ShardStart`."""
+
+    next_offset: int
+    log_span: LogSpan
+    decided_below: int
+    told_below: int
 
 
 class Opening:
@@ -240,30 +250,28 @@ class Opening:
         if meta is not None:
             log_span = await check_log(site.logs, site.cluster_id, partition, meta)
             self._check_deployment(meta)
-            next_offset, end = meta.next_offset, log_span.end
-            told_below = await self._told_below() if next_offset < end else 0
+            told_below = await self._told_below() if meta.next_offset < log_span.end else 0
+            begin = _Begin(meta.next_offset, log_span, log_span.end, told_below)
         else:
-            next_offset, end, told_below = await self._deployed_at()
+            begin = await self._deployed_at()
         epoch = deployment.life if meta is None else meta.epoch
+        known = meta is not None and (meta.applied or meta.anchor) is not None
         start = ShardStart(
-            next_offset=next_offset,
-            decided_below=end,
+            next_offset=begin.next_offset,
+            decided_below=begin.decided_below,
             cluster_id=site.cluster_id,
             spec_digest=deployment.version_at(epoch, partition).digest,
             life=deployment.life,
-            told_below=told_below,
-            anchor=None
-            if meta and (meta.applied or meta.anchor)
-            else await self._before(next_offset),
+            told_below=begin.told_below,
+            anchor=None if known else await self._before(begin),
         )
         return State(store, epoch, self._new.start(epoch, start))
 
-    async def _before(self, next_offset: int) -> AppliedRecord | None:
-        """The record before that offset, if the log has one there."""
-        logs, partition = self._site.logs, self._partition
-        if not next_offset or next_offset <= (await logs.span(partition)).begin:
+    async def _before(self, begin: _Begin) -> AppliedRecord | None:
+        """The record before the one that it begins with, if the log has one there."""
+        if begin.next_offset <= begin.log_span.begin:
             return None
-        return applied(await logs.record_at(partition, next_offset - 1))
+        return applied(await self._site.logs.record_at(self._partition, begin.next_offset - 1))
 
     async def _told_below(self) -> int:
         """Decisions on events below this offset are in their topic, and are not sent again."""
@@ -272,12 +280,8 @@ class Opening:
         records = await self._site.logs.newest(where, NEWEST_DECISIONS)
         return decided_below(records, self._deployment, partition)
 
-    async def _deployed_at(self) -> tuple[int, int, int]:
-        """Where the log says that the agent began here, how far it may have decided since, and how
-        far it has for certain.
-
-        Says it first if nobody has.
-        """
+    async def _deployed_at(self) -> _Begin:
+        """Where the log says that the agent began here. Says it first if nobody has."""
         deployment, partition = self._deployment, self._partition
         deploy = deployment.commands[0]
         logged = deployment.effect(deploy.control_id, partition)
@@ -285,7 +289,9 @@ class Opening:
             await self._settle_forgets()
             start = await self._start()
             effect = await log_effect(self._site, self._controls, deploy, (partition, start))
-            return effect, 0, 0
+            return _Begin(effect, await self._site.logs.span(partition), 0, 0)
+        # Who held it before may still decide: the log has by now what it has decided on by then.
+        told_below = await self._told_below()
         log_span = await self._site.logs.span(partition)
         if not log_span.begin <= logged <= log_span.end:
             raise ForeignStateError(
@@ -294,7 +300,6 @@ class Opening:
                 f"{log_span.begin}..{log_span.end}: it cannot be learned again. Delete the agent "
                 "and deploy it again to start from what is there"
             )
-        told_below = await self._told_below()
         if told_below > log_span.end:
             raise ForeignStateError(
                 f"agent {deployment.agent!r} has decided on offset {told_below - 1} of "
@@ -302,7 +307,7 @@ class Opening:
                 f"log ends at {log_span.end}: the topic was made anew or truncated. Delete the "
                 "agent and deploy it again to learn from the new log"
             )
-        return logged, log_span.end, told_below
+        return _Begin(logged, log_span, log_span.end, told_below)
 
     async def _settle_forgets(self) -> None:
         """What a former life was told to forget, and had not when it ended, counts from the log's

@@ -92,10 +92,16 @@ class OwnLog:
     async def append(self, key: bytes | None, value: bytes | None) -> int:
         """Append, and wait for a broker that is away: the record may then be in the log twice.
 
-        Raises UnavailableError `broker_away` only after `give_up`, and KafkaError if the broker
-        refuses it for good: the process is to end with that, as no waiting cures it.
+        Raises UnavailableError: `broker_away` only after `give_up`, and `stopping` if the broker
+        refuses it for good, as no waiting cures that: the process ends with it.
         """
-        return await patiently(lambda: self._appended(key, value), lambda: self._over)
+        try:
+            return await patiently(lambda: self._appended(key, value), lambda: self._over)
+        except KafkaError as error:
+            if not self.failed.done():
+                self.failed.set_exception(error)
+            self._waking = asyncio.ensure_future(self.wake())
+            raise UnavailableError("stopping", f"the worker ends: {error}") from error
 
     def give_up(self) -> None:
         """Wait for the broker no longer: the process is going down."""

@@ -63,6 +63,10 @@ class Publisher(Fetcher):
         """Whether a shard in that snapshot is taken and not published yet."""
         return any(cut.snapshot_id == snapshot_id for cut in self._owed_here())
 
+    def owes_any(self, agent: str) -> bool:
+        """Whether a shard of that agent is taken and not published yet."""
+        return any(cut.agent == agent for cut in self._owed_here())
+
     def _owe(self, cut: Cut) -> None:
         self._owed.append(cut)
         self._woken.set()
@@ -167,12 +171,12 @@ class Publisher(Fetcher):
             return False
         vouched = done.vouched(cut)
         await self._topic.append(vouched.key, encode(vouched))
-        over = bool(self._over(cut))
-        if await self._take_back_if_gone(vouched, over=over):
+        why = self._over(cut)
+        if await self._take_back_if_gone(vouched, over=bool(why)):
             # What removed it stands in the log before the record that has taken it back just now.
             # So if a command had asked for it and it is not over, another worker is still deleting
             # the manifests of a former one of that name, which ended this one's, too.
-            why = self._over(cut) or ("" if cut.asked >= 0 else GONE)
+            why = why or self._over(cut) or ("" if cut.asked >= 0 else GONE)
             if not why:
                 raise StateError("a removal of that name is under way, so it is tried again")
             await self._give_up(cut, why)
@@ -225,15 +229,15 @@ class Publisher(Fetcher):
 
     async def _take_back_if_gone(self, vouched: Vouched, *, over: bool = False) -> bool:
         """Vouch no longer for a manifest that a removal has taken, or is about to: its records may
-        stand before the one that vouches; so if that snapshot is over. Whether it did. Raises
-        StateError.
+        stand before the one that vouches; so if that snapshot is over. Whether it is gone. What
+        has taken its place in the catalogue stays there. Raises StateError.
         """
         gone = over or self.uses.is_going(vouched.snapshot_id)
         try:
             await asyncio.to_thread(self._repository.manifest, *vouched.ref)
         except CorruptStateError:
             gone = True
-        if gone:
+        if gone and self.catalogue.shards(vouched.snapshot_id).get(vouched.shard) == vouched:
             await self._topic.append(vouched.key, None)
         return gone
 

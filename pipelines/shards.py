@@ -272,6 +272,8 @@ class Shards:
         async def effect(offset: int, failed: str = "") -> int:
             return await self._log_effect(accepted, shard.partition, offset, failed)
 
+        if shard.knows(accepted.offset):  # it was opened before all were told
+            return
         work = self.works.of(accepted)
         if isinstance(work, Again):  # it takes as long as the log is long
             self.in_background(shard, self._apply_again(shard, accepted, work, effect))

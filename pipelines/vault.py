@@ -42,6 +42,10 @@ OWED_KEPT = 10
 """Automatic snapshots of an agent that wait on this disk until the repository is back: the newest.
 Undo and named ones wait whatever their number."""
 
+REPLACED_KEPT = 256
+"""Digests of former manifests of a shard in a snapshot, the newest: by them a rollback finds it
+that was commanded before it was written anew. A record of the catalogue is bounded."""
+
 
 class Vault(Publisher):
     """Order of calls: `take` and `fetch` at any time; `publish` is a task that runs for ever."""
@@ -204,7 +208,7 @@ class Vault(Publisher):
             done = await asyncio.to_thread(self._republished, vouched.kind, manifest, draft)
         finally:
             await remove_drafts(draft)
-        replaces = (*vouched.replaces, vouched.digest)
+        replaces = (*vouched.replaces, vouched.digest)[-REPLACED_KEPT:]
         first_life = self._forgotten_of(vouched).first_life
         done = structs.replace(
             done, imported=vouched.imported, replaces=replaces, forgotten_life=first_life
@@ -215,7 +219,7 @@ class Vault(Publisher):
         await self._topic.append(done.key, encode(done))
         if await self._take_back_if_gone(done):
             return
-        await asyncio.to_thread(self._repository.withdraw, done.ref, done.replaces)
+        await asyncio.to_thread(self._repository.withdraw, done.ref, [vouched.digest])
         log.info("snapshot.rewritten", extra=fields(snapshot=vouched.snapshot_id))
 
     def _republished(self, kind: Kind, manifest: Manifest, draft: Path) -> Vouched:

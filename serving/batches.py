@@ -39,6 +39,11 @@ class Batches:
 
     def answered(self, response: prediction_pb2.PredictBatchResponse) -> None:
         """Take what came for the last request."""
+        came, wanted = len(response.outcomes), len(self._asked)
+        if came != wanted:
+            text = f"the worker answered {came} of {wanted} questions: it is of another version"
+            self._settle(RequestError("internal", text))
+            return
         for row, found in zip(self._asked, response.outcomes, strict=True):
             self._found[row.place] = calls.outcome(found)
 

@@ -9,12 +9,18 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from headrace.pipelines.broker import Broker, MemoryBroker
 from headrace.pipelines.localbroker import LocalBroker
 from headrace.pipelines.topics import Topics
 from tests.mlflow_place import migrated
 from tests.small_disk import SmallDisk
+
+settings.register_profile(
+    "any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("any machine")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

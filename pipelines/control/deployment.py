@@ -72,7 +72,8 @@ class Deployment(msgspec.Struct, kw_only=True):
     spec_version: int
     first_life: int
     commands: list[Accepted] = []
-    # By control id: next offsets. The first effect counts, a repeated one is a replay.
+    # By control id: next offsets. The first effect counts, a repeated one is a replay; but see
+    # `counts_anew`.
     effects: dict[str, dict[Partition, int]] = {}
     failures: dict[str, dict[Partition, str]] = {}  # what could not be done there
     # Where rollbacks count of which not all withdrawn ids are published yet, in that order, and of
@@ -185,8 +186,9 @@ class Deployment(msgspec.Struct, kw_only=True):
         return [*self.former_forgets, *mine]
 
     def counts_anew(self, effect: ShardEffect, partition: Partition) -> bool:
-        """Whether it takes the place of where a forget of a former life counted: in a log that
-        reached further, so it was another. Only before this life begins there.
+        """Whether it takes the place of where a forget of a former life counted. That lies behind
+        the end of the log, which has been made anew; of two workers that say so the lower end
+        counts. Only before this life begins there, so nothing was learned by the former.
         """
         known = self.effects.get(effect.control_id, {}).get(partition)
         former = any(each.control_id == effect.control_id for each in self.former_forgets)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
 from msgspec import structs
 
+from headrace.errors import DiskFullError, StateError
 from headrace.pipelines import control
 from headrace.pipelines.erasing import ANYBODY_EVERY, Erasing
 from headrace.state.catalogue import encode
@@ -227,7 +229,8 @@ def test_the_snapshots_of_an_agent_that_has_failed_are_written_anew() -> None:
         await place.feed(12)
         await forget(place)
         await place.shards.close(place.shard("a"), flush=True)
-        failed = Erasing(place.vault, place.controls.registry, place.shards, {"a"})
+        broken = {"a": StateError("its log was made anew")}
+        failed = Erasing(place.vault, place.controls.registry, place.shards, broken)
         await Erasing(place.vault, place.controls.registry, place.shards).look()
         shards = [place.vault.catalogue.shards(each)[WHERE] for each in (named, "a.auto-1")]
         assert all(map(place.vault.holds_forgotten, shards)), "nobody knows yet that it has"
@@ -236,5 +239,33 @@ def test_the_snapshots_of_an_agent_that_has_failed_are_written_anew() -> None:
         shards = [place.vault.catalogue.shards(each)[WHERE] for each in (named, "a.auto-1")]
         assert not any(map(place.vault.holds_forgotten, shards))
         assert holding(place.directory.checkpoints) == []
+
+    lived(HISTORY, work)
+
+
+@pytest.mark.parametrize("why", [StateError("made anew"), DiskFullError("no room")])
+def test_what_a_failed_agent_has_taken_and_not_published_stays(why: StateError) -> None:
+    """An undo may need it, and it is the newest there is. What passes is not waited for with that:
+    the agent takes snapshots again.
+    """
+
+    async def work(place: Two) -> None:
+        await place.feed(9)
+        await automatic(place, "auto-1")
+        with place.shards.site.precedence.held():
+            await take(place, place.shard("a"), "undo-1", "undo")
+            await place.feed(12)
+            await forget(place)
+            await place.shards.close(place.shard("a"), flush=True)
+            failed = Erasing(place.vault, place.controls.registry, place.shards, {"a": why})
+            for _ in range(3):
+                await failed.look()
+            assert place.vault.owes("a.undo-1")
+        old = place.vault.catalogue.shards("a.auto-1")[WHERE]
+        assert place.vault.holds_forgotten(old) == isinstance(why, DiskFullError)
+        await place.until(lambda: bool(place.vault.catalogue.shards("a.undo-1")))
+        await failed.look()
+        held = holding(place.directory.checkpoints)
+        assert bool(held) == isinstance(why, DiskFullError)
 
     lived(HISTORY, work)

@@ -13,9 +13,10 @@ from headrace.models.decisions import Decision, encode_decision
 from headrace.models.spec import load_spec
 from headrace.pipelines import control
 from headrace.pipelines.order import Chunk
+from headrace.ports import Record
 from headrace.views import Partition, Position
 from tests.pipelines.small_place import WHERE, Place, live
-from tests.simulation.broker import Log
+from tests.simulation.broker import Log, SimLogs
 
 DECIDED = Partition("decided", 0)
 
@@ -97,6 +98,38 @@ def test_decisions_on_events_that_the_log_has_not_are_of_another_log(tmp_path: P
                 anew.append(row.key, row.value, row.timestamp)
             with pytest.raises(ForeignStateError, match=f"on offset 49 .*ends at {left}: .*anew"):
                 await place.shards.open(place.deployment, WHERE)
+
+    live(tmp_path, work)
+
+
+def test_decisions_of_who_held_it_before_may_come_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has not heard yet that it holds the partition no more: its log is no other one."""
+
+    async def work(place: Place) -> None:
+        await place.controls.start()
+        shard = await place.shards.open(place.deployment, WHERE)
+        await shard.process(place.chunk())
+        await place.shards.close(shard, flush=True)
+        place.directory.drop_agent("a", through=1)
+        newest = SimLogs.newest
+        decided = place.broker.logs[DECIDED]
+
+        async def decides(logs: SimLogs, partition: Partition, count: int) -> list[Record]:
+            row = place.broker.logs[WHERE].rows()[-1]
+            place.broker.logs[WHERE].append(row.key, row.value, row.timestamp)
+            last = msgspec.json.decode(decided.rows()[-1].value or b"")
+            last |= {"id": "a/1/events/0/50", "position": {**last["position"], "offset": 50}}
+            decided.append(row.key, msgspec.json.encode(last))
+            return await newest(logs, partition, count)
+
+        monkeypatch.setattr(SimLogs, "newest", decides)
+        shard = await place.shards.open(place.deployment, WHERE)
+        before = offsets(place)
+        await shard.process(place.chunk())
+        assert before[-1] == 50
+        assert offsets(place) == before
 
     live(tmp_path, work)
 

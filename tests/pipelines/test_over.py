@@ -42,6 +42,27 @@ def test_one_of_a_former_life_is_not_published_over_that_of_a_later_one(tmp_path
     told(tmp_path, work)
 
 
+def test_one_of_a_later_life_that_comes_right_behind_stays(tmp_path: Path) -> None:
+    """Both are published at once, and its record is the last: it is not taken back with ours."""
+
+    async def work(place: Place, shard: Shard) -> None:
+        later = structs.replace(await taken(place, shard, "other"), snapshot_id="a.s1", epoch=2)
+        await shard.between_events(lambda shard: _take(place, shard, "a.s1"))
+        append = place.catalogue.append
+
+        async def with_another_behind(key: bytes, value: bytes | None) -> None:
+            await append(key, value)
+            if value is not None:
+                await append(later.key, encode(later))
+
+        place.catalogue.append = with_another_behind  # type: ignore[method-assign]
+        await publish_all(place)
+        assert place.vault.catalogue.shards("a.s1") == {WHERE: later}
+        assert not place.vault.owes("a.s1")
+
+    told(tmp_path, work)
+
+
 def test_what_a_rollback_replaced_stays_removed(tmp_path: Path) -> None:
     """One shard is not published yet when the others are removed: it would come back alone, and
     who goes back to it is told that it is gone.

@@ -51,27 +51,20 @@ def refusing(log: OwnLog, errors: Iterator[KafkaError]) -> None:
     log._producer.send_and_wait = send_and_wait
 
 
-async def test_a_record_that_is_refused_for_good_is_not_sent_again(
-    broker: Broker, topics: Topics
+@pytest.mark.parametrize("error", [MessageSizeTooLargeError, TopicAuthorizationFailedError])
+async def test_a_record_that_is_refused_for_good_ends_the_process(
+    broker: Broker, topics: Topics, error: type[KafkaError]
 ) -> None:
-    """The error passes as it came, for the process to end with; and the next record is taken."""
+    """It comes through by no waiting, whoever has appended it: the log tells the worker why."""
     async with following(broker, topics) as log:
-        end = log.next_offset
-        with pytest.raises(MessageSizeTooLargeError):
-            async with asyncio.timeout(SOON_S):
-                await log.append(None, LARGE)
-        assert await log.append(None, b"1") == end
-
-
-async def test_a_log_that_may_not_be_written_is_waited_for_by_nobody(
-    broker: Broker, topics: Topics
-) -> None:
-    """An authorization that is revoked comes back by no waiting."""
-    async with following(broker, topics) as log:
-        refusing(log, iter([TopicAuthorizationFailedError(log.topic)]))
-        with pytest.raises(TopicAuthorizationFailedError):
+        refusing(log, iter([error(log.topic)]))
+        with pytest.raises(UnavailableError, match=error.__name__) as refused:
             async with asyncio.timeout(SOON_S):
                 await log.append(None, b"1")
+        assert refused.value.code == "stopping"
+        assert isinstance(log.failed.exception(), error)
+        with pytest.raises(UnavailableError, match="not followed any more"):
+            await log.wait_for(lambda: False)
 
 
 async def test_a_caller_is_told_why_its_record_was_refused(broker: Broker, topics: Topics) -> None:
