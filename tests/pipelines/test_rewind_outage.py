@@ -155,6 +155,7 @@ def test_a_rewind_that_a_shard_is_told_of_twice_is_learned_once(
         await place.shards.apply(place.deployment.rollbacks()[-1])
         outage.on = False
         await until_epoch(shard, 2)
+        await asyncio.sleep(1)  # it has let go of all that it had
         await place.shards.apply(place.deployment.rollbacks()[-1])
         await asyncio.sleep(1)
         assert outage.begun == [50, 70]
