@@ -37,6 +37,11 @@ GOOD, BAD = 187, 13
 ENVIRON = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
 FIXED = {**ENVIRON, "PYTHONHASHSEED": "0", "NO_COLOR": "1"}
 
+# A shell starts what is to run in the background with Ctrl-C ignored, and children inherit that:
+# what is spawned here is to heed it.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 
 class Up(NamedTuple):
     """A worker in a process of its own."""
