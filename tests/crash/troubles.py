@@ -15,7 +15,6 @@ from typing import Any
 from aiokafka import AIOKafkaProducer
 from faust.types import TP
 
-from headrace.pipelines.fetchthread import FetchThread
 from headrace.pipelines.transport import ChunkConsumer
 from tests.crash.life import Trouble
 
@@ -23,8 +22,6 @@ SLOW_S = 0.3
 """How long a batch is under way on the slow network before the broker sees it."""
 LOST_EVERY = 5
 """Of the chunks fetched for a partition each of so many is lost."""
-SMALL_RECORDS = 20
-"""Fetched at a time, where chunks are lost."""
 
 
 def make_trouble(troubles: Iterable[Trouble]) -> None:
@@ -51,18 +48,12 @@ def slow_network() -> None:
 
 
 def lose_chunks() -> None:
-    """Of each partition the second fetched chunk is lost, and then one in `LOST_EVERY`. Chunks are
-    small: else a worker that starts slowly finds all events in the first.
-    """
-    real, fetch = ChunkConsumer._deliver, FetchThread._fetch_records
+    """Of each partition the second fetched chunk is lost, and then one in `LOST_EVERY`."""
+    real = ChunkConsumer._deliver
     fetched: dict[TP, itertools.count[int]] = defaultdict(lambda: itertools.count(1))
 
     async def deliver(consumer: ChunkConsumer, tp: TP, chunk: Any) -> None:
         if next(fetched[tp]) % LOST_EVERY != 2:
             await real(consumer, tp, chunk)
 
-    async def fetch_few(thread: FetchThread, *given: Any, **more: Any) -> Any:
-        return await fetch(thread, *given, **{**more, "max_records": SMALL_RECORDS})
-
     setattr(ChunkConsumer, "_deliver", deliver)  # noqa: B010 - a method is replaced on purpose
-    setattr(FetchThread, "_fetch_records", fetch_few)  # noqa: B010
