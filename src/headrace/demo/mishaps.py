@@ -110,8 +110,11 @@ class Mishaps:
         self._clock = clock
         self._evening = ""
 
-    async def before_flood(self) -> None:
-        """A snapshot of the ratings' agent, as it is by now."""
+    async def before_flood(self, events: int) -> None:
+        """A snapshot of the ratings' agent when it has learned so many: on a slow machine few are
+        by now, and a preview learns only so many again.
+        """
+        await learned(self._client, "ratings", events)
         self._evening = await self._snapshot("ratings", "evening")
 
     async def poisoned(self, ratings: Sequence[Rating]) -> None:
@@ -133,8 +136,8 @@ class Mishaps:
         )
         preview = await self._client.preview_rollback(asked)
         self._say(
-            f"preview: {preview.events_back:,} events since snapshot {self._evening} (made when "
-            f"the heaters' hour was over), {preview.events_excluded:,} of them left out; "
+            f"preview: {preview.events_back:,} events since snapshot {self._evening} (made after "
+            f"the heaters' hour), {preview.events_excluded:,} of them left out; "
             f"{flips(preview)}: all users share one model"
         )
         self._type(asked)

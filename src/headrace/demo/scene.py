@@ -187,8 +187,8 @@ class Demo:
                     # Decisions come too fast to be watched now, and watching them costs time.
                     screen.note = "the heaters' hour is over; the other ratings at full speed"
                     watching.cancel()
-                    await mishaps.before_flood()
                     hurry.set()
+                    await mishaps.before_flood(len(self._ratings) * 2 // 5)
                     await self._rush(client, films)
                     for task in beside:
                         task.cancel()
