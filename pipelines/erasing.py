@@ -94,11 +94,15 @@ class Erasing:
         and then in any case. Two workers may see to one of these at once: see
         `Vault.rewrite`.
         """
-        mine = [d for d in self._registry.live() if holds_first(self._holder, d)]
         first = keeps_house(self._holder, self._registry, self._broken)
-        if first or self._looks % ANYBODY_EVERY == 0:
+        others = first or self._looks % ANYBODY_EVERY == 0
+        mine = [
+            deployment
+            for deployment in self._registry.live()
+            if holds_first(self._holder, deployment) or (others and self._has_failed(deployment))
+        ]
+        if others:
             mine += self._registry.deleted()
-            mine += [d for d in self._registry.live() if self._has_failed(d) and d not in mine]
         yield from (deployment for deployment in mine if deployment.forgets())
 
     async def _erase(self, deployment: control.Deployment) -> None:

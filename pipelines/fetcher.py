@@ -128,13 +128,14 @@ class Fetcher:
         if vouched is None and self.catalogue.was_removed(snapshot_id):
             raise CorruptStateError(f"snapshot {snapshot_id!r} has been removed")
         ref = self._ref(snapshot_id, partition, digest)
-        same = vouched is not None and vouched.digest == ref.digest
+        if vouched is not None and vouched.digest != ref.digest:
+            vouched = None  # it tells of another manifest
         probing = self.probing
         async with self._draft() as draft:
             found = await in_a_thread(
                 lambda: restore(ref, self._sources, draft, probing.versions, probing.accepts)
             )
-            await self._cleanse(draft, vouched if vouched and same else found.manifest)
+            await self._cleanse(draft, vouched or found.manifest)
             return draft
 
     def holds_forgotten(self, shard: Taken) -> bool:

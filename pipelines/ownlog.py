@@ -98,9 +98,7 @@ class OwnLog:
         try:
             return await patiently(lambda: self._appended(key, value), lambda: self._over)
         except KafkaError as error:
-            if not self.failed.done():
-                self.failed.set_exception(error)
-            self._waking = asyncio.ensure_future(self.wake())
+            self._fail(error)
             raise UnavailableError("stopping", f"the worker ends: {error}") from error
 
     def give_up(self) -> None:
@@ -124,10 +122,13 @@ class OwnLog:
 
     def ended(self, task: asyncio.Task[None]) -> None:
         """A task without which the log is of no use has ended: tell everybody why."""
-        if task.cancelled() or (error := task.exception()) is None or self.failed.done():
-            return
-        self.failed.set_exception(error)
-        self._waking = asyncio.ensure_future(self.wake())
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._fail(error)
+
+    def _fail(self, error: BaseException) -> None:
+        if not self.failed.done():
+            self.failed.set_exception(error)
+            self._waking = asyncio.ensure_future(self.wake())
 
     async def _appended(self, key: bytes | None, value: bytes | None) -> int:
         """As `append_in_time`, but raises KafkaError as it came where no waiting cures it."""

@@ -48,9 +48,7 @@ class ShardStart(NamedTuple):
     spec_digest: str
     life: int = 1  # the epoch at which the agent was deployed
     told_below: int = 0  # decisions of events below this offset are in their topic for certain
-    anchor: AppliedRecord | None = (
-        None  # what the log was seen to hold, where no record was applied
-    )
+    anchor: AppliedRecord | None = None  # as in `ShardMeta`, where no record was applied
     refused_below: int = 0  # refusals of events below this offset have been sent for certain
     left_out: Callable[[Record], bool] = lambda _: False  # what its state is to be made without
     over: Callable[[], bool] = lambda: False  # whoever a twin learns for wants it no longer

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from headrace.clock import new_id
-from headrace.errors import NotFoundError, not_standing
+from headrace.errors import NotFoundError
 from headrace.pipelines import control
 from headrace.pipelines.vault import undo_id
 
@@ -13,9 +13,8 @@ def to_undo(deployment: control.Deployment, control_id: str | None) -> control.A
 
     Raises NotFoundError `unknown_rollback`, ConflictError `not_standing`.
     """
-    standing = deployment.standing()
     if control_id is None:
-        found = [each for each in standing if not _is_undo(each)]
+        found = [each for each in deployment.standing() if not _is_undo(each)]
         which = "no rollback to undo (an undo, by its id alone)"
     else:
         found = [each for each in deployment.rollbacks() if each.control_id == control_id]
@@ -23,9 +22,7 @@ def to_undo(deployment: control.Deployment, control_id: str | None) -> control.A
     if not found:
         text = f"agent {deployment.agent!r} has {which}"
         raise NotFoundError("unknown_rollback", text, rollback=control_id or "")
-    if found[0] not in standing:
-        control_id = found[0].control_id
-        raise not_standing(deployment.agent, control_id, deployment.undone().get(control_id, ""))
+    deployment.check_standing(found[0].control_id)
     return found[0]
 
 

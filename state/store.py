@@ -49,7 +49,8 @@ _ROW = b"r"
 
 
 class AppliedRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """A record that a shard applied, by which a start sees that the log is the one it was.
+    """A record that a shard applied, or began behind: by it a start sees that the log is the one
+    that it was.
 
     `timestamp` in milliseconds; `sha256` (hexadecimal) over the record's key and value.
     """
@@ -64,9 +65,9 @@ class ShardMeta(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
     `control_offset`: of the control log; the shard knows the commands up to there, some of which
     may count from a later offset only.
-    `applied` is the last record that was, `anchor` an earlier one that the log was seen to hold
-    since; None as long as no record was applied. `forgotten`: of the control log, the newest forget
-    that is done in the rows, -1 if there was none.
+    `applied` is the last record that was, None as long as there was none; `anchor` an earlier one,
+    or the one that it began behind, which the log was seen to hold; None: none was. `forgotten`: of
+    the control log, the newest forget that is done in the rows, -1 if there was none.
     """
 
     next_offset: int

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from headrace.errors import not_standing
 from headrace.pipelines.control.records import (
     Command,
     Deploy,
@@ -175,6 +176,11 @@ class Deployment(msgspec.Struct, kw_only=True):
             found.append(accepted)
         return found
 
+    def check_standing(self, control_id: str) -> None:
+        """Raises ConflictError `not_standing` unless that rollback holds."""
+        if all(accepted.control_id != control_id for accepted in self.standing()):
+            raise not_standing(self.agent, control_id, self.undone().get(control_id, ""))
+
     def undone(self) -> dict[str, str]:
         """Which rollbacks are taken back, and by which that hold."""
         holding = (accepted.command for accepted in self.standing())
@@ -190,7 +196,7 @@ class Deployment(msgspec.Struct, kw_only=True):
         the end of the log, which has been made anew; of two workers that say so the lower end
         counts. Only before this life begins there, so nothing was learned by the former.
         """
-        known = self.effects.get(effect.control_id, {}).get(partition)
+        known = self.effect(effect.control_id, partition)
         former = any(each.control_id == effect.control_id for each in self.former_forgets)
         begun = self.effect(self.commands[0].control_id, partition) is not None
         lower = known is not None and effect.next_offset < known

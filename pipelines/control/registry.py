@@ -13,13 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from headrace.errors import (
-    ConflictError,
-    NotFoundError,
-    OverloadError,
-    RequestError,
-    not_standing,
-)
+from headrace.errors import ConflictError, NotFoundError, OverloadError, RequestError
 from headrace.pipelines.control.deployment import Accepted, Deployment
 from headrace.pipelines.control.records import (
     Command,
@@ -211,7 +205,7 @@ class Registry:
                 _check_spec(deployment, record.spec_digest)
             self.check_replacing(deployment)
             if record.if_standing:
-                _check_standing(deployment, record.undoes)
+                deployment.check_standing(record.undoes)
             deployment.epoch += 1
         return deployment.accept(record, offset)
 
@@ -352,12 +346,6 @@ def _check_spec(deployment: Deployment, digest: str) -> None:
             f"agent {deployment.agent!r} was given another spec meanwhile: ask again",
             agent=deployment.agent,
         )
-
-
-def _check_standing(deployment: Deployment, undoes: str) -> None:
-    """Raises ConflictError if somebody else has taken that rollback back meanwhile."""
-    if all(accepted.control_id != undoes for accepted in deployment.standing()):
-        raise not_standing(deployment.agent, undoes, deployment.undone().get(undoes, ""))
 
 
 def _effects_of(

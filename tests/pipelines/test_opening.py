@@ -27,6 +27,15 @@ def offsets(place: Place) -> list[int]:
     return [msgspec.json.decode(row.value or b"")["position"]["offset"] for row in rows]
 
 
+async def decided_and_lost(place: Place) -> None:
+    """All that is in the log is decided on, and then the state is gone."""
+    await place.controls.start()
+    shard = await place.shards.open(place.deployment, WHERE)
+    await shard.process(place.chunk())
+    await place.shards.close(shard, flush=True)
+    place.directory.drop_agent("a", through=1)
+
+
 def test_a_stop_before_it_has_caught_up_repeats_no_decision(tmp_path: Path) -> None:
     """On an empty disk it learns half of what was decided, stops in order, and starts again."""
 
@@ -86,11 +95,7 @@ def test_decisions_on_events_that_the_log_has_not_are_of_another_log(tmp_path: P
     """
 
     async def work(place: Place) -> None:
-        await place.controls.start()
-        shard = await place.shards.open(place.deployment, WHERE)
-        await shard.process(place.chunk())
-        await place.shards.close(shard, flush=True)
-        place.directory.drop_agent("a", through=1)
+        await decided_and_lost(place)
         former = place.broker.logs[WHERE].rows()
         for left in (0, 30, 49):
             anew = place.broker.logs[WHERE] = Log()
@@ -108,11 +113,7 @@ def test_decisions_of_who_held_it_before_may_come_meanwhile(
     """It has not heard yet that it holds the partition no more: its log is no other one."""
 
     async def work(place: Place) -> None:
-        await place.controls.start()
-        shard = await place.shards.open(place.deployment, WHERE)
-        await shard.process(place.chunk())
-        await place.shards.close(shard, flush=True)
-        place.directory.drop_agent("a", through=1)
+        await decided_and_lost(place)
         newest = SimLogs.newest
         decided = place.broker.logs[DECIDED]
 
