@@ -124,12 +124,10 @@ class Fetcher:
         """
         # What the catalogue says now goes with the manifest that is named now: when its files have
         # come, another may stand in its place, or none.
-        vouched = self.catalogue.shards(snapshot_id).get(partition)
+        vouched = self._vouched(snapshot_id, partition, digest)
         if vouched is None and self.catalogue.was_removed(snapshot_id):
             raise CorruptStateError(f"snapshot {snapshot_id!r} has been removed")
-        ref = self._ref(snapshot_id, partition, digest)
-        if vouched is not None and vouched.digest != ref.digest:
-            vouched = None  # it tells of another manifest
+        ref = ShardRef(snapshot_id, *partition, vouched.digest if vouched else digest)
         probing = self.probing
         async with self._draft() as draft:
             found = await in_a_thread(
@@ -176,12 +174,14 @@ class Fetcher:
         where = Partition(shard.topic, shard.partition)
         return self.forgotten(shard.agent, where, _epoch_here(shard))
 
-    def _ref(self, snapshot_id: str, partition: Partition, digest: str) -> ShardRef:
-        """The manifest of that digest, or the one that was written in its place without a key."""
+    def _vouched(self, snapshot_id: str, partition: Partition, digest: str) -> Vouched | None:
+        """What the catalogue says of the manifest of that digest, or of the one that was written in
+        its place without a key.
+        """
         there = self.catalogue.shards(snapshot_id).get(partition)
-        if there is not None and digest in there.replaces:
-            digest = there.digest
-        return ShardRef(snapshot_id, *partition, digest)
+        if there is None or digest not in (there.digest, *there.replaces):
+            return None
+        return there
 
     async def base(self, partition: Partition, snapshot_id: str, base: control.Base) -> Path:
         """The files that a rollback goes back to, in a draft of their own: as `fetch`.
@@ -251,7 +251,8 @@ class Fetcher:
         NotFoundError `snapshot_expired` if the snapshot has been removed since, and ConflictError
         `other_build` if another build wrote the state, which does not go on here as there.
         """
-        ref = self._ref(snapshot_id, partition, digest)
+        vouched = self._vouched(snapshot_id, partition, digest)
+        ref = ShardRef(snapshot_id, *partition, vouched.digest if vouched else digest)
         try:
             manifest = await asyncio.to_thread(manifest_of, ref, self._sources)
             if manifest.versions != self.probing.versions:

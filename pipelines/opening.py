@@ -286,10 +286,11 @@ class Opening:
         deploy = deployment.commands[0]
         logged = deployment.effect(deploy.control_id, partition)
         if logged is None:
-            await self._settle_forgets()
-            start = await self._start()
+            log_span = await self._site.logs.span(partition)
+            await self._settle_forgets(log_span.end)
+            start = await self._start(log_span)
             effect = await log_effect(self._site, self._controls, deploy, (partition, start))
-            return _Begin(effect, await self._site.logs.span(partition), 0, 0)
+            return _Begin(effect, log_span, 0, 0)
         # Who held it before may still decide: the log has by now what it has decided on by then.
         told_below = await self._told_below()
         log_span = await self._site.logs.span(partition)
@@ -309,29 +310,27 @@ class Opening:
             )
         return _Begin(logged, log_span, log_span.end, told_below)
 
-    async def _settle_forgets(self) -> None:
+    async def _settle_forgets(self, end: int) -> None:
         """What a former life was told to forget, and had not when it ended, counts from the log's
-        end on, before this one learns anything. So does what counted behind that end: in a log that
-        has been made anew since.
+        `end` on, before this one learns anything. So does what counted behind that end: in a log
+        that has been made anew since.
         """
-        life, former = self._deployment.life, self._deployment.former_forgets
-        end = (await self._site.logs.span(self._partition)).end if former else 0
-        for accepted in former:
+        life = self._deployment.life
+        for accepted in self._deployment.former_forgets:
             counts = self._deployment.effect(accepted.control_id, self._partition)
             if counts is None or counts > end:
                 ours = structs.replace(accepted, life=life, epoch=life)
                 await log_effect(self._site, self._controls, ours, (self._partition, end))
 
-    async def _start(self) -> int:
+    async def _start(self, log_span: LogSpan) -> int:
         deployment = self._deployment
         first = deployment.version_at(deployment.life, self._partition)
-        logs, source = self._site.logs, spec_of(deployment, first).source
-        log_span = await logs.span(self._partition)
+        source = spec_of(deployment, first).source
         if source.start == "earliest":
             return log_span.begin
         if source.start_ms is None:
             return log_span.end
-        at = await logs.offset_at_time(self._partition, source.start_ms)
+        at = await self._site.logs.offset_at_time(self._partition, source.start_ms)
         return log_span.end if at is None else at
 
     def _path(self, epoch: int) -> Path:
