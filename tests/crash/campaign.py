@@ -26,7 +26,7 @@ AIM_WAIT_S = 15.0
 """How long a worker may live without coming by its aimed point; then it is killed anyway."""
 TRIES = 3
 """How often a life may miss its point before the campaign does without it."""
-FIRST_EVENTS = 60
+FIRST_EVENTS = 30
 """How many events the first life sees after the deploys."""
 KILLED = -9
 MISSED = "missed"
@@ -97,7 +97,9 @@ class Campaign:
             worker = await self._calm_life("deploying", plan.first_troubles)
             for agent in self._agents:
                 await self._commander.command("deploy", agent)
-            await self._feeder.more(FIRST_EVENTS)
+            for _ in range(2):  # what comes when all else is learned comes in chunks of its own
+                await self._feeder.more(FIRST_EVENTS)
+                await self._catch_up()
             await self._end(worker)
             commands = asyncio.create_task(self._give_commands())
             taken.callback(commands.cancel)

@@ -93,7 +93,7 @@ class ForgetfulOpening(Opening):
 class UnsettledOpening(Opening):
     """Leaves a former life's forgets as they were when it ended."""
 
-    async def _settle_forgets(self) -> None:
+    async def _settle_forgets(self, end: int) -> None:
         pass
 
 
