@@ -269,4 +269,5 @@ def rollback(view: snapshot_pb2.Rollback) -> RollbackView:
         reinstated=view.reinstated,
         failed=view.failed,
         undone_by=view.undone_by,
+        asked_ms=view.asked_ms,
     )

@@ -162,4 +162,5 @@ def rollback(view: RollbackView) -> snapshot_pb2.Rollback:
         reinstated=view.reinstated,
         failed=view.failed,
         undone_by=view.undone_by,
+        asked_ms=view.asked_ms,
     )

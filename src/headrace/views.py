@@ -319,6 +319,7 @@ class RollbackView(msgspec.Struct, frozen=True, kw_only=True):
     reinstated: int = 0  # likewise, those that it has taken back into force
     failed: int = 0  # partitions in which it could not be done: they go on with what they had
     undone_by: str = ""  # control id of the undo that takes it back, as things stand; empty: none
+    asked_ms: int = 0  # by the clock of the worker that was asked; 0: an older build did not say
 
     @property
     def done(self) -> bool:

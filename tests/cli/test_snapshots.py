@@ -158,7 +158,7 @@ def test_a_rollback_tells_how_to_take_it_back(run: Run, served: Served, world: W
     undone = Run()(*command, "--yes").stdout
     assert undone.startswith("took back r1 of card-fraud to card-fraud.undo-r1 (revert, epoch 5)")
     _, newest, oldest = map(str.split, run("rollbacks", "card-fraud").stdout.splitlines())
-    assert newest[:4] == ["r2", "revert", "card-fraud.undo-r1", "all"]
+    assert newest[:5] == ["r2", "2025-11-24T16:00:00Z", "revert", "card-fraud.undo-r1", "all"]
     assert newest[-3:] == ["takes", "back", "r1"]
     assert oldest[-4:] == ["taken", "back", "by", "r2"]
     assert [each["done"] for each in run.json("rollbacks", "card-fraud")] == [True, True]

@@ -163,7 +163,7 @@ def test_the_walk_through_a_rollback_gives_what_it_shows(run: Run, tmp_path: Pat
     asked = ["rollback", "card-fraud", "--to", "card-fraud.before-batch", "--mode", "rewind"]
     asked += ["--exclude-from", begun, "--exclude-to", ended]
     looked = run(*asked, "--preview").stdout
-    for at, shown in ((begun, "2026-11-26T22:01:53.000Z"), (ended, "2026-11-26T22:01:58.000Z")):
+    for at, shown in ((begun, "2026-11-28T09:19:26.000Z"), (ended, "2026-11-28T09:19:30.000Z")):
         read = moment(round(datetime.fromisoformat(at).timestamp() * 1000))
         looked = looked.replace(read, shown)  # the page has its own
     for line in looked.splitlines()[1:10]:

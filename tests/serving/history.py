@@ -219,6 +219,7 @@ class Done:
             epoch=3 + number,
             partitions=PARTITIONS,
             positions=_counts(0 if self.slow else PARTITIONS),
+            asked_ms=1_764_000_000_000 + number,
         )
         self.views[view.control_id] = view
         if self.lost:

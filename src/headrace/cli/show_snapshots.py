@@ -239,10 +239,14 @@ def rollbacks(views: Sequence[RollbackView]) -> None:
         say("nothing was rolled back")
         return
     grid(
-        ("rollback", "mode", "back to", "keys", ">epoch", ">partitions", ">withdrawn", "note"),
+        (
+            *("rollback", "asked", "mode", "back to", "keys"),
+            *(">epoch", ">partitions", ">withdrawn", "note"),
+        ),
         [
             (
                 f"[bold]{escape(view.control_id)}[/]",
+                moment(view.asked_ms, "seconds") if view.asked_ms else "–",
                 view.mode,
                 escape(view.snapshot_id),
                 _keys(view) if view.keys else "all",
