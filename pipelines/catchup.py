@@ -129,8 +129,6 @@ class CatchUp:
         logs = self._shards.site.logs
         async with logs.replay(shard.partition, shard.next_offset) as replay:
             while not (self._is_over(shard) or self._is_near(shard)):
-                if not await shard.has_room(lambda: not shard.leaving):
-                    return
                 if not await self._learn_piece(shard, replay):
                     return
 

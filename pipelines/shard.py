@@ -48,7 +48,7 @@ ROOM_LOOK_S = 0.1
 
 class Shard:
     """Order of calls: `process` for each chunk in offset order, `flush` by size and by timer,
-    `apply` for a command between two chunks, `close` at the end. Reading is allowed at any time.
+    `apply` for a command at any time, `close` at the end. Reading is allowed at any time.
     """
 
     def __init__(
@@ -123,10 +123,8 @@ class Shard:
         """Why the last flush did not succeed, and nothing more may be learned; empty: it did."""
         return self._keeper.waits_for
 
-    async def has_room(self, waiting: Callable[[], bool]) -> bool:
-        """Wait until the shard may learn on. False: it may not, and `waiting` has ended. One that
-        was closed keeps nobody.
-        """
+    async def _room(self, waiting: Callable[[], bool]) -> bool:
+        """Wait until it may learn on, or is closed; False: it may not, and `waiting` has ended."""
         while self.waits_for and not self._closing.is_set():
             if not waiting():
                 return False
@@ -134,9 +132,8 @@ class Shard:
         return True
 
     async def schedule(self, changes: Sequence[Change]) -> None:
-        """Commands that the control log placed at positions this shard has yet to reach.
-
-        Those at or below its next offset are applied at once, in order.
+        """Commands that the control log placed at positions: those at or below the shard's next
+        offset are applied at once, in order, the others when it comes there.
         """
         async with self._turn:
             for change in in_order(changes):
@@ -150,7 +147,7 @@ class Shard:
         effect: Callable[[int], Awaitable[int]],
         work: Work | None = None,
     ) -> None:
-        """Apply a command between two chunks.
+        """Apply a command between two slices of a chunk.
 
         `effect(offset)` logs the position and returns the one that counts after it was read
         back. Until then this shard handles no event, so a crash replays the command at the
@@ -182,27 +179,35 @@ class Shard:
     async def process(self, chunk: Chunk, flowing: Callable[[], bool] = lambda: True) -> None:
         """Learn from a chunk and emit its decisions. Records that were learned are skipped; so is a
         chunk before which some are missing: it was on its way when the shard was opened, and is
-        read again. So is what is left of a chunk when `flowing` has ended.
+        read again. So is what is left of a chunk when `flowing` has ended. Who waits for the turn
+        has it between two slices: a command need not wait for all of a long chunk.
 
         What it raises is a failure of the infrastructure, or a bug. The live models may then be
         ahead of `next_offset`, so this shard is never flushed again.
         """
+        ended = False
         # Who has the turn may wait for room on the disk, and a stop waits for the chunks in work.
-        if not await self._turn.taken_while(flowing):
-            return
-        try:
-            over = self._closing.is_set() or self._deleted
-            if over or not chunk.begins <= self.next_offset < chunk.next_offset:
-                return
+        while not ended and await self._room(flowing) and await self._turn.taken_while(flowing):
             try:
-                await self._process(chunk, flowing)
-            except BaseException:
-                self._broken = True
-                raise
-            if self.learner.dirty_keys >= self.learner.spec.state.flush_keys:
-                await self._flush()
-        finally:
-            self._turn.release()
+                ended = await self._learn(chunk, flowing)
+            finally:
+                self._turn.release()
+
+    async def _learn(self, chunk: Chunk, flowing: Callable[[], bool]) -> bool:
+        """Whether it is over; if not, others want the turn, or have left the disk without room."""
+        over = self._closing.is_set() or self._deleted
+        if over or not chunk.begins <= self.next_offset < chunk.next_offset:
+            return True
+        if self.waits_for:
+            return False
+        try:
+            ended = await self._process(chunk, flowing)
+        except BaseException:
+            self._broken = True
+            raise
+        if self.learner.dirty_keys >= self.learner.spec.state.flush_keys:
+            await self._flush()
+        return ended
 
     async def flush(self) -> None:
         """Make the state durable, in the order that the module's docstring lists."""
@@ -233,9 +238,7 @@ class Shard:
         self._leaving = True
 
     async def close(self, *, flush: bool) -> None:
-        """Release the store. With `flush`, nothing that was learned is repeated later, unless the
-        disk has no room: then it is learned again.
-        """
+        """Release the store; with `flush`, all that was learned is in it if the disk has room."""
         self.leave()
         async with self._turn:
             if self._closing.is_set():
@@ -296,9 +299,7 @@ class Shard:
         return True
 
     def renew(self, learner: Learner, store: Store) -> Store:
-        """Go on with another state at the same position; returns the former store, still open.
-        Whoever calls it has the shard's turn.
-        """
+        """Go on with another state, under the turn; returns the former store, still open."""
         assert store.meta is not None
         assert store.meta.next_offset == self.next_offset
         former = self._store
@@ -322,14 +323,14 @@ class Shard:
                 return False
             return await work(self)
 
-    async def _process(self, chunk: Chunk, flowing: Callable[[], bool]) -> None:
+    async def _process(self, chunk: Chunk, flowing: Callable[[], bool]) -> bool:
         begins, left_out = self.next_offset, self._at.left_out
         records = [r for r in chunk.records if r.offset >= begins and not left_out(r)]
         clock = asyncio.get_running_loop().time
         done = 0
         while done < len(records):
             if not await self._take_changes(records[done].offset) or self._deleted:
-                return
+                return True
             upto = self._slices.end(records, done, self._changes.next_offset)
             began = clock()
             outcome = self._step(records[done:upto])
@@ -341,12 +342,13 @@ class Shard:
             done = upto
             await self._outlets.sink.flow()
             await self._slices.turns()
-            if done < len(records) and not flowing():
-                return
+            if done < len(records) and (self._turn.wanted or not flowing()):
+                return not flowing()
         # Past the last record there may be transaction markers and compacted offsets.
         self.next_offset = chunk.next_offset
         await self._outlets.sink.send()
         await self._take_changes(self.next_offset)  # no event may come for long
+        return True
 
     def _step(self, records: Sequence[Record]) -> Outcome:
         forgotten = self.forgotten.among(records)

@@ -19,6 +19,19 @@ class Turn(asyncio.Lock):
     def __init__(self) -> None:
         super().__init__()
         self.holds: Callable[[], bool] = _always
+        self._waiting = 0
+
+    async def __aenter__(self) -> None:
+        self._waiting += 1
+        try:
+            await super().__aenter__()
+        finally:
+            self._waiting -= 1
+
+    @property
+    def wanted(self) -> bool:
+        """Whether somebody waits for it who does not come with a chunk."""
+        return self._waiting > 0
 
     def release(self) -> None:
         self.holds = _always

@@ -272,8 +272,6 @@ class Worker:
 
     async def _on_chunk(self, chunk: Chunk) -> None:
         for shard in self.shards.joined(Partition(chunk.topic, chunk.partition)):
-            if not await shard.has_room(lambda: self.streams.flowing):
-                return  # the chunk is read again by whoever gets the partition
             try:
                 await shard.process(chunk, lambda: self.streams.flowing)
             except UnavailableError as error:  # the broker was waited for, until the stop

@@ -10,7 +10,7 @@ import pytest
 from headrace.models.decisions import Origin
 from headrace.models.learner import Learner
 from headrace.models.spec import load_spec
-from headrace.pipelines.shard import Shard
+from headrace.pipelines.shard import ROOM_LOOK_S, Shard
 from headrace.pipelines.shardstart import Outlets, ShardStart
 from headrace.state.memory import MemoryStore
 from headrace.state.store import ShardStore
@@ -74,6 +74,26 @@ async def test_a_flush_without_room_waits_and_succeeds_later(
     assert again.meta == straight.meta
     assert dict(again.scan(b"")) == rows(straight)
     again.close()
+
+
+async def test_no_more_of_a_chunk_is_learned_when_a_flush_finds_no_room(
+    disk: SmallDisk, store: ShardStore
+) -> None:
+    """One between two of its slices: the rest waits for room, and comes then."""
+    shard = opened(store, Sink())
+    learning = asyncio.create_task(shard.process(chunk(*wave(0))))
+    while not shard.next_offset:  # noqa: ASYNC110 - after its first slice
+        await asyncio.sleep(0)
+    disk.fill()
+    await shard.flush()
+    assert shard.waits_for
+    stood = shard.next_offset
+    await asyncio.sleep(2 * ROOM_LOOK_S)
+    assert shard.next_offset == stood < KEYS
+    disk.empty()
+    await shard.flush()
+    await learning
+    assert shard.next_offset == KEYS
 
 
 async def test_a_shard_that_closes_without_room_is_learned_again_from_there(

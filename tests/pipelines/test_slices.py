@@ -7,10 +7,11 @@ import asyncio
 import msgspec
 import pytest
 
+from headrace.models.decisions import decode_decision
 from headrace.pipelines import slices as of_slices
 from headrace.pipelines.slices import SLICE_BYTES_MAX
 from headrace.state.memory import MemoryStore
-from tests.pipelines.small_shard import Event, Sink, chunk, event, open_shard
+from tests.pipelines.small_shard import DECISIONS, Event, Sink, chunk, event, open_shard
 
 
 class Counting(Sink):
@@ -58,3 +59,37 @@ async def test_large_bad_events_do_not_stop_the_loop(monkeypatch: pytest.MonkeyP
     assert await turns() >= 20
     monkeypatch.setattr(of_slices, "SLICE_BYTES_MAX", 1 << 40)
     assert await turns() < 10
+
+
+async def test_a_command_need_not_wait_for_all_of_a_long_chunk() -> None:
+    """It counts where the shard stands when it is asked for; the rest is handled behind it."""
+    shard = open_shard(sink := Sink(), MemoryStore())
+    counted: list[int] = []
+
+    async def effect(offset: int) -> int:
+        counted.append(offset)
+        await asyncio.sleep(0)  # the chunk is not gone on with until it is read back
+        assert shard.next_offset == offset
+        return offset
+
+    learning = asyncio.create_task(shard.process(chunk(*(event(n) for n in range(600)))))
+    while not shard.next_offset:  # noqa: ASYNC110 - after its first slice
+        await asyncio.sleep(0)
+    await shard.apply("pause", 5, effect)
+    await learning
+    assert 0 < counted[0] < 600
+    decided = [decode_decision(value) for value in sink.of(DECISIONS)]
+    assert [decision.position.offset for decision in decided] == list(range(600))
+    assert [decision.updates for decision in decided] == [min(n, counted[0]) for n in range(600)]
+
+
+async def test_a_stop_does_not_wait_for_all_of_a_long_chunk() -> None:
+    """What is closed between two slices has learned so far, durably, and no further."""
+    shard = open_shard(sink := Sink(), store := MemoryStore())
+    learning = asyncio.create_task(shard.process(chunk(*(event(n) for n in range(600)))))
+    while not shard.next_offset:  # noqa: ASYNC110 - after its first slice
+        await asyncio.sleep(0)
+    await shard.close(flush=True)
+    await learning
+    assert store.meta is not None
+    assert 0 < store.meta.next_offset == shard.next_offset == len(sink.of(DECISIONS)) < 600

@@ -158,10 +158,10 @@ class Unsettled(Shard):
 class Unskipping(Shard):
     """Learns every chunk from its first record on, also what it has learned before."""
 
-    async def _process(self, chunk: ShardChunk, flowing: Callable[[], bool]) -> None:
+    async def _process(self, chunk: ShardChunk, flowing: Callable[[], bool]) -> bool:
         first = [record.offset for record in chunk.records[:1]]
         self.next_offset = min(self.next_offset, *first)
-        await super()._process(chunk, flowing)
+        return await super()._process(chunk, flowing)
 
 
 class Hasty(Shard):
