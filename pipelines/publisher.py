@@ -16,6 +16,7 @@ from headrace.errors import CorruptStateError, StateError
 from headrace.logs import fields
 from headrace.pipelines.fetcher import CatalogueTopic, Fetcher
 from headrace.pipelines.precedence import Precedence
+from headrace.pipelines.threads import behind_others
 from headrace.state.catalogue import Vouched, encode
 from headrace.state.cut import Cut
 from headrace.state.directory import StateDirectory
@@ -129,7 +130,8 @@ class Publisher(Fetcher):
         path = self._lies_here(cut)
         if path is None or not self.probing.lacks(cut):
             return cut
-        probes = await asyncio.to_thread(self.probing.made, cut, path, self._directory.draft())
+        draft = self._directory.draft()
+        probes = await behind_others(lambda: self.probing.made(cut, path, draft))
         if self._lies_here(cut) is None:
             return cut
         return await asyncio.to_thread(self._checkpoints.probed, cut, probes)
@@ -160,7 +162,7 @@ class Publisher(Fetcher):
             return False
         await self._claim()
         try:
-            done = await asyncio.to_thread(publish, cut, path, self._repository, self._sums)
+            done = await behind_others(lambda: publish(cut, path, self._repository, self._sums))
         except CorruptStateError as error:
             await self._lose(cut, error)
             return False

@@ -14,7 +14,9 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+import rich.console
 import typer
+from rich.text import Text
 
 from headrace.cli import console
 from headrace.cli.app import app
@@ -299,3 +301,18 @@ def test_a_narrow_terminal_gets_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
         ["agent", "learned", "metric"],
         ["card-fraud", "1,234", "Accuracy", "0.9"],
     ]
+
+
+@pytest.mark.parametrize("width", [120, 100, 60])
+def test_no_table_breaks_an_id_nor_lines_that_belong_together(width: int) -> None:
+    """On a terminal: sentences are folded first, and where that is not enough there are blocks."""
+    terminal = rich.console.Console(file=io.StringIO(), width=width, force_terminal=True)
+    columns = ("snapshot", "metric", "baseline", "note")
+    name, note = "card-fraud.auto-1-20261128-091930", "its undo snapshot has been removed since"
+    row = (name, "F1 0.8402\nROCAUC 0.9284", "0.4959 majority class\n0.4739 share of true", note)
+    console.grid(columns, [row], on=cast(console.Console, terminal))
+    text = Text.from_ansi(terminal.file.getvalue()).plain  # type: ignore[attr-defined]
+    together = re.search(r"^.*F1 0\.8402.*0\.4959 majority class", text, re.MULTILINE)
+    assert name in text
+    assert (together is not None) == (width > 60)
+    assert "0.4959 majority class" in text

@@ -14,6 +14,7 @@ import yaml
 from rich.markup import escape
 from rich.measure import Measurement
 from rich.table import Table
+from rich.text import Text
 
 WIDTH_OF_A_PIPE = 200
 """Columns where no terminal says how many there are: tables then fold late, and greps find."""
@@ -93,11 +94,15 @@ def grid(
     `on`: where it is shown; None: as a result.
     """
     on = on or out
-    table = Table(box=rich.box.SIMPLE_HEAD if on.is_terminal else None, title=title or None)
-    for column in columns:
+    table = Table(box=None, title=title or None)
+    if on.is_terminal:
+        table.box, table.padding = rich.box.SIMPLE_HEAD, (0, 1, 0, 0)
+    for number, column in enumerate(columns):
         name = column.removeprefix(">")
         side: Literal["left", "right"] = "right" if column.startswith(">") else "left"
-        table.add_column(name, justify=side, overflow="fold")  # what is cut cannot be copied
+        whole = _whole([name, *(row[number] for row in rows)])
+        # What is cut cannot be copied.
+        table.add_column(name, justify=side, overflow="fold", no_wrap=bool(whole), min_width=whole)
     for row in rows:
         table.add_row(*row)
     if _fits(table, on):
@@ -110,6 +115,20 @@ def grid(
             for number, line in enumerate(value.split("\n")):
                 on.print(f"[dim]{name if not number else '':<{width}}[/]  {line}")
         on.print()
+
+
+def _whole(cells: Sequence[str]) -> int | None:
+    r"""How wide a column is that must not be broken: of single words, which are to be copied, or of
+    lines that stand beside those of another. None: it is of sentences. The name comes first.
+
+    >>> _whole(["id", "[bold]a-1[/]"]), _whole(["metric", "F1 0.9\nROCAUC 0.97"])
+    (3, 11)
+    >>> _whole(["keys", "1 of 3"])
+    """
+    lines = [Text.from_markup(line) for cell in cells for line in cell.split("\n")]
+    if len(lines) == len(cells) and any(" " in line.plain for line in lines[1:]):
+        return None
+    return max(line.cell_len for line in lines)
 
 
 def _fits(table: Table, on: Console) -> bool:

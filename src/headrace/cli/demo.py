@@ -30,7 +30,7 @@ def demo(
     ),
     cache: Path = typer.Option(Path(".cache"), help="Where fetched data is kept.", file_okay=False),
 ) -> None:
-    """Run two scenes on real input, and roll back what goes wrong in them. Takes about two minutes.
+    """Run two scenes on real input, and roll back what goes wrong in them, in two to four minutes.
 
     Films are recommended, until poisoned ratings flood in; heaters are controlled, until the sensor
     of one sticks. Both are taken back while everything answers.

@@ -304,7 +304,7 @@ def _last(client: Client, agent: str) -> RollbackView:
         if not view.undoes:
             return view
     if views:
-        text = f"{agent} has no rollback that was not taken back, and without an id no undo is. "
+        text = f"every rollback of {agent} is taken back already, and an undo needs its id: "
         text += f"`headrace undo {agent} {views[0].control_id}` takes back the last undo"
     else:
         text = f"{agent} has no rollback that could be taken back; `headrace rollbacks {agent}` "

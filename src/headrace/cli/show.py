@@ -138,7 +138,8 @@ def doomed(view: AgentView, snapshots: int, on: Console) -> None:
         ("stays", f"the topics {escape(', '.join(topics))}"),
     ]
     if snapshots:
-        rows.append(("stay, but cannot be gone back to", counted(snapshots, "snapshot")))
+        how = f"{counted(snapshots, 'snapshot')} (a named one, if it is exported and imported)"
+        rows.append(("stay, but cannot be gone back to", how))
     grid((f"delete {name}", ""), rows, on=on)
 
 

@@ -37,8 +37,9 @@ from headrace.service import Service
 from headrace.serving.client import AsyncClient
 
 AHEAD = (
-    "Films to recommend, heaters to control: about two minutes. Only after one and a half poisoned "
-    "ratings flood in, then the sensor of a heater sticks; both are taken back. Ctrl-C ends it."
+    "Films to recommend, heaters to control: two to four minutes. Only when most of it is learned "
+    "poisoned ratings flood in, then the sensor of a heater sticks; both are taken back. "
+    "Ctrl-C ends it."
 )
 BESIDE = (
     "Beside it two others run equal heaters. PI is a controller tuned by hand, which acts on how "
