@@ -137,7 +137,12 @@ def _named_snapshot(agent: str, name: str) -> Ask:
         except ConflictError as error:
             if error.code != "snapshot_exists":
                 raise
+        try:
             return (await client.snapshot(f"{agent}.{name}")).complete
+        except ConflictError as error:
+            if error.code != "snapshot_incomplete":  # nothing of it is published yet
+                raise
+            return False
 
     return ask
 
