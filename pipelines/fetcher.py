@@ -127,7 +127,7 @@ class Fetcher:
         vouched = self._vouched(snapshot_id, partition, digest)
         if vouched is None and self.catalogue.was_removed(snapshot_id):
             raise CorruptStateError(f"snapshot {snapshot_id!r} has been removed")
-        ref = ShardRef(snapshot_id, *partition, vouched.digest if vouched else digest)
+        ref = vouched.ref if vouched else ShardRef(snapshot_id, *partition, digest)
         probing = self.probing
         async with self._draft() as draft:
             found = await in_a_thread(
@@ -252,7 +252,7 @@ class Fetcher:
         `other_build` if another build wrote the state, which does not go on here as there.
         """
         vouched = self._vouched(snapshot_id, partition, digest)
-        ref = ShardRef(snapshot_id, *partition, vouched.digest if vouched else digest)
+        ref = vouched.ref if vouched else ShardRef(snapshot_id, *partition, digest)
         try:
             manifest = await asyncio.to_thread(manifest_of, ref, self._sources)
             if manifest.versions != self.probing.versions:

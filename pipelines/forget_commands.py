@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from headrace.clock import SystemClock, new_id
+from headrace.clock import new_id
 from headrace.errors import ConflictError, NotFoundError, UnavailableError
 from headrace.pipelines import control
 from headrace.pipelines.erasing import FORGET_WITHIN_MS, owed_by
@@ -31,7 +31,6 @@ class ForgetCommands:
     def __init__(self, worker: Worker) -> None:
         self._worker = worker
         self._submission = Submission(worker)
-        self._clock = SystemClock()
 
     async def preview(self, agent: str, key: str) -> ForgetView:
         """What would be erased, and what would not. Raises what `forget` would raise."""
@@ -48,7 +47,7 @@ class ForgetCommands:
             deleting=deleting,
             rewriting=tuple(v.snapshot_id for v, k in zip(views, kept, strict=True) if k),
             rollbacks=tuple(self._losing_undo(deployment, deleting)),
-            gone_by_ms=self._now_ms() + FORGET_WITHIN_MS,
+            gone_by_ms=self._worker.vault.now_ms() + FORGET_WITHIN_MS,
             note=self._note(deployment),
         )
 
@@ -64,7 +63,7 @@ class ForgetCommands:
             agent=agent,
             secret_id=secret.id,
             tombstone=tombstone(secret, agent, key),
-            asked_ms=self._now_ms(),
+            asked_ms=self._worker.vault.now_ms(),
         )
         try:
             if (await self._submission.submit(command)).changed:
@@ -150,9 +149,6 @@ class ForgetCommands:
             quarantine=self._worker.quarantine_topic,
         )
         return note + (ITEMS if spec_of(deployment).kind == "ranker" else "")
-
-    def _now_ms(self) -> int:
-        return int(self._clock.time() * 1000)
 
 
 def _knows(shard: Shard, key: str) -> bool:

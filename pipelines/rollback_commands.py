@@ -8,7 +8,7 @@ from typing import overload
 
 import msgspec
 
-from headrace.clock import SystemClock, new_id
+from headrace.clock import new_id
 from headrace.errors import (
     ConflictError,
     NotFoundError,
@@ -172,7 +172,7 @@ class RollbackCommands:
             return self._snapshots.get(request.snapshot_id)
         if request.before_ms is None:
             raise RequestError("invalid_request", "name a snapshot, or a time before which")
-        check_past(request.before_ms, _now_ms())
+        check_past(request.before_ms, self._worker.vault.now_ms())
         former = 0
         for view in self._snapshots.list(request.agent):  # newest first
             taken = view.complete and view.kind != "undo" and not (view.imported or view.former)
@@ -264,7 +264,8 @@ class RollbackCommands:
     # -- on its way --------------------------------------------------------------------------
 
     async def _roll_back(self, command: control.Rollback, request_id: str | None) -> RollbackView:
-        command = msgspec.structs.replace(command, id=request_id or command.id, asked_ms=_now_ms())
+        now_ms = self._worker.vault.now_ms()
+        command = msgspec.structs.replace(command, id=request_id or command.id, asked_ms=now_ms)
         try:
             await self._submission.submit(command)
             self._check_own(command)
@@ -348,10 +349,6 @@ class _Views(Sequence[RollbackView]):
         if isinstance(at, slice):
             return _Views(self._done[at], self._view)
         return self._view(self._done[at])
-
-
-def _now_ms() -> int:
-    return int(SystemClock().time() * 1000)
 
 
 def _meant(command: control.Rollback) -> tuple[object, ...]:
