@@ -105,6 +105,8 @@ class Campaign:
             taken.callback(commands.cancel)
             for number, life in enumerate(plan.lives):
                 self._standing.life = number + 1
+                if commands.done():  # they end only when none is due any more, or one has failed
+                    commands.result()
                 await self._until_lived(number, life)
                 if life.lost:
                     await self._lose_disk()
