@@ -179,7 +179,7 @@ class Again(Replacement):
         await self._tell(twin)
         if self.watch is not None:
             self.watch(*_split(chunk.records, is_left_out))
-        await twin.process(chunk)
+        await twin.process(chunk, lambda: not twin.leaving)
         await self._has_room(twin)
 
     def _is_over(self, shard: Shard) -> bool:

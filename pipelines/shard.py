@@ -179,8 +179,8 @@ class Shard:
     async def process(self, chunk: Chunk, flowing: Callable[[], bool] = lambda: True) -> None:
         """Learn from a chunk and emit its decisions. Records that were learned are skipped; so is a
         chunk before which some are missing: it was on its way when the shard was opened, and is
-        read again. So is what is left of a chunk when `flowing` has ended. Who waits for the turn
-        has it between two slices: a command need not wait for all of a long chunk.
+        read again. So is what is left of a chunk when `flowing` has ended: besides a flush, nothing
+        else ends a wait for room on the disk. A command has the turn between two slices.
 
         What it raises is a failure of the infrastructure, or a bug. The live models may then be
         ahead of `next_offset`, so this shard is never flushed again.
@@ -195,8 +195,8 @@ class Shard:
 
     async def _learn(self, chunk: Chunk, flowing: Callable[[], bool]) -> bool:
         """Whether it is over; if not, others want the turn, or have left the disk without room."""
-        over = self._closing.is_set() or self._deleted
-        if over or not chunk.begins <= self.next_offset < chunk.next_offset:
+        has_next = chunk.begins <= self.next_offset < chunk.next_offset
+        if not has_next or self._deleted or self._closing.is_set():
             return True
         if self.waits_for:
             return False
@@ -329,6 +329,8 @@ class Shard:
         clock = asyncio.get_running_loop().time
         done = 0
         while done < len(records):
+            if done and (self._turn.wanted or not flowing()):
+                return not self._turn.wanted
             if not await self._take_changes(records[done].offset) or self._deleted:
                 return True
             upto = self._slices.end(records, done, self._changes.next_offset)
@@ -342,8 +344,6 @@ class Shard:
             done = upto
             await self._outlets.sink.flow()
             await self._slices.turns()
-            if done < len(records) and (self._turn.wanted or not flowing()):
-                return not flowing()
         # Past the last record there may be transaction markers and compacted offsets.
         self.next_offset = chunk.next_offset
         await self._outlets.sink.send()

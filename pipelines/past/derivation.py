@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
-from headrace.errors import UnavailableError
+from headrace.errors import DiskFullError, UnavailableError
 from headrace.models.learner import Learner
 from headrace.models.spec import Spec
 from headrace.pipelines import control
@@ -91,7 +91,9 @@ class Derivation:
         await self.shard.schedule([self._change(counted) for counted in course.counted])
 
     async def learn(self, offset: int) -> None:
-        """Up to there, which the log has. Raises StateError, UnavailableError."""
+        """Up to there, which the log has. Raises StateError, also if there was no room on the disk in
+        that time, and UnavailableError.
+        """
         shard = self.shard
         clock = asyncio.get_running_loop().time
         deadline = clock() + TIME_MAX_S
@@ -110,7 +112,8 @@ class Derivation:
                 if chunk is None:
                     await asyncio.sleep(IDLE_S)
                     continue
-                await shard.process(chunk)
+                await self._has_room(deadline)
+                await shard.process(chunk, lambda: not shard.leaving and clock() <= deadline)
                 await self._cool()
 
     async def stop(self) -> None:
@@ -135,6 +138,16 @@ class Derivation:
     def _opened(self, path: Path) -> Store:
         new = self.course.start.vouched is None
         return ShardStore.open(path, create=new, options=self._site.stores, compact=False)
+
+    async def _has_room(self, deadline: float) -> None:
+        """Wait for room on the disk, which nothing but a flush finds out about."""
+        clock = asyncio.get_running_loop().time
+        while reason := self.shard.waits_for:
+            if clock() > deadline:
+                raise DiskFullError(reason)
+            if not await self.shard.waits_on(reason):
+                raise UnavailableError("stopping", "the worker is going down")
+            await self.shard.flush()
 
     async def _cool(self) -> None:
         learner = self.shard.learner

@@ -163,17 +163,21 @@ def test_a_shard_is_closed_although_its_rewind_waits_for_room(
     told(tmp_path, work)
 
 
+@pytest.mark.parametrize("stands", [70, 100])
 def test_a_shard_is_closed_although_its_twin_has_no_room_to_forget(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stands: int
 ) -> None:
-    """A key was forgotten while the twin learned; nothing of the twin is left."""
-    monkeypatch.setattr(rewind, "NEAR_RECORDS", 10)
+    """A key was forgotten at 100 while the twin learned; nothing of the twin is left. It comes to
+    the forget within a piece of the log, or begins the next piece with it.
+    """
+    monkeypatch.setattr(rewind, "NEAR_RECORDS", 5)
     learns = asyncio.Event()
     usual = Again._learn_some
 
     async def held(again: Again, shard: Shard) -> None:
         await usual(again, shard)
-        await learns.wait()
+        if again._stands() >= stands:
+            await learns.wait()
 
     monkeypatch.setattr(Again, "_learn_some", held)
 
