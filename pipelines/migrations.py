@@ -8,14 +8,12 @@ a rewind does, while the shard goes on answering under the old one.
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterable
 from itertools import islice
 from pathlib import Path
 
 from msgspec import structs
 
-from headrace.errors import StateError
 from headrace.models import migration
 from headrace.models.decisions import Origin
 from headrace.models.spec import Spec
@@ -100,8 +98,7 @@ class Taken(Migration):
     _base: Path | None = None
 
     async def prepare(self, shard: Shard) -> None:
-        with contextlib.suppress(StateError):  # `ready` tries again, and says so
-            await self.ready(shard)
+        await self.ready(shard)
 
     async def end(self) -> None:
         base, self._base = self._base, None

@@ -26,7 +26,7 @@ from pathlib import Path
 from msgspec import structs
 
 from headrace import interpreter
-from headrace.errors import StateError, UnavailableError
+from headrace.errors import AwayStateError, StateError, UnavailableError
 from headrace.logs import fields
 from headrace.models.decisions import Origin
 from headrace.models.learner import Learner
@@ -43,12 +43,16 @@ from headrace.views import Partition
 
 log = logging.getLogger(__name__)
 
+AWAY_WAIT_S = 20.0
+"""How long a rollback or a migration waits for a repository that is away, before it counts."""
+AWAY_LOOK_S = 0.5
+"""Between two looks at whether it is back."""
 COOL_KEYS = 50
 """Live models of the former state that are let go of between two turns of the event loop."""
 
 
 class Replacement(abc.ABC):
-    """One rollback or migration in one shard. Order of calls: `prepare` before the command counts,
+    """One rollback or migration in one shard. Order of calls: `prepared` before the command counts,
     as far as that is possible, `ready` when it is about to count, `work` when it does, both under
     the shard's turn; `let_go` in any case. Or `on_copy` alone, for a state of the past.
 
@@ -71,8 +75,23 @@ class Replacement(abc.ABC):
         self._working = False
         self._drafts: list[Path] = []  # made, and not in their place
 
+    async def prepared(self, shard: Shard) -> None:
+        """Have ready what takes long, while the shard goes on. A repository that is away is waited
+        for: what the log once says could not be done, no return of it mends.
+        """
+        clock = asyncio.get_running_loop().time
+        deadline = clock() + AWAY_WAIT_S
+        while True:
+            try:
+                return await self.prepare(shard)
+            except StateError as error:  # `ready` tries once more, and says so
+                passes = isinstance(error, AwayStateError) and clock() < deadline
+                if not passes or shard.leaving:
+                    return None
+            await asyncio.sleep(AWAY_LOOK_S)
+
     async def prepare(self, shard: Shard) -> None:  # noqa: B027 - most need none
-        """Have ready what takes long, while the shard goes on."""
+        """The same, tried once. Raises StateError."""
 
     async def ready(self, shard: Shard) -> None:  # noqa: B027
         """Have ready all that is needed where the shard stands, under its turn.

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 from pathlib import Path
 
-from headrace.errors import StateError
 from headrace.models import reverting
 from headrace.pipelines import control
 from headrace.pipelines.forgetting import honour
@@ -24,8 +22,7 @@ class Revert(Replacement):
     _base: ShardStore | None = None  # the state there
 
     async def prepare(self, shard: Shard) -> None:
-        with contextlib.suppress(StateError):  # `ready` tries again, and says so
-            await self.ready(shard)
+        await self.ready(shard)
 
     async def end(self) -> None:
         base, path = self._base, self._path

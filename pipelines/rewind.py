@@ -71,12 +71,14 @@ class Again(Replacement):
     _twin: _Twin | None = None
 
     async def prepare(self, shard: Shard) -> None:
-        """Let the twin learn until it is close behind."""
+        """Let the twin begin, and learn until it is close behind."""
         try:
+            await self._learn_more(shard)
             while shard.relearns or shard.next_offset - self._stands() > NEAR_RECORDS:
                 await self._learn_more(shard)
-        except StateError:  # `ready` begins once more, and says so
+        except StateError:  # it begins once more
             await self.end()
+            raise
 
     async def end(self) -> None:
         twin, self._twin = self._twin, None

@@ -9,6 +9,7 @@ from typing import overload
 import msgspec
 
 from headrace.clock import new_id
+from headrace.counts import counted
 from headrace.errors import (
     ConflictError,
     NotFoundError,
@@ -84,7 +85,9 @@ class RollbackCommands:
         if command is None:
             snapshot = self._snapshots.get(undo_id(agent, accepted.control_id))
             command = await self._to(deployment, snapshot, keys)
-        command = msgspec.structs.replace(command, undoes=accepted.control_id, if_standing=True)
+        command = msgspec.structs.replace(
+            command, undoes=accepted.control_id, if_standing=True, where_standing=True
+        )
         return await self._roll_back(command, request_id)
 
     def get(self, control_id: str) -> RollbackView:
@@ -226,12 +229,16 @@ class RollbackCommands:
             check_life(deployment, snapshot)
         same = snapshot.imported or snapshot.spec_version == deployment.spec_version
         if not same or snapshot.spec_digest != deployment.deploy.digest:
+            both = (
+                f"to go back to both, deploy that spec with --migration from={snapshot.snapshot_id}"
+            )
+            if snapshot.imported:
+                both = "deploy that spec first, then roll back to the snapshot"
             raise ConflictError(
                 "spec_mismatch",
                 f"{snapshot.snapshot_id!r} is of spec version {snapshot.spec_version} (digest "
                 f"{snapshot.spec_digest[:12]}), and agent {agent!r} runs {deployment.spec_version} "
-                f"({deployment.deploy.digest[:12]}): to go back to both, deploy that spec with "
-                f"--migration from={snapshot.snapshot_id}",
+                f"({deployment.deploy.digest[:12]}): {both}",
                 snapshot=snapshot.snapshot_id,
             )
         check_complete(snapshot)
@@ -250,8 +257,18 @@ class RollbackCommands:
     async def _check_partitions(
         self, deployment: control.Deployment, snapshot: SnapshotView
     ) -> None:
-        """Raises ConflictError unless an imported snapshot has a shard for each partition."""
+        """Raises ConflictError unless an imported snapshot has a shard for each partition of the
+        agent's topic.
+        """
         topic = deployment.source_topic
+        other = {shard.topic for shard in snapshot.shards} - {topic}
+        if other:
+            raise ConflictError(
+                "spec_mismatch",
+                f"{snapshot.snapshot_id!r} is of topic {min(other)!r}, and agent "
+                f"{deployment.agent!r} reads {topic!r}",
+                snapshot=snapshot.snapshot_id,
+            )
         partitions = await self._worker.topics.partition_count(topic)
         if snapshot.partitions != partitions:
             raise ConflictError(
@@ -297,10 +314,11 @@ class RollbackCommands:
         command = accepted.command
         assert isinstance(command, control.Rollback)
         told = deployment.published.get(command.id, {}).values()
-        failed = deployment.failed(command.id)
-        notes = [
-            f"not done in {p.topic}[{p.partition}]: {why}" for p, why in sorted(failed.items())
-        ]
+        unchanged = sorted(deployment.failed(command.id).items())
+        failed = [(p, why) for p, why in unchanged if not deployment.leaves(accepted, p)]
+        notes = [f"not done in {p.topic}[{p.partition}]: {why}" for p, why in failed]
+        if left := len(unchanged) - len(failed):
+            notes.append(f"there was nothing to take back in {counted(left, 'partition')}")
         if self._worker.vault.catalogue.was_removed(undo_id(command.agent, command.id)):
             notes.append("its undo snapshot has been removed: it cannot be taken back")
         return RollbackView(

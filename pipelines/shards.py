@@ -306,17 +306,17 @@ class Shards:
     async def _apply_prepared(
         self, shard: Shard, accepted: control.Accepted, work: Replacement, effect: Effect
     ) -> None:
-        """Apply a rollback or a migration; what can be done before it counts does not keep events
-        waiting.
+        """Apply a rollback or a migration. What can be done before it counts holds up no event.
 
-        One that cannot be done, because the snapshot is damaged, say, changes nothing but the
-        epoch, and its effect says why.
+        One that cannot be done, because the snapshot is damaged, say, or where there is nothing to
+        take back, changes nothing but the epoch, and its effect says why.
         """
-        doing = work
+        left = self.works.left(shard, accepted)
+        doing = self.works.unchanged(accepted) if left else work
 
         async def effect_when_ready(offset: int) -> int:
             nonlocal doing
-            failed = ""
+            failed = left
             try:
                 await doing.ready(shard)
             except (DiskFullError, BadDiskError):  # it can be done, if not on this disk
@@ -338,7 +338,7 @@ class Shards:
 
         try:
             shard.flush_soon()
-            await work.prepare(shard)
+            await doing.prepared(shard)
             await shard.apply(accepted.kind, accepted.offset, effect_when_ready, do)
         finally:
             await work.let_go()

@@ -66,6 +66,14 @@ class Works:
             return replacement(self._site, self._vault, deployment, accepted, partition)
         return None
 
+    def left(self, shard: Shard, accepted: control.Accepted) -> str:
+        """Why that undo is to leave the shard as it is; empty: it is not."""
+        if not self._deployment(accepted).leaves(accepted, shard.partition):
+            return ""
+        command = accepted.command
+        assert isinstance(command, control.Rollback)
+        return f"there is nothing of {command.undoes} to take back"
+
     def unchanged(self, accepted: control.Accepted) -> Unchanged:
         """What is done where a replacement could not be."""
         return Unchanged(self._site, self._vault, self._deployment(accepted), accepted)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import msgspec
@@ -156,35 +157,69 @@ class Deployment(msgspec.Struct, kw_only=True):
     def standing(
         self, where: Partition | None = None, *, below: int | None = None
     ) -> list[Accepted]:
-        """The rollbacks that hold, newest first, as of that place in the control log.
+        """The rollbacks that hold in that partition, newest first, as of that place in the control
+        log; without a partition, those that hold in any.
 
         What is undone holds no more, and undoes nothing itself. What could not be done neither
-        holds nor undoes: in that partition, or, where none is named, in any.
+        holds nor undoes.
         """
+        if where is not None:
+            return self._holding(lambda c: where in self.failures.get(c.id, {}), below)
+        apart = {p for each in self.rollbacks() for p in self.failures.get(each.control_id, {})}
+        numbers = {partition.partition for partition in apart}
+        found = [self.standing(partition, below=below) for partition in apart]
+        # All partitions in which every rollback could be done are alike.
+        found.append(self._holding(lambda c: all(b.partition in numbers for b in c.bases), below))
+        unique = {accepted.offset: accepted for part in found for accepted in part}
+        return [accepted for _, accepted in sorted(unique.items(), reverse=True)]
+
+    def _holding(
+        self, is_none: Callable[[Rollback], bool], below: int | None = None
+    ) -> list[Accepted]:
+        """The rollbacks that are not undone by one that holds, but for those that are none."""
         found: list[Accepted] = []
         undone: set[str] = set()
         for accepted in reversed(self.commands):
             command = accepted.command
             if not isinstance(command, Rollback) or command.id in undone:
                 continue
-            if below is not None and accepted.offset >= below:
-                continue
-            failed = self.failures.get(command.id, {})
-            if len(failed) == command.partitions if where is None else where in failed:
+            if (below is not None and accepted.offset >= below) or is_none(command):
                 continue
             undone.add(command.undoes)
             found.append(accepted)
         return found
 
     def check_standing(self, control_id: str) -> None:
-        """Raises ConflictError `not_standing` unless that rollback holds."""
-        if all(accepted.control_id != control_id for accepted in self.standing()):
+        """Raises ConflictError `not_standing` unless that rollback holds in some partition."""
+        self._check_among(self.standing(), control_id)
+
+    def check_undo(self, undo: Rollback) -> None:
+        """Raises ConflictError `not_standing` if what it undoes does not hold."""
+        standing = self.standing()
+        if not undo.where_standing:  # of an older build, to which one partition counted for all
+            standing = self._holding(lambda c: len(self.failed(c.id)) == c.partitions)
+        self._check_among(standing, undo.undoes)
+
+    def _check_among(self, standing: list[Accepted], control_id: str) -> None:
+        if all(accepted.control_id != control_id for accepted in standing):
             raise not_standing(self.agent, control_id, self.undone().get(control_id, ""))
 
+    def leaves(self, accepted: Accepted, where: Partition) -> bool:
+        """Whether it is an undo of what does not hold in that partition: that was taken back there
+        already, or was not done there.
+        """
+        command = accepted.command
+        if not isinstance(command, Rollback) or not command.where_standing:
+            return False
+        standing = self.standing(where, below=accepted.offset)
+        return all(each.control_id != command.undoes for each in standing)
+
     def undone(self) -> dict[str, str]:
-        """Which rollbacks are taken back, and by which that hold."""
-        holding = (accepted.command for accepted in self.standing())
-        return {c.undoes: c.id for c in holding if isinstance(c, Rollback) and c.undoes}
+        """Which rollbacks hold nowhere any more, and the newest that has taken each back."""
+        standing = self.standing()
+        holding = {accepted.control_id for accepted in standing}
+        undos = [a.command for a in reversed(standing) if isinstance(a.command, Rollback)]
+        return {c.undoes: c.id for c in undos if c.undoes and c.undoes not in holding}
 
     def forgets(self) -> list[Accepted]:
         """Those of all lives under this name, oldest first."""

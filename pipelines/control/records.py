@@ -95,7 +95,8 @@ class Rollback(_Logged, frozen=True, kw_only=True, tag="rollback"):
     `life`: the epoch at which the agent was deployed; `bases`: one for each partition;
     `undoes`: the control id of the rollback that this one takes back, or empty; `spec_digest`: of
     the spec that it was checked with, and whose rows it brings. Empty in records of older builds.
-    `if_standing`: it counts only if what it `undoes` was not taken back by then. `asked_ms`: when,
+    `if_standing`: it counts only if what it `undoes` was not taken back by then; `where_standing`:
+    nor is it done in a partition where that was, or where that had not been done. `asked_ms`: when,
     for people; 0 in records of older builds.
     """
 
@@ -110,6 +111,7 @@ class Rollback(_Logged, frozen=True, kw_only=True, tag="rollback"):
     undoes: str = ""
     spec_digest: str = ""
     if_standing: bool = False
+    where_standing: bool = False
     asked_ms: int = 0
 
     def base(self, partition: int) -> Base:

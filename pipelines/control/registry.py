@@ -205,7 +205,7 @@ class Registry:
                 _check_spec(deployment, record.spec_digest)
             self.check_replacing(deployment)
             if record.if_standing:
-                deployment.check_standing(record.undoes)
+                deployment.check_undo(record)
             deployment.epoch += 1
         return deployment.accept(record, offset)
 

@@ -91,8 +91,9 @@ class Derivation:
         await self.shard.schedule([self._change(counted) for counted in course.counted])
 
     async def learn(self, offset: int) -> None:
-        """Up to there, which the log has. Raises StateError, also if there was no room on the disk in
-        that time, and UnavailableError.
+        """Up to there, which the log has.
+
+        Raises StateError, also if there was no room on the disk for too long, UnavailableError.
         """
         shard = self.shard
         clock = asyncio.get_running_loop().time

@@ -99,7 +99,7 @@ async def judge(broker: Broker, left: Left) -> Verdict:
         if not led or led[-1].deleted:
             verdict.differ(agent.name, ["it must live in the end, and the control log denies it"])
         for life in led:
-            verdict.differ(agent.name, wrong_undos(life))
+            verdict.differ(agent.name, [*wrong_undos(life), *life.undone_wrongly()])
             for partition in topics.source:
                 _judge_shard(verdict, left, agent, life, (partition, topics))
         if led and not led[-1].deleted:

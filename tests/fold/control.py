@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -122,6 +123,20 @@ class Life:
     def epochs(self) -> range:
         """All of them."""
         return range(self.epoch, self.last_epoch + 1)
+
+    def undone_wrongly(self) -> list[str]:
+        """Where an undo was done although there was nothing to take back, or was not although there
+        was.
+        """
+        found = []
+        for control_id, where in self.effects:
+            told = self.replaced[control_id][0] if control_id in self.replaced else {}
+            if told.get("where_standing"):
+                stood = _stands_in(self, told["undoes"], where, before=control_id)
+                left = "to take back" in self.failures.get((control_id, where), "")
+                if left == stood:
+                    found.append(f"{control_id} in {where}: {stood=}, {left=}")
+        return found
 
     def _replacements(self, where: Where) -> list[Rollback | Migration]:
         found: list[Rollback | Migration] = []
@@ -283,7 +298,7 @@ def _command(life: Life, told: dict[str, Any]) -> None:
         meant = told.get("spec_digest") in (None, "", life.digest)
         if told["life"] != life.epoch or not meant or _replacing(life):
             return
-        if told.get("if_standing") and not _stands(life, told["undoes"]):
+        if told.get("if_standing") and not _stands(life, told):
             return
         life.last_epoch += 1
         life.replaced[control_id] = (told, life.last_epoch, life.last_version)
@@ -315,12 +330,32 @@ def _replacing(life: Life) -> bool:
     return bool(len(done) < told.get("partitions", len(told["bases"])))
 
 
-def _stands(life: Life, wanted: str) -> bool:
-    """Whether that rollback was done somewhere, and nothing that holds has taken it back."""
+def _stands(life: Life, undo: dict[str, Any]) -> bool:
+    """Whether what that undo takes back was done somewhere, and nothing that holds has taken it
+    back. Older builds took one partition for all.
+    """
+    if undo.get("where_standing"):
+        places = [(life.topic, base["partition"]) for base in undo["bases"]]
+        return any(_stands_in(life, undo["undoes"], where) for where in places)
     undone: set[str] = set()
     for control_id, (told, *_) in reversed(life.replaced.items()):
         failed = sum(known == control_id for known, _ in life.failures)
         if told["type"] == "migrate" or control_id in undone or failed == len(told["bases"]):
+            continue
+        if control_id == undo["undoes"]:
+            return True
+        undone.add(told.get("undoes", ""))
+    return False
+
+
+def _stands_in(life: Life, wanted: str, where: Where, before: str = "") -> bool:
+    """The same in one partition, before another rollback was asked for."""
+    earlier = list(itertools.takewhile(lambda control_id: control_id != before, life.replaced))
+    undone: set[str] = set()
+    for control_id in reversed(earlier):
+        told, *_ = life.replaced[control_id]
+        failed = (control_id, where) in life.failures
+        if told["type"] == "migrate" or failed or control_id in undone:
             continue
         if control_id == wanted:
             return True

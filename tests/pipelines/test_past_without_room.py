@@ -13,7 +13,7 @@ from headrace.pipelines.past import derivation
 from headrace.pipelines.past.derivation import TIME_MAX_S, Derivation
 from headrace.state.store import Store
 from tests.pipelines.test_past import Lived
-from tests.pipelines.test_rollback_laws import History, lived
+from tests.pipelines.test_rollback_laws import History, Two, lived
 
 
 class Disk:
@@ -41,7 +41,8 @@ def filled(
     """The state at 40 is being made, and its first flush finds no room; do something then."""
     monkeypatch.setattr(derivation, "MODELS_BYTES_MAX", 0)  # it is flushed after each chunk
 
-    async def work(place: Lived) -> None:
+    async def work(place: Two) -> None:
+        assert isinstance(place, Lived)
         await place.feed(len(place.rows))
         timeline = place.timeline("a")
         (start,) = timeline.starts(40)

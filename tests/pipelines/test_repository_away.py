@@ -8,17 +8,21 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
 from headrace.errors import AwayStateError
+from headrace.pipelines import control
 from headrace.pipelines.holdings import RETRY_S
+from headrace.pipelines.replacement import AWAY_WAIT_S
 from headrace.pipelines.shard import Shard
 from headrace.state.objectshelf import ObjectShelf
 from headrace.state.repositories import LocalRepository
 from headrace.state.repository import ShelfRepository
 from headrace.state.restoring import Sources
 from tests.pipelines.small_place import WHERE, Place
-from tests.pipelines.snapshots_of_one import more, taken, told
+from tests.pipelines.snapshots_of_one import dropped, more, taken, told
 from tests.pipelines.test_holdings import held
+from tests.pipelines.test_rewind_without_room import to_fifty
 from tests.state.unlistable import unlistable
 
 
@@ -51,7 +55,7 @@ def into(place: Place, repository: ShelfRepository) -> None:
 async def only_afar(place: Place, shelf: Shelf, *names: str) -> None:
     """Nothing is left of these snapshots but in the repository, and that is away."""
     for name in names:
-        await asyncio.to_thread(place.vault._checkpoints.drop, name)
+        await dropped(place, name)
     shelf.away = True
 
 
@@ -134,7 +138,7 @@ def test_a_directory_that_cannot_be_listed_is_away_and_no_snapshot_missing(
         await taken(place, shard, "s1")
         await place.shards.close(shard, flush=True)
         shutil.rmtree(place.directory.path / "shards" / "a")
-        place.vault._checkpoints.drop("a.s1")
+        await dropped(place, "a.s1")
         assert place.vault._repository.collect(set(), 0).set_aside
         with monkeypatch.context() as disk:
             unlistable(disk, kept, "ESTALE")
@@ -143,5 +147,45 @@ def test_a_directory_that_cannot_be_listed_is_away_and_no_snapshot_missing(
         assert place.vault.refusals == 0
         again = await place.shards.open(place.deployment, WHERE)
         assert again.next_offset == 50
+
+    told(tmp_path, work)
+
+
+@pytest.mark.parametrize("mode", ["revert", "rewind"])
+@pytest.mark.parametrize("away_s", [1.0, 2 * AWAY_WAIT_S])
+def test_a_rollback_waits_for_it_for_a_while(
+    tmp_path: Path, mode: control.Mode, away_s: float
+) -> None:
+    """Then it counts as one that could not be done, and says why."""
+
+    async def work(place: Place, shard: Shard) -> None:
+        shelf = onto(place)
+        vouched = await taken(place, shard)
+        await more(place, shard)
+        await only_afar(place, shelf, "a.s1")
+        asyncio.get_running_loop().call_later(away_s, setattr, shelf, "away", False)
+        place.command(structs.replace(to_fifty(vouched), mode=mode))
+        async with asyncio.timeout(2 * away_s + AWAY_WAIT_S):
+            while shard.origin.epoch == 1:  # noqa: ASYNC110 - not told
+                await asyncio.sleep(0.05)
+        failed = place.deployment.failed("r").values()
+        assert ["Connection refused" in why for why in failed] == [True] * (away_s > AWAY_WAIT_S)
+
+    told(tmp_path, work)
+
+
+def test_a_shard_is_closed_although_its_rollback_waits_for_it(tmp_path: Path) -> None:
+    """A stop or a rebalance ends the wait."""
+
+    async def work(place: Place, shard: Shard) -> None:
+        shelf = onto(place)
+        vouched = await taken(place, shard)
+        await only_afar(place, shelf, "a.s1")
+        place.command(to_fifty(vouched))
+        while not shelf.refused:  # noqa: ASYNC110 - not told
+            await asyncio.sleep(0.05)
+        async with asyncio.timeout(AWAY_WAIT_S / 4):
+            await place.shards.close(shard, flush=True)
+        assert place.deployment.positions("r") == {}
 
     told(tmp_path, work)

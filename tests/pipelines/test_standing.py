@@ -20,19 +20,27 @@ class History:
         self._offset = 0
         self._log(control.Deploy(id="d", agent="a", spec={}, digest="1", emit_topic="e"))
 
-    def command(self, name: str, undoes: str = "", *, if_standing: bool = False) -> None:
-        """It is in the log, and has counted nowhere yet."""
+    def command(
+        self, name: str, undoes: str = "", *, build: str = "old", partitions: int = 2
+    ) -> None:
+        """It is in the log, and has counted nowhere yet; an undo is as that build logs it."""
         self._log(
             control.Rollback(
-                id=name, agent="a", life=1, snapshot_id="a.s", bases=BASES, undoes=undoes,
-                if_standing=if_standing,
+                id=name, agent="a", life=1, snapshot_id="a.s", bases=BASES[:partitions],
+                undoes=undoes, if_standing=build != "old", where_standing=build == "present",
             )
         )  # fmt: skip
 
-    def roll_back(self, name: str, undoes: str = "", failed: tuple[int, ...] = ()) -> None:
+    def roll_back(
+        self, name: str, undoes: str = "", failed: tuple[int, ...] = (), partitions: int = 2
+    ) -> None:
         """It counts everywhere; in some partitions it could not be done."""
-        self.command(name, undoes)
-        for topic, number in PLACES:
+        self.command(name, undoes, partitions=partitions)
+        self.count(name, failed, partitions)
+
+    def count(self, name: str, failed: tuple[int, ...], partitions: int = 2) -> None:
+        """The effects of a command."""
+        for topic, number in PLACES[:partitions]:
             effect = control.ShardEffect(
                 id=f"{name}/{number}", control_id=name, agent="a",
                 epoch=self.registry.get("a").epoch, topic=topic, partition=number,
@@ -67,13 +75,13 @@ def test_what_is_undone_undoes_nothing() -> None:
 
 
 def test_what_could_be_done_nowhere_neither_stands_nor_undoes() -> None:
-    """One that was done in some partition does both, and in each partition it is as it is there."""
+    """One that was done in some partition does both there, and there only."""
     history = History()
     history.roll_back("r")
     history.roll_back("nowhere", undoes="r", failed=(0, 1))
     assert history.standing() == ["r"]
     history.roll_back("in one", undoes="r", failed=(1,))
-    assert history.standing() == ["in one"]
+    assert history.standing() == ["in one", "r"]
     assert [history.standing(where) for where in PLACES] == [["in one"], ["r"]]
 
 
@@ -94,11 +102,49 @@ def test_of_two_that_would_take_the_same_back_one_counts() -> None:
     history.roll_back("r0")
     history.roll_back("r1")
     history.roll_back("u1", undoes="r1")
-    history.command("u2", undoes="r1", if_standing=True)
+    history.command("u2", undoes="r1", build="former")
     refused = history.registry.refusal("u2")
     assert isinstance(refused, ConflictError)
     assert "r1 was taken back by u1 already" in str(refused)
     assert (history.standing(), history.registry.get("a").epoch) == (["u1", "r0"], 4)
-    history.command("u3", undoes="u1", if_standing=True)
+    history.command("u3", undoes="u1", build="former")
     assert history.registry.refusal("u3") is None
     assert history.standing() == ["u3", "r1", "r0"]
+
+
+def test_an_undo_of_some_partitions_can_be_asked_for_again() -> None:
+    """It is to be done where the first one was not; then the rollback holds nowhere."""
+    history = History()
+    history.roll_back("r")
+    history.roll_back("u1", undoes="r", failed=(1,))
+    deployment = history.registry.get("a")
+    assert deployment.undone() == {}
+    history.command("u2", undoes="r", build="present")
+    assert history.registry.refusal("u2") is None
+    asked = deployment.rollbacks()[-1]
+    assert [deployment.leaves(asked, where) for where in PLACES] == [True, False]
+    history.count("u2", failed=(0,))
+    assert [history.standing(where) for where in PLACES] == [["u1"], ["u2"]]
+    assert (history.standing(), deployment.undone()) == (["u2", "u1"], {"r": "u2"})
+    history.command("u3", undoes="r", build="present")
+    assert "taken back by u2 already" in str(history.registry.refusal("u3"))
+
+
+def test_an_older_build_took_one_partition_for_all() -> None:
+    """Its control log is folded as it was: the second undo was refused then."""
+    history = History()
+    history.roll_back("r")
+    history.roll_back("u1", undoes="r", failed=(1,))
+    history.command("u2", undoes="r", build="former")
+    assert isinstance(history.registry.refusal("u2"), ConflictError)
+    assert history.registry.get("a").epoch == 3
+
+
+def test_a_partition_that_came_later_counts_for_nothing_in_what_was_before() -> None:
+    """A rollback of one partition is undone when that is, wherever later ones have failed."""
+    history = History()
+    history.roll_back("r", partitions=1)
+    history.roll_back("u", undoes="r", partitions=1)
+    history.roll_back("later", failed=(1,))
+    assert history.standing() == ["later", "u"]
+    assert history.registry.get("a").undone() == {"r": "u"}

@@ -14,6 +14,7 @@ from headrace.errors import ConflictError, OverloadError, RequestError, StateErr
 from headrace.models.spec import load_spec
 from headrace.pipelines import archives, publisher, snapshot_commands
 from headrace.pipelines.snapshot_commands import SnapshotCommands
+from headrace.state.catalogue import encode
 from headrace.views import Migration, RollbackRequest, RowCount
 from tests.service.conftest import Start
 from tests.service.test_migration import rated
@@ -123,7 +124,28 @@ async def test_what_an_import_cannot_be_used_for(start: Start, tmp_path: Path) -
         other = text.replace(b"LinearRegression", b"PARegressor")
         assert load_spec(other).digest != load_spec(text).digest
         await client.deploy(other)
-        assert await code_of(client.rollback(to)) == "spec_mismatch"
+        with pytest.raises(ConflictError, match="deploy that spec first") as refused:
+            await client.rollback(to)
+        assert refused.value.code == "spec_mismatch"
+
+
+async def test_an_import_of_another_topic_is_not_gone_back_to(start: Start, tmp_path: Path) -> None:
+    """No export writes such an archive: somebody has made it."""
+    async with start() as running:
+        client, vault = running.client, running.service.worker.vault
+        await taught(running, "elsewhere", spec("elsewhere", "t-elsewhere"), 30)
+        await client.create_snapshot("elsewhere", "good")
+        (vouched,) = vault.catalogue.shards("elsewhere.good").values()
+        crafted = msgspec.structs.replace(
+            vouched, snapshot_id="elsewhere.crafted", topic="t-other", imported=True
+        )
+        await vault._topic.append(crafted.key, encode(crafted))
+        with pytest.raises(ConflictError, match="is of topic 't-other'") as refused:
+            await client.rollback(
+                RollbackRequest(agent="elsewhere", snapshot_id="elsewhere.crafted")
+            )
+        assert refused.value.code == "spec_mismatch"
+        assert await client.rollbacks("elsewhere") == []
 
 
 async def test_an_import_writes_over_nothing(start: Start, tmp_path: Path) -> None:

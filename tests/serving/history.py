@@ -200,7 +200,7 @@ class Done:
         for view in reversed(self.views.values()):
             if view.agent == agent:
                 undone_by = undone.get(view.control_id, "")
-                if not undone_by and view.failed < view.partitions:
+                if not undone_by and not view.failed:
                     undone[view.undoes] = view.control_id
                 views.append(replace(view, undone_by=undone_by))
         return views

@@ -170,7 +170,9 @@ class Asked:
             keys, undoes = done[-1].keys, done[-1].id
             there = [s for s in there if s.snapshot_id == undo_id(deployment.agent, undoes)]
             if not there and (early := self._early(deployment)):
-                return structs.replace(early, id=control_id, undoes=undoes, if_standing=True)
+                return structs.replace(
+                    early, id=control_id, undoes=undoes, if_standing=True, where_standing=True
+                )
         elif self._chance.random() < 0.4:
             keys = tuple(self._chance.sample(self._keys, min(2, len(self._keys))))
         if not there:
@@ -187,6 +189,7 @@ class Asked:
             keys=keys,
             undoes=undoes,
             if_standing=bool(undoes),
+            where_standing=bool(undoes),
             spec_digest=deployment.deploy.digest,
             **self._mode(deployment, undo=verb == "undo"),
         )

@@ -31,10 +31,13 @@ def differences(plan: Plan, broker: SimBroker, state_dir: Path) -> list[str]:
             if not life.deleted and len(life.partitions()) < len(plan.records):
                 found.append(f"{life.agent}, epoch {life.epoch}, has not begun everywhere")
             # Retention may have cut what a rewind needs, and a forget have removed what a rollback
-            # that was just asked for goes back to; nothing else may fail.
-            allowed = ("does not reach back", "has been removed")
+            # that was just asked for goes back to; then nothing is there to take back.
+            allowed = ("does not reach back", "has been removed", "to take back")
             failures = life.failures.values()
             found += [why for why in failures if not any(text in why for text in allowed)]
+            found += life.undone_wrongly()
+            left = sum("to take back" in why for why in failures)
+            broker.counts["undos where there was nothing to take back"] += left
             for where in life.partitions():
                 folded = folded_upto(broker, versions, life, where, life.end(where))
                 told = _topics(broker, life, where, folded)
