@@ -159,7 +159,7 @@ class Fetcher:
     async def _cleanse(self, draft: Path, shard: Taken) -> None:
         """Raises StateError."""
         owed = self._to_forget(shard)
-        if owed or _is_imported(shard):
+        if owed or is_imported(shard):
             newest = self._forgotten_of(shard).newest
             await in_a_thread(lambda: erase(draft, owed.has_row, newest, self._stores))
 
@@ -288,10 +288,11 @@ class Fetcher:
         )
 
 
-def _is_imported(shard: Taken) -> bool:
+def is_imported(shard: Taken) -> bool:
+    """Whether it was taken in another log."""
     return isinstance(shard, Vouched) and shard.imported
 
 
 def _epoch_here(shard: Taken) -> int:
     """The shard's epoch in this control log, or one below; an import's own says nothing here."""
-    return 0 if _is_imported(shard) else shard.epoch
+    return 0 if is_imported(shard) else shard.epoch

@@ -14,9 +14,9 @@ from pathlib import Path
 from headrace.clock import Clock
 from headrace.errors import CorruptStateError, StateError
 from headrace.logs import fields
-from headrace.pipelines.fetcher import CatalogueTopic, Fetcher
+from headrace.pipelines.fetcher import CatalogueTopic, Fetcher, is_imported
 from headrace.pipelines.precedence import Precedence
-from headrace.pipelines.threads import behind_others
+from headrace.pipelines.threads import behind_others, in_a_thread
 from headrace.state.catalogue import Vouched, encode
 from headrace.state.cut import Cut
 from headrace.state.directory import StateDirectory
@@ -32,9 +32,11 @@ PUBLISH_AGAIN_S = 5.0
 until one is published."""
 PUBLISH_AGAIN_MAX_S = 60.0
 
+DROPPED = "its checkpoint has gone meanwhile"
 TAKEN = "an import has brought a snapshot of that id meanwhile"
 GONE = "it has been removed meanwhile"
 ANOTHERS = "a snapshot of that name of a later life has taken its place"
+AGAIN = "a removal of that name is under way, so it is tried again"
 
 
 class Publisher(Fetcher):
@@ -120,10 +122,7 @@ class Publisher(Fetcher):
         return [cut for cut in self._owed if self._lies_here(cut) is not None]
 
     def _lies_here(self, cut: Cut) -> Path | None:
-        # Another may have been taken under its id.
-        if self._checkpoints.cut(cut.snapshot_id, *cut.shard) != cut:
-            return None
-        return self._checkpoints.find(cut.snapshot_id, *cut.shard)
+        return self._checkpoints.path_of(cut)
 
     async def _probed(self, cut: Cut) -> Cut:
         """The cut with its probes, made now: while it was taken its shard waited."""
@@ -131,7 +130,7 @@ class Publisher(Fetcher):
         if path is None or not self.probing.lacks(cut):
             return cut
         draft = self._directory.draft()
-        probes = await behind_others(lambda: self.probing.made(cut, path, draft))
+        probes = await in_a_thread(lambda: self.probing.made(cut, path, draft))  # opens a store
         if self._lies_here(cut) is None:
             return cut
         return await asyncio.to_thread(self._checkpoints.probed, cut, probes)
@@ -146,45 +145,26 @@ class Publisher(Fetcher):
         )
 
     async def _publish(self, cut: Cut) -> bool:
-        """Whether it did; not if it was dropped meanwhile or is given up. Raises StateError if
-        it is to be tried again.
-        """
-        path = self._lies_here(cut)
-        if path is None:
-            return False
-        there = self.catalogue.shards(cut.snapshot_id).values()
-        if any(vouched.imported for vouched in there):  # nothing is put in the place of an import
-            _tell_not_published(cut, TAKEN)
-            await asyncio.to_thread(self._checkpoints.drop, cut.snapshot_id)
-            return False
-        if why := self._over(cut):
-            await self._give_up(cut, why)
-            return False
+        """Whether it did; not if it is given up. Raises StateError if it is to be tried again."""
+        path, why = self._lies_here(cut), self._refusal(cut)
+        if path is None or why:
+            return await self._give_up(cut, why)
         await self._claim()
         try:
             done = await behind_others(lambda: publish(cut, path, self._repository, self._sums))
         except CorruptStateError as error:
             await self._lose(cut, error)
             return False
-        if self.uses.is_going(cut.snapshot_id) or self._lies_here(cut) is None:  # removed meanwhile
-            return False
-        if why := self._over(cut):
-            await self._give_up(cut, why)
-            return False
+        if why := self._refusal(cut):
+            return await self._give_up(cut, why)
         vouched = done.vouched(cut)
         await self._topic.append(vouched.key, encode(vouched))
-        why = self._over(cut)
-        if await self._take_back_if_gone(vouched, over=bool(why)):
-            # What removed it stands in the log before the record that has taken it back just now.
-            # So if a command had asked for it and it is not over, another worker is still deleting
-            # the manifests of a former one of that name, which ended this one's, too.
-            why = why or self._over(cut) or ("" if cut.asked >= 0 else GONE)
-            if not why:
-                raise StateError("a removal of that name is under way, so it is tried again")
-            await self._give_up(cut, why)
-            return False
-        if self._lies_here(cut) is not None:
-            await asyncio.to_thread(self._checkpoints.published, cut, done.digest, done.files)
+        if why := await self._refusal_behind(cut, vouched):
+            await self._take_back(vouched)
+            if why == AGAIN:
+                raise StateError(why)
+            return await self._give_up(cut, why)
+        await asyncio.to_thread(self._checkpoints.published, cut, done.digest, done.files)
         log.info(
             "snapshot.published",
             extra=fields(
@@ -197,12 +177,41 @@ class Publisher(Fetcher):
         )
         return True
 
-    async def _give_up(self, cut: Cut, why: str) -> None:
-        """Nobody wants it any more. What stayed here would be owed for ever, and hold keys that are
-        to be forgotten. Raises StateError.
+    def _refusal(self, cut: Cut) -> str:
+        """Why it is not to be published any more. Empty: it is to be."""
+        there = self.catalogue.shards(cut.snapshot_id)
+        mine = there.get(cut.shard)
+        if self._lies_here(cut) is None:
+            return DROPPED
+        if any(vouched.imported for vouched in there.values()):
+            return TAKEN  # nothing is put in the place of an import
+        if self._is_over(cut):
+            return GONE
+        return ANOTHERS if mine is not None and mine.epoch > cut.epoch else ""
+
+    async def _refusal_behind(self, cut: Cut, vouched: Vouched) -> str:
+        """The same, when the record that vouches for it has come back: what removed the snapshot
+        may stand before that, and be read just now. Empty: it is published. Raises StateError.
         """
-        await self._drop(cut)
-        _tell_not_published(cut, why)
+        if (why := self._refusal(cut)) or not await self._is_missing(vouched):
+            return why
+        # If a command had asked for it and it is not over, whoever has taken its manifest meant a
+        # former one of that name. Of one that nobody asks for there is no other.
+        return self._refusal(cut) or (AGAIN if cut.asked >= 0 else GONE)
+
+    async def _give_up(self, cut: Cut, why: str) -> bool:
+        """Nobody wants it any more. What stayed here would be owed for ever, and hold keys that are
+        to be forgotten; nor does what vouches for it, if a crash came between that and this.
+
+        Returns False: it is not published. Raises StateError.
+        """
+        there = self.catalogue.shards(cut.snapshot_id).get(cut.shard)
+        if there is not None and self._is_over(there):
+            await self._take_back(there)
+        await asyncio.to_thread(self._checkpoints.drop, cut)
+        if why != DROPPED:
+            _tell_not_published(cut, why)
+        return False
 
     async def _lose(self, cut: Cut, error: CorruptStateError) -> None:
         """Its files are not those that were hashed, and never will be. Nor may anybody go back to
@@ -212,36 +221,29 @@ class Publisher(Fetcher):
         """
         if self._lies_here(cut) is None:  # removed meanwhile
             return
-        await self._drop(cut)
+        await asyncio.to_thread(self._checkpoints.drop, cut)
         log.error("snapshot.lost", extra=fields(snapshot=cut.snapshot_id, error=str(error)))
 
-    async def _drop(self, cut: Cut) -> None:
-        if self._lies_here(cut) is not None:
-            await asyncio.to_thread(self._checkpoints.drop, cut.snapshot_id, cut.shard)
-
-    def _over(self, cut: Cut) -> str:
-        """Why it is not to be published any more: its snapshot was removed after it had been asked
-        for, or the name was given anew while this one could not be published. Empty: it is to be.
+    def _is_over(self, taken: Cut | Vouched) -> bool:
+        """Whether its snapshot was removed after it had been asked for. One that nobody asks for is
+        told by its name, while that is removed here: there is no other; but for an import.
         """
-        asked, there = cut.asked >= 0, self.catalogue.shards(cut.snapshot_id).get(cut.shard)
-        if asked and self.catalogue.is_over(cut.snapshot_id, cut.epoch, cut.asked):
-            return GONE
-        later = there is not None and not there.imported and there.epoch > cut.epoch
-        return ANOTHERS if later else ""
+        if taken.asked >= 0:
+            return self.catalogue.is_over(taken.snapshot_id, taken.epoch, taken.asked)
+        return self.uses.is_going(taken.snapshot_id) and not is_imported(taken)
 
-    async def _take_back_if_gone(self, vouched: Vouched, *, over: bool = False) -> bool:
-        """Vouch no longer for a manifest that a removal has taken, or is about to: its records may
-        stand before the one that vouches; so if that snapshot is over. Whether it is gone. What
-        has taken its place in the catalogue stays there. Raises StateError.
-        """
-        gone = over or self.uses.is_going(vouched.snapshot_id)
+    async def _is_missing(self, vouched: Vouched) -> bool:
+        """Whether its manifest is not there, or cannot be read any more. Raises StateError."""
         try:
             await asyncio.to_thread(self._repository.manifest, *vouched.ref)
         except CorruptStateError:
-            gone = True
-        if gone and self.catalogue.shards(vouched.snapshot_id).get(vouched.shard) == vouched:
+            return True
+        return False
+
+    async def _take_back(self, vouched: Vouched) -> None:
+        """Vouch for it no longer. What has taken its place in the catalogue stays there."""
+        if self.catalogue.shards(vouched.snapshot_id).get(vouched.shard) == vouched:
             await self._topic.append(vouched.key, None)
-        return gone
 
 
 def _tell_not_published(cut: Cut, why: str) -> None:

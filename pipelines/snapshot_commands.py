@@ -76,8 +76,8 @@ class SnapshotCommands:
         return made
 
     def check_not_going(self, snapshot_id: str) -> None:
-        """Raises ConflictError `snapshot_exists` if one of that id is being removed: with it would
-        go what takes its place.
+        """Raises ConflictError `snapshot_exists` if one of that id is being removed here: the name
+        is free when that is over.
         """
         if self._worker.vault.uses.is_going(snapshot_id):
             text = f"a snapshot {snapshot_id!r} is being removed: try again in a moment"

@@ -33,14 +33,14 @@ class NamedSnapshot:
     async def work(self, shard: Shard) -> bool:
         """Take the shard as it is here; False: it is being closed. Raises StateError."""
         snapshot_id, partitions = self._command.snapshot_id, self._command.partitions
-        if self._vault.has(snapshot_id, shard):
-            return True  # it was, and what lies behind it is learned again
         asked = self._accepted.offset
+        if self._vault.has(snapshot_id, shard, asked):
+            return True  # it was, and what lies behind it is learned again
         if self._vault.catalogue.is_over(snapshot_id, self._accepted.epoch, asked):
             return True  # it was removed since, and the shard has come here again
         if not await shard.settle():
             return False
-        await self._vault.make_way(snapshot_id, shard)
+        await self._vault.make_way(snapshot_id, shard, asked)
         await self._vault.take(shard, snapshot_id, "named", partitions, asked)
         return True
 

@@ -12,6 +12,7 @@ import hashlib
 import logging
 import shutil
 from collections.abc import Callable, Sequence
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 
 from msgspec import structs
@@ -20,9 +21,10 @@ from headrace.logs import fields
 from headrace.pipelines.fetcher import CATALOGUE_WAIT_S
 from headrace.pipelines.publisher import Publisher
 from headrace.pipelines.shard import Shard
-from headrace.pipelines.threads import remove_drafts
+from headrace.pipelines.threads import in_a_thread, remove_drafts
 from headrace.state.archive import Exported, Import, Index, export
 from headrace.state.catalogue import Pin, Removed, Vouched, encode
+from headrace.state.checkpoints import is_that
 from headrace.state.collecting import collect, needed_by
 from headrace.state.cut import Cut, Kind, is_automatic
 from headrace.state.manifest import Manifest, ShardRef
@@ -50,37 +52,45 @@ that was commanded before it was written anew. A record of the catalogue is boun
 class Vault(Publisher):
     """Order of calls: `take` and `fetch` at any time; `publish` is a task that runs for ever."""
 
-    def has(self, snapshot_id: str, shard: Shard) -> bool:
+    def has(self, snapshot_id: str, shard: Shard, asked: int) -> bool:
         """Whether that shard has been taken into that snapshot as it stands, or is published in it;
-        what was taken under that id elsewhere, or in an earlier life, is another.
+        what was taken under that id elsewhere, in an earlier life or for another command is another
+        snapshot. `asked` as in `Cut`.
         """
         cut = self._checkpoints.cut(snapshot_id, *shard.partition)
-        if cut is not None and self._counts(cut, shard):
+        if cut is not None and self._counts(cut, shard, asked):
             return True
         vouched = self.catalogue.shards(snapshot_id).get(shard.partition)
-        return vouched is not None and (vouched.imported or vouched.epoch >= shard.life)
+        if vouched is None or vouched.imported:
+            return vouched is not None
+        return vouched.epoch >= shard.life and vouched.asked in (-1, asked)
 
     def has_any(self, snapshot_id: str, partition: Partition) -> bool:
         """Whether a shard of that partition was taken into that snapshot, wherever it stood."""
         here = self._checkpoints.cut(snapshot_id, *partition) is not None
         return here or partition in self.catalogue.shards(snapshot_id)
 
-    def _counts(self, cut: Cut, shard: Shard) -> bool:
+    def _counts(self, cut: Cut, shard: Shard, asked: int) -> bool:
         """Whether it is of this place and life, also if a rollback counted here right after it, and
-        of a snapshot that was not removed since.
+        of a snapshot that was not removed since: this worker may be told so behind a command that
+        asks for another one of that name.
         """
+        if cut.asked not in (-1, asked):
+            return False
         here = cut.epoch >= shard.life and cut.next_offset == shard.next_offset
         published = shard.partition in self.catalogue.shards(cut.snapshot_id)
-        return here and not self._over(cut) and (published or cut in self._owed)
+        owed = any(is_that(cut, each) for each in self._owed)
+        return here and not self._refusal(cut) and (published or owed)
 
-    async def make_way(self, snapshot_id: str, shard: Shard) -> None:
-        """Drop what was taken of that shard under that id elsewhere: before it is taken anew.
+    async def make_way(self, snapshot_id: str, shard: Shard, asked: int) -> None:
+        """Drop what was taken of that shard under that id elsewhere, or for another command: before
+        it is taken anew. `asked` as in `Cut`.
 
         Raises StateError.
         """
         cut = self._checkpoints.cut(snapshot_id, *shard.partition)
-        if cut is not None and not self._counts(cut, shard):
-            await asyncio.to_thread(self._checkpoints.drop, snapshot_id, shard.partition)
+        if cut is not None and not self._counts(cut, shard, asked):
+            await asyncio.to_thread(self._checkpoints.drop, cut)
 
     async def take(
         self, shard: Shard, snapshot_id: str, kind: Kind, partitions: int, asked: int = -1
@@ -114,9 +124,12 @@ class Vault(Publisher):
             asked=asked,
             created_ms=self.now_ms(),
         )
-        path = await asyncio.to_thread(self._checkpoints.take, shard.store, cut)
-        self._owe(cut)
-        return path
+        try:
+            # Whoever cancels it may close the store; and what it has left by then is owed.
+            return await in_a_thread(lambda: self._checkpoints.take(shard.store, cut))
+        finally:
+            if self._lies_here(cut) is not None:
+                self._owe(cut)
 
     async def exported(self, refs: Sequence[ShardRef], spec: str) -> Exported:
         """The snapshot whose shards those are, as an archive; its bytes are drawn in threads.
@@ -157,25 +170,50 @@ class Vault(Publisher):
         by, and what is left if it is cut short goes with them. Raises StateError, also if a command
         that begins from it is on its way here.
 
+        As soon as nothing vouches for it, its name may be given again, anywhere: so what goes is
+        what was there before, and what was asked for before. The rest is another snapshot's.
+
         `epoch`, `control_offset`: the agent's, and up to where this worker knows the control log. A
         snapshot that a command had asked for there is over: no shard is taken into it any more, nor
         published, anywhere.
         """
         with self.uses.removing(snapshot_id):
             await self._claim()
+            # Before the records that free the name: so is the pin taken back.
+            cuts = self._checkpoints.of(snapshot_id)
+            former = {ref.digest for ref in self.catalogue.refs() if ref.snapshot_id == snapshot_id}
             if not is_automatic(snapshot_id):
                 known = max(control_offset, self.catalogue.free_from(snapshot_id, epoch))
                 removed = Removed(snapshot_id=snapshot_id, epoch=epoch, control_offset=known)
                 await self._topic.append(removed.key, encode(removed))
-            for vouched in list(self.catalogue.shards(snapshot_id).values()):
-                await self._topic.append(vouched.key, None)
             if self.catalogue.pinned(snapshot_id):
                 await self.pin(snapshot_id, pinned=False)
-            await asyncio.to_thread(self._checkpoints.drop, snapshot_id)
-            await asyncio.to_thread(self._repository.remove, snapshot_id)
-            for vouched in list(self.catalogue.shards(snapshot_id).values()):  # another worker did
-                await self._take_back_if_gone(vouched)
+            gone = await self._withdraw(snapshot_id, former)
+            await asyncio.to_thread(self._checkpoints.drop, *cuts)
+            await asyncio.to_thread(self._repository.remove, snapshot_id, gone)
+            for vouched in list(self.catalogue.shards(snapshot_id).values()):
+                # Another worker did: to the removed one, or with a manifest that went with it.
+                if self._is_over(vouched) or await self._is_missing(vouched):
+                    await self._take_back(vouched)
         log.info("snapshot.removed", extra=fields(snapshot=snapshot_id))
+
+    async def _withdraw(self, snapshot_id: str, former: AbstractSet[str]) -> set[str]:
+        """Take back what vouches for a snapshot, of which the manifests had these digests, and what
+        others have put in the place of that meanwhile. Who does so later finds it gone before.
+
+        Returns the digests of all manifests that nothing vouches for any more.
+        """
+        left, gone = set(former), set[str]()
+
+        def is_of_it(vouched: Vouched) -> bool:
+            rewritten = not former.isdisjoint(vouched.replaces)
+            return vouched.digest in left or rewritten or self._is_over(vouched)
+
+        while here := next(filter(is_of_it, self.catalogue.shards(snapshot_id).values()), None):
+            await self._topic.append(here.key, None)
+            left.discard(here.digest)
+            gone |= {here.digest, *here.replaces}
+        return gone - {vouched.digest for vouched in self.catalogue.shards(snapshot_id).values()}
 
     async def collect(self, older_than_ms: int = GRACE_MS) -> None:
         """Remove files that no manifest needs any more, and manifests that removals and rewrites
@@ -205,19 +243,22 @@ class Vault(Publisher):
         draft = await self.fetch(vouched.shard, vouched.snapshot_id, vouched.digest)
         try:
             manifest = await asyncio.to_thread(manifest_of, vouched.ref, self._sources)
-            done = await asyncio.to_thread(self._republished, vouched.kind, manifest, draft)
+            # It is at work on the draft, which is removed when this ends, however that may be.
+            done = await in_a_thread(lambda: self._republished(vouched.kind, manifest, draft))
         finally:
             await remove_drafts(draft)
         replaces = (*vouched.replaces, vouched.digest)[-REPLACED_KEPT:]
         first_life = self._forgotten_of(vouched).first_life
-        done = structs.replace(
-            done, imported=vouched.imported, replaces=replaces, forgotten_life=first_life
-        )
+        same = {"imported": vouched.imported, "asked": vouched.asked}
+        done = structs.replace(done, replaces=replaces, forgotten_life=first_life, **same)
         there = self.catalogue.shards(vouched.snapshot_id).get(vouched.shard)
         if there != vouched or self.uses.is_going(vouched.snapshot_id):
             return
+        known = self.catalogue.next_offset
         await self._topic.append(done.key, encode(done))
-        if await self._take_back_if_gone(done):
+        removed = self._is_over(done) or self.catalogue.removed_since(done.snapshot_id, known)
+        if removed or await self._is_missing(done):
+            await self._take_back(done)
             return
         await asyncio.to_thread(self._repository.withdraw, done.ref, [vouched.digest])
         log.info("snapshot.rewritten", extra=fields(snapshot=vouched.snapshot_id))
@@ -247,14 +288,11 @@ class Vault(Publisher):
         they are to be published first, or as no `fresh` snapshot of their agent is there yet.
         """
         owed = {cut.snapshot_id for cut in self._checkpoints.owed() if cut.kind == "named"}
-        holding = {
-            cut.snapshot_id: cut.agent
-            for cut in self._checkpoints.cuts()
-            if self.holds_forgotten(cut)
-        }
+        cuts = self._checkpoints.cuts()
+        holding = {cut.snapshot_id: cut.agent for cut in cuts if self.holds_forgotten(cut)}
         stay = [s for s, agent in holding.items() if s in owed or not fresh(agent)]
-        for snapshot_id in holding.keys() - set(stay):
-            await asyncio.to_thread(self._checkpoints.drop, snapshot_id)
+        gone = holding.keys() - set(stay)
+        await asyncio.to_thread(self._checkpoints.drop, *(c for c in cuts if c.snapshot_id in gone))
         return stay
 
     async def thin_checkpoints(self) -> None:
@@ -269,8 +307,8 @@ class Vault(Publisher):
             waiting = [c.snapshot_id for c in owed if c.agent == agent and c.kind == "automatic"]
             keep.update(newest, (cut.snapshot_id for cut in undo[:1]))
             keep.update(list(dict.fromkeys(waiting))[:OWED_KEPT])
-        for snapshot_id in {cut.snapshot_id for cut in cuts} - keep:
-            await asyncio.to_thread(self._checkpoints.drop, snapshot_id)
+        old = [cut for cut in cuts if cut.snapshot_id not in keep]
+        await asyncio.to_thread(self._checkpoints.drop, *old)
 
 
 def undo_id(agent: str, control_id: str) -> str:

@@ -5,9 +5,9 @@ stands under `<snapshot id>/<topic>/<partition>`, and under `pin/<snapshot id>` 
 kept; a tombstone takes either back. Under `removed/<snapshot id>` stands for good when one that a
 command had asked for was removed. The secrets by which keys are forgotten stand there too, see
 `state.tombstones`. `Catalogue.apply` folds the records in order; what the fold holds depends on
-each key's last record only, so it is the same before and after compaction; but for `was_removed`,
-which remembers tombstones, and those go with compaction, and for the count `ignored`. Nothing
-raises for a record that this build does not write: such a one vouches for nothing.
+each key's last record only, so it is the same before and after compaction; but for `was_removed`
+and `removed_since`, which remember tombstones, and those go with compaction, and for the count
+`ignored`. Nothing raises for a record that this build does not write: it vouches for nothing.
 """
 
 from __future__ import annotations
@@ -63,6 +63,7 @@ class Vouched(msgspec.Struct, frozen=True, kw_only=True):
     forgotten_life: Count = 0
     replaces: tuple[str, ...] = ()  # digests of manifests in whose place it is, without some keys
     imported: bool = False  # its epoch and position are of another log, for all that is known
+    asked: int = -1  # as in `Cut`
     schema: Literal[1] = 1
 
     def __post_init__(self) -> None:
@@ -167,7 +168,7 @@ class Catalogue:
         self._secrets: dict[str, Secret] = {}  # oldest first
         # What was asked for since its records last changed: a list of all is asked for by pages.
         self._views: dict[str, SnapshotView] = {}
-        self._removed: dict[str, None] = {}  # oldest first
+        self._removed: dict[str, int] = {}  # at which offset, oldest first
         self._over: dict[str, Removed] = {}  # likewise
         self.next_offset = 0
         self.ignored = 0
@@ -198,7 +199,7 @@ class Catalogue:
             shards[shard] = (offset, record)
         else:
             # One that cannot be read replaces what was vouched for, as compaction does.
-            self._remove(snapshot_id, shard, told=value is None)
+            self._remove(snapshot_id, shard, offset if value is None else None)
 
     def snapshots(self, agent: str | None) -> list[SnapshotView]:
         """The snapshots of one agent, or of all, newest first; complete ones or not."""
@@ -216,16 +217,16 @@ class Catalogue:
         known = snapshot_id in self._removed or snapshot_id in self._over
         return known and not self._found(snapshot_id)
 
+    def removed_since(self, snapshot_id: str, offset: int) -> bool:
+        """Whether there was nothing left of it for a moment, at or behind that offset."""
+        return self._removed.get(snapshot_id, -1) >= offset
+
     def is_over(self, snapshot_id: str, epoch: int, control_offset: int) -> bool:
         """Whether a snapshot of that id was removed after one had been asked for there: at that
         place of the control log, in that epoch. As far as that is remembered.
         """
-        removed = self._over.get(snapshot_id)
-        return (
-            removed is not None
-            and epoch <= removed.epoch
-            and control_offset < removed.control_offset
-        )
+        over = self._over.get(snapshot_id)
+        return over is not None and epoch <= over.epoch and control_offset < over.control_offset
 
     def free_from(self, snapshot_id: str, life: int) -> int:
         """The place of the control log from which on commands of that life for a snapshot of that
@@ -342,9 +343,8 @@ class Catalogue:
             imported=one.imported,
         )
 
-    def _remove(self, snapshot_id: str, shard: Partition, *, told: bool) -> None:
-        agent = agent_of(snapshot_id)
-        shards = self._found(snapshot_id)
+    def _remove(self, snapshot_id: str, shard: Partition, told: int | None) -> None:
+        agent, shards = agent_of(snapshot_id), self._found(snapshot_id)
         shards.pop(shard, None)
         if shards:
             return
@@ -352,8 +352,8 @@ class Catalogue:
         snapshots.pop(snapshot_id, None)
         if not snapshots:
             self._agents.pop(agent, None)
-        if told:
-            _remember(self._removed, snapshot_id, None)
+        if told is not None:
+            _remember(self._removed, snapshot_id, told)
 
     def _mark_removed(self, key: bytes, value: bytes | None) -> None:
         removed = self._decoded(_REMOVED_DECODER, value)

@@ -78,8 +78,8 @@ class Checkpoints:
     def __init__(self, root: Path) -> None:
         self.root = root
         self._kept: dict[tuple[str, Partition], _Kept] = {}
-        # Held while a name comes or goes and that is noted: a drop renames the whole directory of a
-        # snapshot, into which another shard may be on its way.
+        # Held while a name comes or goes, or something is noted under it: a drop takes the
+        # directory of a snapshot with its last shard, and another may be on its way into that.
         self._naming = threading.Lock()
         with explained(root):
             shutil.rmtree(root / _PASSING, ignore_errors=True)
@@ -141,6 +141,17 @@ class Checkpoints:
         """All that are here, oldest first."""
         return sorted((kept.cut for kept in list(self._kept.values())), key=_age)
 
+    def of(self, snapshot_id: str) -> list[Cut]:
+        """Those that are here of a snapshot."""
+        return [cut for cut in self.cuts() if cut.snapshot_id == snapshot_id]
+
+    def path_of(self, cut: Cut) -> Path | None:
+        """Where the checkpoint of that cut is, which may have its probes by now; None if it was
+        dropped, also if another of the same name has been taken since.
+        """
+        kept = self._kept.get((cut.snapshot_id, cut.shard))
+        return kept.path if kept is not None and is_that(kept.cut, cut) else None
+
     def owed(self) -> list[Cut]:
         """Those that are not published yet, oldest first."""
         kept = [each for each in list(self._kept.values()) if each.published is None]
@@ -156,29 +167,29 @@ class Checkpoints:
         If the checkpoint was dropped meanwhile, nothing is noted.
         """
         probed = msgspec.structs.replace(cut, probes=probes)
-        kept = self._kept.get((cut.snapshot_id, cut.shard))
-        if kept is not None:
-            assert kept.cut == cut
-            assert kept.published is None
-            with explained(kept.path):
-                write_sealed(kept.path / _CUT, probed)
-            kept.cut = probed
+        with self._naming:  # or it would be noted of what has taken its place
+            kept = self._kept.get((cut.snapshot_id, cut.shard))
+            if kept is not None and kept.cut == cut:
+                assert kept.published is None
+                with explained(kept.path):
+                    write_sealed(kept.path / _CUT, probed)
+                kept.cut = probed
         return probed
 
     def published(self, cut: Cut, digest: str, files: tuple[FileEntry, ...]) -> None:
         """Note, durably, that its manifest is kept: its digest, and the entries of its files, which
         this process hashed. If the checkpoint was dropped meanwhile, nothing is done.
         """
-        kept = self._kept.get((cut.snapshot_id, cut.shard))
-        if kept is None:
-            return
-        assert kept.cut == cut
-        assert manifests.digest(manifests.encode(cut.manifest(files))) == digest
-        published = _Published(digest=digest, files=files)
-        with explained(kept.path):
-            write_sealed(kept.path / _PUBLISHED, published)
-        kept.published = published
-        kept.hashed_here = True
+        with self._naming:
+            kept = self._kept.get((cut.snapshot_id, cut.shard))
+            if kept is None or kept.cut != cut:
+                return
+            assert manifests.digest(manifests.encode(cut.manifest(files))) == digest
+            published = _Published(digest=digest, files=files)
+            with explained(kept.path):
+                write_sealed(kept.path / _PUBLISHED, published)
+            kept.published = published
+            kept.hashed_here = True
 
     def manifest(
         self, snapshot_id: str, topic: str, partition: int, digest: str
@@ -205,26 +216,28 @@ class Checkpoints:
             return None
         return kept.published.files if kept.published.digest == digest else None
 
-    def drop(self, snapshot_id: str, shard: Partition | None = None) -> None:
-        """Delete what is here of a snapshot, or of one shard in it; after a crash all of that or
-        nothing is left. A shard that is taken meanwhile is dropped with it, or taken after it.
+    def drop(self, *cuts: Cut) -> None:
+        """Delete the checkpoints of these cuts, which may have their probes by now, and no others:
+        whoever chose them may be late, and another one have been taken under the same name. After
+        a crash each of them is left as a whole or not at all.
         """
-        with self._naming:
-            mine = [key for key in self._kept if key[0] == snapshot_id]
-            keys = [key for key in mine if shard in (None, key[1])]
-            if not keys:
-                return
-            dropped = {key: self._kept.pop(key) for key in keys}
-            path = self.root / snapshot_id if shard is None else dropped[keys[0]].path
+        for cut in cuts:
             gone = self._passing()
-            with explained(path):
-                try:
-                    path.rename(gone)
-                except OSError:
-                    self._kept.update(dropped)
-                    raise
-                sync_directory(path.parent)
-        shutil.rmtree(gone, ignore_errors=True)
+            with self._naming:
+                path = self.path_of(cut)
+                if path is None:
+                    continue
+                dropped = self._kept.pop((cut.snapshot_id, cut.shard))
+                with explained(path):
+                    try:
+                        path.rename(gone)
+                    except OSError:
+                        self._kept[cut.snapshot_id, cut.shard] = dropped
+                        raise
+                    sync_directory(path.parent)
+                with suppress(OSError):
+                    path.parent.rmdir()  # only if it is empty
+            shutil.rmtree(gone, ignore_errors=True)
 
     def _read(self, path: Path) -> None:
         """Take a checkpoint up, or away if it cannot be told what it is of."""
@@ -255,6 +268,11 @@ class Checkpoints:
         path.rename(gone)
         sync_directory(path.parent)
         shutil.rmtree(gone, ignore_errors=True)
+
+
+def is_that(one: Cut, other: Cut) -> bool:
+    """Whether both are one cut, with its probes or before it had any."""
+    return one == other or msgspec.structs.replace(one, probes=other.probes) == other
 
 
 def shard_files(directory: Path) -> list[Path]:

@@ -122,13 +122,15 @@ class Repository(Snapshots, Protocol):
         """Keep `manifest` and return its digest. When it returns it is durable, and young.
 
         The same one again is fine, and puts right what was damaged under its name. Another one of
-        the same shard in the same snapshot may be there, too: both stay until `remove`, and which
-        one counts the catalogue says.
+        the same shard in the same snapshot may be there, too: which one counts the catalogue says,
+        and the other one goes with `collect`.
         """
         ...
 
-    def remove(self, snapshot_id: str) -> None:
-        """Remove the manifests of a snapshot; its files go with a later `collect`.
+    def remove(self, snapshot_id: str, digests: Iterable[str]) -> None:
+        """Remove the manifests of a snapshot that have these digests; its files go with a later
+        `collect`. No others: as soon as nobody vouches for these any more, another snapshot of that
+        name may be made, and be published meanwhile.
 
         A crash half-way leaves a part of them: call it again, or leave it to `collect`, if nobody
         vouches for them any more.
@@ -238,9 +240,11 @@ class ShelfRepository:
             self._shelf.put(name, [content], size=size, create=False)
         return digest
 
-    def remove(self, snapshot_id: str) -> None:
+    def remove(self, snapshot_id: str, digests: Iterable[str]) -> None:
+        gone = {digest[:DIGEST_DIGITS] for digest in digests}
         for kept in list(self._shelf.list(f"{MANIFESTS}/{checked(snapshot_id)}")):
-            self._shelf.delete(kept.name)
+            if sum_in(kept.name) in gone:
+                self._shelf.delete(kept.name)
 
     def withdraw(self, ref: ShardRef, replaced: Iterable[str]) -> None:
         for digest in set(replaced) - {ref.digest}:

@@ -9,6 +9,7 @@ from pathlib import Path
 from headrace.pipelines.shard import Shard
 from headrace.state.catalogue import Vouched
 from headrace.state.cut import Kind
+from headrace.state.repository import Repository, ShelfRepository
 from tests.pipelines.small_place import WHERE, Place, live
 
 
@@ -61,6 +62,19 @@ async def taken(place: Place, shard: Shard, name: str = "s1", kind: Kind = "name
     """A snapshot of the shard, published."""
     await take(place, shard, name, kind)
     return await published(place, name)
+
+
+async def dropped(place: Place, snapshot_id: str) -> None:
+    """Nothing of a snapshot lies on this disk any more."""
+    checkpoints = place.vault._checkpoints
+    await asyncio.to_thread(checkpoints.drop, *checkpoints.of(snapshot_id))
+
+
+def without_manifests(repository: Repository, snapshot_id: str) -> None:
+    """Somebody takes all manifests of that name, whatever vouches for them."""
+    assert isinstance(repository, ShelfRepository)
+    for kept in list(repository._shelf.list(f"manifests/{snapshot_id}")):
+        repository._shelf.delete(kept.name)
 
 
 async def more(place: Place, shard: Shard) -> None:

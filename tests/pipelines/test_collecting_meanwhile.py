@@ -42,7 +42,7 @@ def _taken_when_read(place: Two, kept: Kept, value: bytes | None) -> Callable[..
 
     def taken(snapshot_id: str, topic: str, partition: int, digest: str) -> Manifest:
         if snapshot_id == there.snapshot_id:
-            kept.remove(snapshot_id)
+            kept.remove(snapshot_id, [there.digest])
             loop = asyncio.get_running_loop()
             loop.call_later(CATALOGUE_WAIT_S / 2, place.catalogue._log.append, there.key, value)
         return reading(snapshot_id, topic, partition, digest)

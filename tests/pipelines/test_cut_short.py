@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
 
 from headrace.errors import AwayStateError
 from headrace.pipelines.erasing import Erasing
+from headrace.pipelines.housekeeping import known_of
 from headrace.state.manifest import ShardRef
 from headrace.state.objectshelf import ObjectShelf
 from headrace.state.places import manifest_name
@@ -38,10 +40,10 @@ class Kept(ShelfRepository):
         super().__init__(shelf)
         self.shelf = shelf
 
-    def remove(self, snapshot_id: str) -> None:
+    def remove(self, snapshot_id: str, digests: Iterable[str]) -> None:
         if self.cut:
             raise AwayStateError("away")
-        super().remove(snapshot_id)
+        super().remove(snapshot_id, digests)
 
     def withdraw(self, ref: ShardRef, replaced: Iterable[str]) -> None:
         if self.cut:
@@ -117,6 +119,36 @@ def test_what_a_removal_that_was_cut_short_leaves_goes_with_a_collection() -> No
         assert len(kept.manifests()) == 2, "it is young: it might be an upload under way"
         await collected_twice(place, kept)
         assert kept.manifests() == vouched(place)
+        assert not kept.holding(GONE)
+
+    lived(HISTORY, work)
+
+
+@pytest.mark.parametrize("cut", [False, True])
+def test_a_removal_takes_what_a_rewrite_that_was_cut_short_has_left_too(*, cut: bool) -> None:
+    """The manifest with the key, in whose place another is vouched for, goes with that; also if the
+    removal is cut short as well.
+    """
+
+    async def work(place: Two) -> None:
+        kept = onto(place)
+        await place.feed(9)
+        named = await place.snapshot("a")
+        await place.feed(12)
+        await forget(place)
+        kept.cut = True
+        with pytest.raises(AwayStateError):
+            await place.vault.rewrite(place.vault.catalogue.shards(named)[WHERE])
+        kept.cut = cut
+        assert len(kept.manifests()) == 2
+        known = known_of(named, place.controls.registry)
+        with pytest.raises(AwayStateError) if cut else nullcontext():
+            await place.vault.remove(named, *known)
+        kept.cut = False
+        assert place.vault.catalogue.get(named) is None
+        assert len(kept.manifests()) == (2 if cut else 0)
+        await collected_twice(place, kept)
+        assert kept.manifests() == set()
         assert not kept.holding(GONE)
 
     lived(HISTORY, work)

@@ -10,7 +10,7 @@ import pytest
 from headrace.pipelines import control
 from headrace.pipelines.shard import Shard
 from tests.pipelines.small_place import WHERE, Crowded, Place
-from tests.pipelines.snapshots_of_one import more, taken, told
+from tests.pipelines.snapshots_of_one import more, taken, told, without_manifests
 
 
 def elsewhere(monkeypatch: pytest.MonkeyPatch, failed: str) -> None:
@@ -35,7 +35,7 @@ async def rolled_back(place: Place, shard: Shard, *, damaged: bool) -> dict[byte
     await more(place, shard)
     rows = dict(shard.store.scan(b"k/"))
     if damaged:
-        place.broker.repository.remove("a.s1")
+        without_manifests(place.broker.repository, "a.s1")
     base = control.Base(partition=0, epoch=1, next_offset=50, digest=vouched.digest)
     place.command(
         control.Rollback(

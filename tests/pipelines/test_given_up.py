@@ -17,7 +17,13 @@ from headrace.state.manifest import FileEntry, Manifest
 from headrace.state.repositories import LocalRepository
 from headrace.state.repository import Added
 from tests.pipelines.small_place import WHERE, Place
-from tests.pipelines.snapshots_of_one import publish_all, published, take, told
+from tests.pipelines.snapshots_of_one import (
+    publish_all,
+    published,
+    take,
+    told,
+    without_manifests,
+)
 from tests.pipelines.test_forgetting import GONE, HISTORY, forget, holding
 from tests.pipelines.test_publishing_again import lines
 from tests.pipelines.test_rollback_laws import Two, lived
@@ -113,7 +119,7 @@ def _removed_behind(place: Place) -> None:
         epoch, known = known_of("a.s1", place.controls.registry)
         removed = Removed(snapshot_id="a.s1", epoch=epoch, control_offset=known)
         await append(removed.key, encode(removed))
-        place.broker.repository.remove("a.s1")
+        without_manifests(place.broker.repository, "a.s1")
         await append(key, value)
 
     place.catalogue.append = removed_first  # type: ignore[method-assign]
@@ -144,7 +150,7 @@ def test_an_automatic_one_whose_manifest_a_removal_has_taken_does_not_stay(tmp_p
         append = place.catalogue.append
 
         async def removed_first(key: bytes, value: bytes | None) -> None:
-            place.broker.repository.remove("a.auto")
+            without_manifests(place.broker.repository, "a.auto")
             await append(key, value)
 
         place.catalogue.append = removed_first  # type: ignore[method-assign]
@@ -168,7 +174,7 @@ def test_one_of_a_name_whose_former_one_is_still_being_removed_is_published(
 
         async def removed_first(key: bytes, value: bytes | None) -> None:
             place.catalogue.append = append  # type: ignore[method-assign]
-            place.broker.repository.remove("a.s1")
+            without_manifests(place.broker.repository, "a.s1")
             await append(key, value)
 
         place.catalogue.append = removed_first  # type: ignore[method-assign]

@@ -84,7 +84,7 @@ class Importing(Lived):
         await self.shards.close(self.shard(self.agent), flush=True)
         shutil.rmtree(self.directory.path / "shards" / self.agent)
         for cut in self.vault._checkpoints.cuts():
-            await asyncio.to_thread(self.vault._checkpoints.drop, cut.snapshot_id)
+            await asyncio.to_thread(self.vault._checkpoints.drop, cut)
         shard = await self.shards.open(self.controls.registry.get(self.agent), WHERE)
         await shard.process(self.chunk())
         return shard

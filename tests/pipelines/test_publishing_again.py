@@ -19,7 +19,7 @@ from headrace.state.manifest import FileEntry
 from headrace.state.repositories import LocalRepository
 from headrace.state.repository import Added
 from tests.pipelines.small_place import WHERE, Place
-from tests.pipelines.snapshots_of_one import take, taken, told
+from tests.pipelines.snapshots_of_one import dropped, take, taken, told
 
 
 class Away(LocalRepository):
@@ -106,7 +106,7 @@ def test_a_disk_that_fails_in_a_restore_refuses_no_snapshot(
         vouched = await taken(place, shard)
         await place.shards.close(shard, flush=True)
         shutil.rmtree(place.directory.path / "shards" / "a")
-        await asyncio.to_thread(place.vault._checkpoints.drop, vouched.snapshot_id)
+        await dropped(place, vouched.snapshot_id)
         with monkeypatch.context() as patched:
             patched.setattr(fetching, "write_synced", failing)
             with pytest.raises(BadDiskError, match="Input/output error"):

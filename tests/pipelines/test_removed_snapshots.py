@@ -21,6 +21,7 @@ from headrace.state.catalogue import Removed, Vouched, encode
 from headrace.state.manifest import Manifest
 from tests.pipelines.small_place import WHERE, Place
 from tests.pipelines.snapshots_of_one import (
+    dropped,
     more,
     publish_all,
     published,
@@ -28,6 +29,7 @@ from tests.pipelines.snapshots_of_one import (
     take,
     taken,
     told,
+    without_manifests,
 )
 from tests.pipelines.test_forgetting import HISTORY, forget
 from tests.pipelines.test_rollback_laws import Two, lived
@@ -146,7 +148,7 @@ def test_one_that_was_lost_is_not_made_of_the_state_behind_a_rollback(tmp_path: 
         await more(place, shard)
         await _kept(place)
         await _rolled_back(place, shard, vouched)
-        place.vault._checkpoints.drop("a.keep")  # as if with a disk
+        await dropped(place, "a.keep")  # as if with a disk
         await reopened(place, shard)
         await publish_all(place)
         assert place.vault.catalogue.get("a.keep") is None
@@ -194,7 +196,7 @@ def test_what_is_owed_here_of_one_that_another_worker_removed_is_not_published(
         await publish_all(place)
         assert place.vault.catalogue.get("a.keep") is None
         await more(place, shard)
-        place.vault._checkpoints.drop("a.keep")
+        await dropped(place, "a.keep")
         await _kept(place, "again", place.vault.catalogue.free_from("a.keep", 1))
         assert (await published(place, "keep")).next_offset == 100
 
@@ -206,8 +208,8 @@ def test_one_that_was_removed_a_moment_ago_is_not_called_damaged(tmp_path: Path)
 
     async def work(place: Place, shard: Shard) -> None:
         vouched = await taken(place, shard)
-        place.broker.repository.remove("a.s1")
-        await asyncio.to_thread(place.vault._checkpoints.drop, "a.s1")
+        without_manifests(place.broker.repository, "a.s1")
+        await dropped(place, "a.s1")
         with pytest.raises(RequestError) as damaged:
             await place.vault.check(WHERE, "a.s1", vouched.digest)
         assert damaged.value.code == "snapshot_damaged"
@@ -256,7 +258,7 @@ def test_one_that_is_removed_while_it_is_written_anew_stays_removed(where: str) 
 
         async def removed_elsewhere(key: bytes, value: bytes | None) -> None:
             place.catalogue._log.append(key, None)
-            place.broker.repository.remove(named)
+            without_manifests(place.broker.repository, named)
             await append(key, value)
 
         with pytest.MonkeyPatch.context() as patched:
@@ -281,7 +283,7 @@ def test_one_that_is_removed_while_it_is_published_is_not_vouched_for(tmp_path: 
 
         def removed_first(manifest: Manifest) -> str:
             digest = adding(manifest)
-            place.vault._checkpoints.drop("a.s1")
+            place.vault._checkpoints.drop(*place.vault._checkpoints.of("a.s1"))
             return digest
 
         with pytest.MonkeyPatch.context() as patched:
@@ -302,7 +304,7 @@ def test_one_that_is_removed_as_soon_as_it_is_published_has_not_failed(
         checkpoints = place.vault._checkpoints
 
         def removed_first(*_: object) -> None:
-            checkpoints.drop("a.s1")
+            checkpoints.drop(*checkpoints.of("a.s1"))
             assert not place.vault.owes("a.s1")
             raise StateError("there is no such directory")
 
@@ -327,7 +329,7 @@ def test_what_lies_here_of_one_that_another_worker_removed_is_not_taken_for_a_ne
         named = await place.snapshot("a")
         await place.until(lambda: not place.vault.owes(named))
         await _removed_elsewhere(place, named)
-        place.broker.repository.remove(named)
+        without_manifests(place.broker.repository, named)
         await place.feed(fed)
         place.command(_asked("s-2", named, place.vault.catalogue.free_from(named, 1)))
         await place.until(lambda: bool(place.vault.catalogue.shards(named)))
@@ -347,7 +349,7 @@ def test_what_another_worker_removes_meanwhile_is_vouched_for_no_longer(tmp_path
         append = place.catalogue.append
 
         async def removed_elsewhere(key: bytes, value: bytes | None) -> None:
-            place.broker.repository.remove("a.s1")
+            without_manifests(place.broker.repository, "a.s1")
             await append(key, value)
 
         with pytest.MonkeyPatch.context() as patched:

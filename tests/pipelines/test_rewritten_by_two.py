@@ -46,6 +46,7 @@ def test_a_rewrite_that_wakes_up_behind_a_newer_one_loses_no_snapshot() -> None:
         anew = place.vault.catalogue.shards(named)[WHERE]
         assert anew.replaces == (there.digest, last.digest)
         assert not place.vault.holds_forgotten(anew)
+        assert anew.asked == there.asked >= 0, "or its removal would not be told from another's"
         assert kept.manifests() == vouched(place) | {manifest_name(*newer[0].ref)}
         await collected_twice(place, kept)
         assert kept.manifests() == vouched(place)

@@ -11,7 +11,8 @@ from msgspec import structs
 from headrace.errors import CorruptStateError
 from headrace.models.slots import KEY_ROW
 from headrace.pipelines import fetcher
-from headrace.state.catalogue import Vouched, encode
+from headrace.pipelines.housekeeping import known_of
+from headrace.state.catalogue import Removed, Vouched, encode
 from headrace.state.store import ShardStore, StoreOptions
 from tests.pipelines.small_place import WHERE
 from tests.pipelines.test_forgetting import GONE, HISTORY, OTHER, forget
@@ -63,6 +64,61 @@ def test_an_import_forgets_what_its_own_log_did_not(
             keys = {row[len(KEY_ROW) :].decode() for row in store.names(KEY_ROW)}
         assert OTHER in keys
         assert GONE not in keys
+
+    lived(HISTORY, work)
+
+
+@pytest.mark.parametrize("imported", [False, True])
+@pytest.mark.parametrize("when", ["before", "behind"])
+def test_what_is_written_anew_while_another_worker_removes_it_stays_removed(
+    when: str, *, imported: bool
+) -> None:
+    """Its record comes right behind those of the removal, which this worker has not read; or right
+    before: then the removal sees in whose place it is. No manifest tells it: all are there still.
+    """
+
+    async def work(place: Two) -> None:
+        await place.feed(9)
+        named = await place.snapshot("a")
+        await place.feed(12)
+        await forget(place)
+        there = structs.replace(
+            place.vault.catalogue.shards(named)[WHERE],
+            imported=imported,
+            epoch=0 if imported else 1,
+            asked=-1 if imported else 0,
+        )
+        await place.catalogue.append(there.key, encode(there))
+        known = known_of(named, place.controls.registry)
+        append, anew = place.catalogue.append, list[bytes]()
+
+        async def between(key: bytes, value: bytes | None) -> None:
+            patched.undo()
+            if when == "before":
+                assert value is not None
+                anew.append(value)
+                return
+            gone = Removed(snapshot_id=named, epoch=known[0], control_offset=known[1])
+            place.catalogue._log.append(gone.key, encode(gone))
+            place.catalogue._log.append(there.key, None)
+            await append(key, value)
+
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(place.catalogue, "append", between)
+            await place.vault.rewrite(there)
+        if when == "before":
+
+            async def late(key: bytes, value: bytes | None) -> None:
+                if anew:
+                    place.catalogue._log.append(there.key, anew.pop())
+                await append(key, value)
+
+            with pytest.MonkeyPatch.context() as patched:
+                patched.setattr(place.catalogue, "append", late)
+                await place.vault.remove(named, *known)
+        assert place.vault.catalogue.get(named) is None
+        assert place.vault.catalogue.was_removed(named)
+        await place.vault.collect()
 
     lived(HISTORY, work)
 

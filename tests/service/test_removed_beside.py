@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -92,10 +92,10 @@ async def test_nothing_takes_the_id_of_a_snapshot_that_is_being_removed(
         remove = vault._repository.remove
         reached, goes_on = threading.Event(), threading.Event()
 
-        def slow(snapshot_id: str) -> None:
+        def slow(snapshot_id: str, digests: Iterable[str]) -> None:
             reached.set()
             goes_on.wait(20)
-            remove(snapshot_id)
+            remove(snapshot_id, digests)
 
         monkeypatch.setattr(vault._repository, "remove", slow)
         removing = asyncio.create_task(client.delete_snapshot("taken.half"))

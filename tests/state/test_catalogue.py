@@ -164,6 +164,15 @@ def test_what_stands_as_removed_outlasts_the_removal_of_automatic_ones(
     assert (catalogue.newest_epoch("fraud"), catalogue.newest_epoch("tea")) == (3, 0)
 
 
+def test_that_nothing_was_left_of_it_for_a_moment_is_known_afterwards() -> None:
+    """Also when something vouches for it again: whoever did so looks since when."""
+    records = [put(vouched()), (vouched().key, None), put(vouched())]
+    catalogue = folded(records)
+    assert [catalogue.removed_since("fraud.s1", at) for at in (0, 1, 2)] == [True, True, False]
+    assert not catalogue.was_removed("fraud.s1")
+    assert not catalogue.removed_since("fraud.s2", 0)
+
+
 def test_pins_come_and_go() -> None:
     """A pin may be there before its snapshot; the view tells of it."""
     pin = Pin(snapshot_id="fraud.s1")

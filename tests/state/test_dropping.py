@@ -11,7 +11,7 @@ import pytest
 from headrace.errors import StateError
 from headrace.state.checkpoints import Checkpoints
 from headrace.state.store import ShardStore
-from tests.state.cuts import ROWS, cut, rows
+from tests.state.cuts import ROWS, contents, cut, rows
 
 HELD_S = 0.2
 """How long a take waits for another thread, which may have to wait for it."""
@@ -29,7 +29,7 @@ def test_a_shard_that_is_taken_while_its_snapshot_is_dropped_is_there_as_a_whole
     real = Path.rename
 
     def drop() -> None:
-        dropping.append(pool.submit(checkpoints.drop, "card-fraud.s1"))
+        dropping.append(pool.submit(checkpoints.drop, cut()))
         wait(dropping, timeout=HELD_S)
 
     def rename(path: Path, target: Path) -> Path:
@@ -62,6 +62,35 @@ def test_a_drop_that_may_not_be_durable_leaves_nothing_owed_without_its_files(
     with monkeypatch.context() as disk:
         disk.setattr(os, "fsync", fail)
         with pytest.raises(StateError, match="Input/output error"):
-            checkpoints.drop("card-fraud.s1")
+            checkpoints.drop(cut())
     assert checkpoints.owed() == []
     assert rows(checkpoints.take(store, cut(kind="named"))) == ROWS
+
+
+def test_another_cut_that_has_taken_the_place_of_a_dropped_one_is_left_as_it_is(
+    checkpoints: Checkpoints, store: ShardStore
+) -> None:
+    """Its name was given anew: whoever still has the former one drops and notes nothing of it."""
+    former, anew = cut(created_ms=1), cut(created_ms=2)
+    checkpoints.take(store, former)
+    checkpoints.drop(former)
+    path = checkpoints.take(store, anew)
+    before = contents(path)
+    checkpoints.drop(former)
+    checkpoints.probed(former, b"its own")
+    checkpoints.published(former, "ab" * 32, ())
+    assert (checkpoints.path_of(former), checkpoints.path_of(anew)) == (None, path)
+    assert checkpoints.owed() == [anew]
+    assert contents(path) == before
+
+
+def test_a_cut_is_dropped_whether_it_has_its_probes_by_then_or_not(
+    checkpoints: Checkpoints, store: ShardStore
+) -> None:
+    """They come a while after it was taken, and it is the same cut; nothing is left of its name."""
+    checkpoints.take(store, cut())
+    probed = checkpoints.probed(cut(), b"what it says")
+    assert checkpoints.path_of(cut()) == checkpoints.path_of(probed)
+    checkpoints.drop(cut())
+    assert checkpoints.cuts() == []
+    assert [path.name for path in checkpoints.root.iterdir()] == [".passing"]

@@ -254,7 +254,7 @@ def test_a_repository_that_cannot_be_listed_is_not_told_as_empty(
     back = tmp_path / "back"
     verbs: list[Callable[[], object]] = [
         kept.snapshots,
-        lambda: kept.remove("s-1"),
+        lambda: kept.remove("s-1", [digest]),
         lambda: kept.collect(set(), 0),
         lambda: kept.fetch(manifest.files, back),
         lambda: kept.manifest("s-2", manifest.topic, manifest.partition, digest),
@@ -277,8 +277,10 @@ def test_one_snapshot_that_cannot_be_listed_is_no_repository_that_is_away(
     that of others does not.
     """
     kept = LocalRepository(tmp_path)
-    for snapshot_id in ("s-1", "s-2", "s-3"):
+    added = [
         kept.add_manifest(msgspec.structs.replace(MANIFEST, snapshot_id=snapshot_id))
+        for snapshot_id in ("s-1", "s-2", "s-3")
+    ]
     lost = tmp_path / "manifests" / "s-2"
     lost.rename(tmp_path / "elsewhere")
     lost.write_bytes(b"")
@@ -286,9 +288,9 @@ def test_one_snapshot_that_cannot_be_listed_is_no_repository_that_is_away(
         unlistable(disk, tmp_path / "manifests" / "s-1", "EACCES")
         for snapshot_id in ("s-1", "s-2"):
             with pytest.raises(StateError) as told:
-                kept.remove(snapshot_id)
+                kept.remove(snapshot_id, added)
             assert not isinstance(told.value, AwayStateError)
-        kept.remove("s-3")
+        kept.remove("s-3", added)
     assert kept.snapshots() == ["s-1", "s-2"]
 
 

@@ -122,7 +122,7 @@ def test_the_same_cut_with_other_bytes_is_published_beside_the_first(
     each of the two manifests is found by its digest.
     """
     first = publish(cut(), checkpoints.take(store, cut()), kept, Sums())
-    checkpoints.drop("card-fraud.s1")
+    checkpoints.drop(cut())
     store.write([(b"k/0", b"other weights")], META)
     later = cut(created_ms=cut().created_ms + 1)
     second = publish(later, checkpoints.take(store, later), kept, Sums())

@@ -17,6 +17,7 @@ from headrace.state import manifest as manifests
 from headrace.state import objectshelf
 from headrace.state.manifest import Manifest, digest, encode
 from headrace.state.owner import Owner
+from headrace.state.places import sum_in
 from headrace.state.repository import Collected, ShelfRepository
 from tests.state.snapshot import CONTENT, MANIFEST, asked, blob, blobs, made, replaced
 
@@ -63,7 +64,7 @@ def test_equal_files_are_kept_once(
 def test_a_new_repository_is_empty(kept: ShelfRepository) -> None:
     """A place where nothing was kept yet lists nothing, removes nothing, collects nothing."""
     assert kept.snapshots() == []
-    kept.remove("s-1")
+    kept.remove("s-1", ["ab" * 32])
     nothing = Collected(set_aside=0, taken_back=0, deleted=0, deleted_bytes=0)
     assert kept.collect(set(), 0) == nothing
 
@@ -79,7 +80,7 @@ def test_two_manifests_of_one_shard_are_both_found(
     vouched_again = kept.add_manifest(again)
     assert asked(kept, manifest, vouched) == manifest
     assert asked(kept, manifest, vouched_again) == again
-    kept.remove("s-1")
+    kept.remove("s-1", [vouched, vouched_again])
     assert list(kept._shelf.list("manifests")) == []
 
 
@@ -118,20 +119,35 @@ def test_topics_and_partitions_do_not_share_a_manifest(kept: ShelfRepository) ->
 
 def test_snapshots_are_listed_and_removed(kept: ShelfRepository, checkpoint: list[Path]) -> None:
     """A removed snapshot is gone with its manifests, others and all files stay."""
-    for snapshot_id in ("s-2", "s-10", "s-1"):
+    added = [
         kept.add_manifest(made(kept, checkpoint, snapshot_id))
+        for snapshot_id in ("s-2", "s-10", "s-1")
+    ]
     before = blobs(kept)
-    kept.remove("s-1")
-    kept.remove("s-1")
+    kept.remove("s-1", added)
+    kept.remove("s-1", added)
     assert kept.snapshots() == ["s-10", "s-2"]
     assert blobs(kept) == before
+
+
+def test_of_a_name_that_was_given_anew_only_what_is_named_is_removed(
+    kept: ShelfRepository, checkpoint: list[Path]
+) -> None:
+    """A snapshot of the same name may be published while the manifests of the former one go."""
+    former = made(kept, checkpoint)
+    anew = msgspec.structs.replace(former, created_ms=1)
+    gone, stays = kept.add_manifest(former), kept.add_manifest(anew)
+    kept.remove("s-1", [gone])
+    assert asked(kept, anew, stays) == anew
+    with pytest.raises(CorruptStateError, match="is missing"):
+        asked(kept, former, gone)
 
 
 @pytest.mark.parametrize("snapshot_id", ["", ".", "..", "../blobs", "a/b", "A", "a" * 129, "a\n"])
 def test_an_id_that_leads_elsewhere_is_refused(kept: ShelfRepository, snapshot_id: str) -> None:
     """An id is never taken for a path."""
     with pytest.raises(StateError, match="is no id of a snapshot"):
-        kept.remove(snapshot_id)
+        kept.remove(snapshot_id, ["ab" * 32])
     with pytest.raises(StateError, match="is no id of a snapshot"):
         kept.manifest(snapshot_id, "t", 0, "ab" * 32)
 
@@ -331,7 +347,7 @@ def test_adding_while_others_remove_and_collect(
     """Directories that come and go under an upload, and files on their way out, do not fail it."""
 
     def collects(number: int) -> None:
-        kept.remove(f"s-{number}")
+        kept.remove(f"s-{number}", [sum_in(each.name) for each in kept._shelf.list("manifests")])
         kept.collect(set(), 0)
 
     def adds(number: int) -> None:

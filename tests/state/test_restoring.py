@@ -133,7 +133,7 @@ def test_another_cut_under_the_same_id_is_no_damage(
     local: World, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Of a name that was given anew elsewhere: what is vouched for is fetched, and nothing said."""
-    local.checkpoints.drop(local.ref.snapshot_id)
+    local.checkpoints.drop(*local.checkpoints.of(local.ref.snapshot_id))
     store = stored(local.root / "anew")
     local.checkpoints.take(store, cut(created_ms=cut().created_ms + 1))
     store.close()
