@@ -18,6 +18,10 @@ from rich.text import Text
 
 WIDTH_OF_A_PIPE = 200
 """Columns where no terminal says how many there are: tables then fold late, and greps find."""
+WHOLE_LINE_MAX = 40
+"""Cells of a line with spaces that is not to be broken. A longer one is a sentence, and folds: it
+would leave the other columns no room.
+"""
 
 
 class Console(rich.console.Console):
@@ -112,23 +116,31 @@ def grid(
     width = max(len(name) for name in names)
     for row in rows:
         for name, value in zip(names, row, strict=True):
-            for number, line in enumerate(value.split("\n")):
-                on.print(f"[dim]{name if not number else '':<{width}}[/]  {line}")
+            for number, line in enumerate(_lines(value)):
+                left = "" if number else name
+                on.print(Text.assemble((f"{left:<{width}}", "dim"), "  ", line))
         on.print()
 
 
 def _whole(cells: Sequence[str]) -> int | None:
     r"""How wide a column is that must not be broken: of single words, which are to be copied, or of
-    lines that stand beside those of another. None: it is of sentences. The name comes first.
+    short lines that stand beside those of another. None: it is of sentences. The name comes first.
 
     >>> _whole(["id", "[bold]a-1[/]"]), _whole(["metric", "F1 0.9\nROCAUC 0.97"])
     (3, 11)
     >>> _whole(["keys", "1 of 3"])
+    >>> _whole(["why", "[red]the state has a field that is not known here\nand lacks another[/]"])
     """
-    lines = [Text.from_markup(line) for cell in cells for line in cell.split("\n")]
-    if len(lines) == len(cells) and any(" " in line.plain for line in lines[1:]):
+    lines = [line for cell in cells for line in _lines(cell)]
+    spaced = [line.cell_len for line in lines[1:] if " " in line.plain]
+    if spaced and (len(lines) == len(cells) or max(spaced) > WHOLE_LINE_MAX):
         return None
     return max(line.cell_len for line in lines)
+
+
+def _lines(cell: str) -> list[Text]:
+    """The lines of a cell, each in its colours; a tag may span several."""
+    return list(Text.from_markup(cell).split("\n"))
 
 
 def _fits(table: Table, on: Console) -> bool:

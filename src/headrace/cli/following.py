@@ -44,6 +44,11 @@ def begun(client: Client, ask: Callable[[str], RollbackView]) -> RollbackView:
         raise
 
 
+def everywhere(view: RollbackView) -> bool:
+    """Whether every partition has done it. Where not, the command has failed."""
+    return view.done and not view.failed
+
+
 def followed(client: Client, asked: Sequence[RollbackView], wait_s: float) -> list[RollbackView]:
     """The same rollbacks when all are done, or as far as they are after `wait_s` seconds."""
     views = list(asked)

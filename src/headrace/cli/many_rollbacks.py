@@ -13,10 +13,11 @@ from headrace.cli import show_snapshots
 from headrace.cli.consent import ask, foretell
 from headrace.cli.console import as_json, err, say, waiting
 from headrace.cli.failure import FAILED, told
-from headrace.cli.following import begun, followed
+from headrace.cli.following import begun, everywhere, followed
 from headrace.cli.show import escape
+from headrace.counts import counted
 from headrace.errors import RequestError
-from headrace.views import RollbackRequest
+from headrace.views import RollbackRequest, RollbackView
 
 if TYPE_CHECKING:
     from headrace.serving.client import Client
@@ -39,7 +40,9 @@ class How(NamedTuple):
 
 
 def rollback_all(client: Client, wanted: RollbackRequest, how: How) -> None:
-    """Roll every agent back to its own snapshot. Raises typer.Exit where one of them is not."""
+    """Roll every agent back to its own snapshot. Raises typer.Exit where one of them is not, or not
+    in every partition.
+    """
     refused: Refused = {}
     requests = [replace(wanted, agent=view.name) for view in client.agents()]
     requests = _looked_at(client, requests, how, refused)
@@ -60,7 +63,8 @@ def rollback_all(client: Client, wanted: RollbackRequest, how: How) -> None:
         if not views and not refused:
             say("no agents to roll back")
         _tell(late)
-    if refused or not all(view.done for view in views):
+        _tell_failed(views)
+    if refused or not all(map(everywhere, views)):
         raise typer.Exit(FAILED)
 
 
@@ -114,6 +118,19 @@ def _tell(refused: Refused) -> None:
     for agent, error in refused.items():
         said = f"[bold red]error:[/] [bold]{escape(agent)}[/]: {escape(told(error))}"
         err.print(said, soft_wrap=True)
+
+
+def _tell_failed(views: Sequence[RollbackView]) -> None:
+    """Last, how many have failed and which: each has said why, among many lines."""
+    failed = [view for view in views if view.failed]
+    if not failed:
+        return
+    which = ", ".join(
+        f"[bold]{escape(view.agent)}[/] ({view.failed} of {counted(view.partitions, 'partition')})"
+        for view in failed
+    )
+    said = f"{len(failed)} of {counted(len(views), 'agent')} could not be rolled back everywhere"
+    err.print(f"[bold red]error:[/] {said}: {which}", soft_wrap=True)
 
 
 def _as_json(name: str, found: Mapping[str, object], refused: Refused) -> None:

@@ -14,7 +14,7 @@ from headrace.cli.client import Address, Agent, Json, connect
 from headrace.cli.consent import Yes, ask, check_somebody, foretell
 from headrace.cli.console import as_json, err, waiting
 from headrace.cli.failure import FAILED, told
-from headrace.cli.following import Wait, begun, followed
+from headrace.cli.following import Wait, begun, everywhere, followed
 from headrace.cli.many_rollbacks import UNSEEN, How, rollback_all
 from headrace.cli.meant import rollback_meant, snapshot_meant
 from headrace.cli.moments import since_1970, time_option
@@ -26,6 +26,10 @@ from headrace.views import Exclusion, RollbackRequest, RollbackView
 if TYPE_CHECKING:
     from headrace.serving.client import Client
 
+IN_PART = (
+    "in some partitions there is nothing to take back any more, and nothing changes there; the"
+    " figures below are of all partitions"
+)
 PANEL = "Events that a rewind leaves out"
 Preview = typer.Option(False, "--preview", help="Change nothing; say what would be changed.")
 
@@ -146,7 +150,8 @@ def undo(
 
     What was learned since goes; it shows first what changes, and asks (`--yes` does not). What was
     counted and measured goes on, as after every revert. An undo is a rollback, too: by its own id
-    it can be taken back, and by nothing else.
+    it can be taken back, and by nothing else. One that failed in some partition is asked for again,
+    and changes nothing where it was done.
 
     Changes what a rollback changes.
 
@@ -168,6 +173,8 @@ def undo(
         back = RollbackRequest(agent=agent, snapshot_id=view.undo_snapshot_id, keys=view.keys)
         if not how.json:
             err.print(f"takes back {_said(view)}", soft_wrap=True, markup=False)
+            if view.failed or _tried(client, view):
+                err.print(f"[yellow]note[/]: {IN_PART}", soft_wrap=True)
         if _looked_at(client, back, how, question) is not None:
             done = begun(
                 client,
@@ -287,13 +294,13 @@ def _looked_at(
 
 
 def _follow(client: Client, done: RollbackView, how: How) -> None:
-    """Wait for it and show it. Raises typer.Exit where it is not done in time."""
+    """Wait for it and show it. Raises typer.Exit where it is not done in time, or failed."""
     (view,) = followed(client, [done], how.wait_s)
     if how.json:
         as_json(show_snapshots.plain(view))
     else:
         show_snapshots.rollback(view, how.address)
-    if not view.done:
+    if not everywhere(view):
         raise typer.Exit(FAILED)
 
 
@@ -316,4 +323,11 @@ def _last(client: Client, agent: str) -> RollbackView:
 
 
 def _stands(view: RollbackView) -> bool:
+    """Whether there is something to take back in some partition."""
     return not view.undone_by and view.failed < view.partitions
+
+
+def _tried(client: Client, view: RollbackView) -> bool:
+    """Whether an undo has taken it back in some partitions already: it stands in the others."""
+    undos = [each for each in client.rollbacks(view.agent) if each.undoes == view.control_id]
+    return any(not undo.undone_by and undo.failed < undo.partitions for undo in undos)

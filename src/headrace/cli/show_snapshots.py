@@ -141,8 +141,13 @@ def preview(found: RollbackPreview, wanted: RollbackRequest, on: Console | None 
             for m in found.metrics
         ),
     ]
+    # A note on keys that were named begins with those that nobody knows: then all figures are of
+    # a mistake.
+    first = bool(wanted.keys)
+    if found.note and first:
+        (on or out).print(f"[bold yellow]note[/]: {escape(found.note)}", soft_wrap=True)
     grid((f"{found.mode} {escape(found.agent)}", ""), rows, on=on)
-    if found.note:
+    if found.note and not first:
         (on or out).print(f"[yellow]note[/]: {escape(found.note)}", soft_wrap=True)
 
 
@@ -210,27 +215,55 @@ def previews(found: Sequence[RollbackPreview], on: Console | None = None) -> Non
 
 
 def rollback(view: RollbackView, address: str | None) -> None:
-    """What was rolled back, from where on, and how to take it back."""
-    agent, after = escape(view.agent), f"--address {address}" if address else ""
-    verb = "took back" if view.undoes else "rolled back"
-    state = f"[green]{verb}[/]" if view.done else "[yellow]on its way[/]:"
+    """What was rolled back, from where on, and how to take it back; or what failed, and why."""
+    agent, after = escape(view.agent), f" --address {escape(address)}" if address else ""
+    nowhere = view.failed == view.partitions
     what = f"{escape(view.undoes)} of [bold]{agent}[/]" if view.undoes else f"[bold]{agent}[/]"
-    say(f"{state} {what} to {escape(view.snapshot_id)} ({view.mode}, epoch {view.epoch})")
-    if view.keys:
+    lives = f"{view.mode}, epoch {view.epoch}"
+    say(f"{_state(view)} {what} to {escape(view.snapshot_id)} ({lives})")
+    if view.keys and not nowhere:
         say(f"  keys {_keys(view)}; all other keys stay as they are")
-    if view.positions:
+    if nowhere:
+        say(f"  {agent} goes on with the state that it had")
+    elif view.positions:
         shown = ", ".join(map(place, view.positions[:POSITIONS_SHOWN]))
         others = len(view.positions) - POSITIONS_SHOWN
         say(f"  counts from {shown}" + (f" and {others} more" if others > 0 else ""))
     if view.note:
         say(f"  [yellow]note[/]: {escape(view.note)}")
-    command = program()
+    command = escape(program())
     if not view.done:
-        text = f"{command} rollbacks {view.agent} {after}".rstrip()
         part = _part(len(view.positions), view.partitions)
-        say(f"  {part} partitions so far; it goes on: `{escape(text)}`")
-    undo = f"{command} undo {view.agent} {view.control_id} {after}".rstrip()
-    say(f"  to take it back: `{escape(undo)}`")
+        say(f"  {part} partitions so far; it goes on: `{command} rollbacks {agent}{after}`")
+    elif view.failed:
+        say(f"  {_way_on(view, after)}")
+    if not nowhere:
+        undo = f"{command} undo {agent} {escape(view.control_id)}{after}"
+        say(f"  to take it back: `{undo}`")
+
+
+def _state(view: RollbackView) -> str:
+    """What became of it, to begin a line with."""
+    if not view.done:
+        return "[yellow]on its way[/]:"
+    if view.failed == view.partitions:
+        return "[bold red]could not be done[/]:"
+    if view.failed:
+        done = view.partitions - view.failed
+        return f"[yellow]done in {done} of {counted(view.partitions, 'partition')}[/]:"
+    return f"[green]{'took back' if view.undoes else 'rolled back'}[/]"
+
+
+def _way_on(view: RollbackView, after: str) -> str:
+    """What to do where some partition has failed. `after`: what a command must end with."""
+    command, agent = escape(program()), escape(view.agent)
+    if view.undoes:
+        again = f"`{command} undo {agent} {escape(view.undoes)}{after}`"
+        where = "; where it is done, that changes nothing" if view.failed < view.partitions else ""
+        return f"when that is mended, ask again: {again}{where}"
+    others = f"`{command} snapshot ls {agent}{after}`"
+    where = "" if view.failed == view.partitions else "those partitions go on as they were; "
+    return f"{where}mend that and ask again, or take another snapshot: {others}"
 
 
 def rollbacks(views: Sequence[RollbackView]) -> None:
@@ -251,7 +284,7 @@ def rollbacks(views: Sequence[RollbackView]) -> None:
                 escape(view.snapshot_id),
                 _keys(view) if view.keys else "all",
                 str(view.epoch),
-                _part(len(view.positions), view.partitions),
+                _done_in(view),
                 _withdrawn(view),
                 _note(view),
             )
@@ -284,6 +317,12 @@ def _withdrawn(view: RollbackView) -> str:
     if view.published < view.partitions:
         text = f"[yellow]{text}, {view.published}/{view.partitions} published[/]"
     return text
+
+
+def _done_in(view: RollbackView) -> str:
+    """In how many of its partitions it is done, and in how many it could not be."""
+    text = _part(len(view.positions) - view.failed, view.partitions)
+    return f"{text}, [red]{view.failed} failed[/]" if view.failed else text
 
 
 def _part(there: int, all_of_them: int) -> str:
