@@ -22,8 +22,9 @@ from headrace.pipelines.shard import ROOM_LOOK_S, Shard
 from headrace.pipelines.shardstart import Outlets
 from headrace.pipelines.site import Commands, Site, log_effect, origin_of, spec_of
 from headrace.pipelines.threads import in_a_thread
+from headrace.pipelines.unchanged import NOTHING_TO_UNDO, Unchanged
 from headrace.pipelines.vault import Vault
-from headrace.pipelines.works import Works
+from headrace.pipelines.works import Work, Works
 from headrace.views import Partition
 
 log = logging.getLogger(__name__)
@@ -137,7 +138,7 @@ class Shards:
         shard.opening = False
         self._open[deployment.agent, partition] = shard
         for accepted in takes_long:
-            await self._apply(shard, accepted)
+            await self._apply(shard, accepted, self.works.of(accepted, shard.partition))
         interpreter.keep()
         log.info(
             "shard.opened",
@@ -252,14 +253,16 @@ class Shards:
         await self.delete(delete, owed)
 
     async def _apply_or_leave(self, shard: Shard, accepted: control.Accepted) -> None:
-        """Apply it. What has to wait for room on the disk is left to itself: the commands behind it
-        go on, of which one may delete what takes the room.
+        """Apply it. What has to wait for room on the disk, or for a repository, is left to itself:
+        the commands behind it go on, of which one may delete what takes the room.
         """
-        applying = asyncio.ensure_future(self._apply(shard, accepted))
+        work = self.works.of(accepted, shard.partition)
+        applying = asyncio.ensure_future(self._apply(shard, accepted, work))
         try:
             while not applying.done():
                 await asyncio.wait({applying}, timeout=ROOM_LOOK_S)
-                if shard.waits_for and not shard.leaving and not applying.done():
+                waits = shard.waits_for or (isinstance(work, Replacement) and work.is_away)
+                if waits and not shard.leaving and not applying.done():
                     self.in_background(shard, _ended(applying))
                     return
         except asyncio.CancelledError:
@@ -268,13 +271,12 @@ class Shards:
             raise
         applying.result()
 
-    async def _apply(self, shard: Shard, accepted: control.Accepted) -> None:
+    async def _apply(self, shard: Shard, accepted: control.Accepted, work: Work | None) -> None:
         async def effect(offset: int, failed: str = "") -> int:
             return await self._log_effect(accepted, shard.partition, offset, failed)
 
         if shard.knows(accepted.offset):  # it was opened before all were told
             return
-        work = self.works.of(accepted)
         if isinstance(work, Again):  # it takes as long as the log is long
             self.in_background(shard, self._apply_again(shard, accepted, work, effect))
             return
@@ -285,8 +287,7 @@ class Shards:
         if isinstance(work, Forgetting):  # it may have to wait for what is learned again
             self.in_background(shard, self._apply_forget(shard, accepted, work))
             return
-        done_by = None if work is None else work.work
-        await shard.apply(accepted.kind, accepted.offset, effect, done_by)
+        await shard.apply(accepted.kind, accepted.offset, effect, work.work if work else None)
 
     async def _apply_again(
         self, shard: Shard, accepted: control.Accepted, work: Again, effect: Effect
@@ -311,12 +312,11 @@ class Shards:
         One that cannot be done, because the snapshot is damaged, say, or where there is nothing to
         take back, changes nothing but the epoch, and its effect says why.
         """
-        left = self.works.left(shard, accepted)
-        doing = self.works.unchanged(accepted) if left else work
+        doing = work
 
-        async def effect_when_ready(offset: int) -> int:
+        async def ready_effect(offset: int) -> int:
             nonlocal doing
-            failed = left
+            failed = NOTHING_TO_UNDO if isinstance(work, Unchanged) else ""
             try:
                 await doing.ready(shard)
             except (DiskFullError, BadDiskError):  # it can be done, if not on this disk
@@ -338,8 +338,8 @@ class Shards:
 
         try:
             shard.flush_soon()
-            await doing.prepared(shard)
-            await shard.apply(accepted.kind, accepted.offset, effect_when_ready, do)
+            await work.prepared(shard)
+            await shard.apply(accepted.kind, accepted.offset, ready_effect, do)
         finally:
             await work.let_go()
 
@@ -381,10 +381,10 @@ class Shards:
                     changes.append(self.works.change(shard, command, at))
             await shard.schedule(changes)
             for command in unapplied:
-                if isinstance(self.works.of(command), Again | Forgetting):
+                if isinstance(work := self.works.of(command, shard.partition), Again | Forgetting):
                     takes_long.append(command)
                 else:
-                    await self._apply(shard, command)
+                    await self._apply(shard, command, work)
         return takes_long
 
 

@@ -36,12 +36,14 @@ def replacement(
     partition: Partition | None = None,
 ) -> Replacement:
     """What a rollback or a migration does; in a partition where the log says that it could not be
-    done, that is nothing but the epoch.
+    done, or where there is nothing to take back, that is nothing but the epoch.
     """
     command = accepted.command
     assert isinstance(command, control.Rollback | control.Migrate)
-    if partition is not None and partition in deployment.failed(command.id):
-        return Unchanged(site, vault, deployment, accepted)
+    if partition is not None:
+        failed = partition in deployment.failed(command.id)
+        if failed or deployment.leaves(accepted, partition):
+            return Unchanged(site, vault, deployment, accepted)
     how = command.mode if isinstance(command, control.Rollback) else command.how
     return REPLACEMENTS[how](site, vault, deployment, accepted)
 
@@ -65,14 +67,6 @@ class Works:
             deployment = self._deployment(accepted)
             return replacement(self._site, self._vault, deployment, accepted, partition)
         return None
-
-    def left(self, shard: Shard, accepted: control.Accepted) -> str:
-        """Why that undo is to leave the shard as it is; empty: it is not."""
-        if not self._deployment(accepted).leaves(accepted, shard.partition):
-            return ""
-        command = accepted.command
-        assert isinstance(command, control.Rollback)
-        return f"there is nothing of {command.undoes} to take back"
 
     def unchanged(self, accepted: control.Accepted) -> Unchanged:
         """What is done where a replacement could not be."""

@@ -15,6 +15,9 @@ from tests.pipelines.small_place import WHERE
 from tests.pipelines.test_past import HISTORY, Lived
 from tests.pipelines.test_rollback_laws import Two, lived
 
+CLOSING_S = 5.0
+"""Longer than closing a state takes: its threads, of which each may take a second now and then."""
+
 
 def drafts(place: Two) -> int:
     return len(list((place.directory.path / "drafts").iterdir()))
@@ -40,7 +43,7 @@ def test_a_state_that_nobody_asks_is_closed() -> None:
         assert await opened.at(state, make) is derivation
         await asyncio.sleep(IDLE_S - 1)
         assert drafts(place) == 1
-        await asyncio.sleep(2)
+        await asyncio.sleep(1 + CLOSING_S)
         assert drafts(place) == 0
         assert await opened.at(state, make) is not derivation
         await opened.close()

@@ -181,11 +181,28 @@ def test_a_shard_is_closed_although_its_rollback_waits_for_it(tmp_path: Path) ->
         shelf = onto(place)
         vouched = await taken(place, shard)
         await only_afar(place, shelf, "a.s1")
-        place.command(to_fifty(vouched))
+        place.command(structs.replace(to_fifty(vouched), mode="revert"))
         while not shelf.refused:  # noqa: ASYNC110 - not told
             await asyncio.sleep(0.05)
         async with asyncio.timeout(AWAY_WAIT_S / 4):
             await place.shards.close(shard, flush=True)
         assert place.deployment.positions("r") == {}
+
+    told(tmp_path, work)
+
+
+def test_others_do_not_wait_behind_a_rollback_that_waits_for_it(tmp_path: Path) -> None:
+    """What comes behind it in the control log is done meanwhile."""
+
+    async def work(place: Place, shard: Shard) -> None:
+        shelf = onto(place)
+        vouched = await taken(place, shard)
+        await only_afar(place, shelf, "a.s1")
+        place.command(structs.replace(to_fifty(vouched), mode="revert"))
+        place.command(control.Pause(id="p", agent="a"))
+        async with asyncio.timeout(AWAY_WAIT_S / 4):
+            while not shard.paused:  # noqa: ASYNC110 - not told
+                await asyncio.sleep(0.05)
+        assert (shard.origin.epoch, shelf.refused > 0) == (1, True)
 
     told(tmp_path, work)
