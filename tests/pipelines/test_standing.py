@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from headrace.errors import ConflictError
 from headrace.pipelines import control
+from headrace.pipelines.unchanged import NOTHING_TO_UNDO
 from headrace.views import Partition
+from tests.fold.control import lives
 
 PLACES = (Partition("t", 0), Partition("t", 1))
 BASES = tuple(control.Base(partition=n, epoch=1, next_offset=5, digest="") for n in (0, 1))
@@ -17,8 +23,10 @@ class History:
 
     def __init__(self) -> None:
         self.registry = control.Registry()
+        self.values: list[bytes] = []
         self._offset = 0
-        self._log(control.Deploy(id="d", agent="a", spec={}, digest="1", emit_topic="e"))
+        spec = {"source": {"topic": "t"}}
+        self._log(control.Deploy(id="d", agent="a", spec=spec, digest="1", emit_topic="e"))
 
     def command(
         self, name: str, undoes: str = "", *, build: str = "old", partitions: int = 2
@@ -39,12 +47,17 @@ class History:
         self.count(name, failed, partitions)
 
     def count(self, name: str, failed: tuple[int, ...], partitions: int = 2) -> None:
-        """The effects of a command."""
+        """The effects of a command, as the shards log them."""
+        accepted = self.registry.get("a").accepted(name)
+        assert accepted is not None
         for topic, number in PLACES[:partitions]:
+            why = "damaged" if number in failed else ""
+            if self.registry.get("a").leaves(accepted, Partition(topic, number)):
+                why = NOTHING_TO_UNDO
             effect = control.ShardEffect(
                 id=f"{name}/{number}", control_id=name, agent="a",
                 epoch=self.registry.get("a").epoch, topic=topic, partition=number,
-                next_offset=self._offset, worker="w", failed="damaged" if number in failed else "",
+                next_offset=self._offset, worker="w", failed=why,
             )  # fmt: skip
             self._log(effect)
 
@@ -55,6 +68,7 @@ class History:
 
     def _log(self, record: control.ControlRecord) -> None:
         self._offset += 1
+        self.values.append(control.encode(record))
         self.registry.apply(record, self._offset)
 
 
@@ -123,7 +137,7 @@ def test_an_undo_of_some_partitions_can_be_asked_for_again() -> None:
     assert history.registry.refusal("u2") is None
     asked = deployment.rollbacks()[-1]
     assert [deployment.leaves(asked, where) for where in PLACES] == [True, False]
-    history.count("u2", failed=(0,))
+    history.count("u2", ())
     assert [history.standing(where) for where in PLACES] == [["u1"], ["u2"]]
     assert (history.standing(), deployment.undone()) == (["u2", "u1"], {"r": "u2"})
     history.command("u3", undoes="r", build="present")
@@ -148,3 +162,35 @@ def test_a_partition_that_came_later_counts_for_nothing_in_what_was_before() -> 
     history.roll_back("later", failed=(1,))
     assert history.standing() == ["later", "u"]
     assert history.registry.get("a").undone() == {"r": "u"}
+
+
+class Asked(NamedTuple):
+    """A rollback, or the undo of an earlier one; where it fails, and which build logs it."""
+
+    undoes: int | None
+    failed: tuple[int, ...]
+    build: str
+
+
+ASKED = st.builds(
+    Asked,
+    st.none() | st.integers(0, 7),
+    st.sampled_from([(), (0,), (1,), (0, 1)]),
+    st.sampled_from(["former", "present", "present"]),
+)
+
+
+@given(st.lists(ASKED, max_size=12))
+def test_the_fold_that_knows_nothing_of_it_agrees(asked: list[Asked]) -> None:
+    """On which commands count, and on where an undo has something to take back."""
+    history = History()
+    for number, each in enumerate(asked):
+        undoes = "" if each.undoes is None else f"r{each.undoes % (number + 1)}"
+        if not undoes or history.registry.get("a").accepted(undoes) is not None:
+            history.command(f"r{number}", undoes, build=each.build if undoes else "old")
+            if history.registry.refusal(f"r{number}") is None:
+                history.count(f"r{number}", each.failed)
+    deployment = history.registry.get("a")
+    (life,) = lives(history.values)
+    assert list(life.replaced) == [accepted.control_id for accepted in deployment.rollbacks()]
+    assert (life.last_epoch, life.undone_wrongly()) == (deployment.epoch, [])

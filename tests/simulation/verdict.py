@@ -36,8 +36,6 @@ def differences(plan: Plan, broker: SimBroker, state_dir: Path) -> list[str]:
             failures = life.failures.values()
             found += [why for why in failures if not any(text in why for text in allowed)]
             found += life.undone_wrongly()
-            left = sum("to take back" in why for why in failures)
-            broker.counts["undos where there was nothing to take back"] += left
             for where in life.partitions():
                 folded = folded_upto(broker, versions, life, where, life.end(where))
                 told = _topics(broker, life, where, folded)
