@@ -72,7 +72,6 @@ class Replacement(abc.ABC):
         self._deployment = deployment
         self._accepted = accepted
         self._command: control.Rollback | control.Migrate = accepted.command
-        self.is_away = False  # it waits for a repository that is away
         self._working = False
         self._drafts: list[Path] = []  # made, and not in their place
 
@@ -83,14 +82,12 @@ class Replacement(abc.ABC):
         clock = asyncio.get_running_loop().time
         deadline = clock() + AWAY_WAIT_S
         while True:
-            away = False
             try:
-                await self.prepare(shard)
+                return await self.prepare(shard)
             except StateError as error:  # `ready` tries once more, and says so
                 away = isinstance(error, AwayStateError)
-            self.is_away = away and clock() < deadline and not shard.leaving
-            if not self.is_away:
-                return
+                if not away or clock() > deadline or shard.leaving:
+                    return None
             await asyncio.sleep(AWAY_LOOK_S)
 
     async def prepare(self, shard: Shard) -> None:  # noqa: B027 - most need none

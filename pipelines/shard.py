@@ -203,7 +203,7 @@ class Shard:
         try:
             ended = await self._process(chunk, flowing)
         except BaseException:
-            self._broken = True
+            self._broken = self._leaving = True  # nobody does anything to it any more but close it
             raise
         if self.learner.dirty_keys >= self.learner.spec.state.flush_keys:
             await self._flush()

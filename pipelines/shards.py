@@ -4,31 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from typing import Any
 
 from headrace import interpreter
-from headrace.errors import BadDiskError, DiskFullError, OverloadError, StateError
+from headrace.errors import OverloadError, StateError
 from headrace.logs import fields
 from headrace.models.learner import Learner
 from headrace.pipelines import control
-from headrace.pipelines.changes import Change
-from headrace.pipelines.forgetting import Forgetting, honour
+from headrace.pipelines.applying import Applying
+from headrace.pipelines.forgetting import honour
 from headrace.pipelines.forgotten import NOTHING, Forgotten, forgotten_in
 from headrace.pipelines.opening import Opening
-from headrace.pipelines.replacement import Replacement
-from headrace.pipelines.rewind import Again
-from headrace.pipelines.shard import ROOM_LOOK_S, Shard
+from headrace.pipelines.shard import Shard
 from headrace.pipelines.shardstart import Outlets
 from headrace.pipelines.site import Commands, Site, log_effect, origin_of, spec_of
 from headrace.pipelines.threads import in_a_thread
-from headrace.pipelines.unchanged import NOTHING_TO_UNDO, Unchanged
 from headrace.pipelines.vault import Vault
-from headrace.pipelines.works import Work, Works
+from headrace.pipelines.works import Works
 from headrace.views import Partition
 
 log = logging.getLogger(__name__)
-Effect = Callable[..., Awaitable[int]]
 
 LEAVING_PAUSE_S = 0.02
 """Between two looks at whether a shard that is to be opened has been closed."""
@@ -48,9 +44,9 @@ class Shards:
         self.in_background: Callable[[Shard, Coroutine[Any, Any, None]], None]
         self._controls = controls
         self.works = Works(site, controls, vault)
+        self._applying = Applying(self, controls)
         self._open: dict[tuple[str, Partition], Shard] = {}
         self._leaving: list[Shard] = []  # being closed: their stores are still open
-        self._learning_again: set[tuple[Shard, int]] = set()  # for a command at that offset
 
     @property
     def site(self) -> Site:
@@ -131,14 +127,14 @@ class Shards:
         shard.forgotten = forgotten
         shard.opening = True
         try:
-            takes_long = await self._catch_up_with_commands(shard, deployment)
+            takes_long = await self._applying.catch_up(shard, deployment)
         except BaseException:
             await shard.close(flush=False)
             raise
         shard.opening = False
         self._open[deployment.agent, partition] = shard
         for accepted in takes_long:
-            await self._apply(shard, accepted, self.works.of(accepted, shard.partition))
+            await self._applying.or_leave(shard, accepted)
         interpreter.keep()
         log.info(
             "shard.opened",
@@ -198,7 +194,7 @@ class Shards:
         have ended.
         """
         of_life = self._of_life(accepted)
-        applying = (self._apply_or_leave(shard, accepted) for shard in of_life)
+        applying = (self._applying.or_leave(shard, accepted) for shard in of_life)
         ended = await asyncio.gather(*applying, return_exceptions=True)
         failed: dict[Shard, StateError] = {}
         for shard, error in zip(of_life, ended, strict=True):
@@ -224,7 +220,7 @@ class Shards:
         for partition in owned:
             if self.find(accepted.agent, partition) is None:
                 log_span = await self._site.logs.span(partition)
-                await self._log_effect(accepted, partition, log_span.end)
+                await self.log_effect(accepted, partition, log_span.end)
         # A rebalance may be closing some of them: their directory stays until that is done.
         shards = [
             shard
@@ -252,144 +248,12 @@ class Shards:
         owed = [p for p in every if deployment.effect(delete.control_id, p) is None]
         await self.delete(delete, owed)
 
-    async def _apply_or_leave(self, shard: Shard, accepted: control.Accepted) -> None:
-        """Apply it. What has to wait for room on the disk, or for a repository, is left to itself:
-        the commands behind it go on, of which one may delete what takes the room.
-        """
-        work = self.works.of(accepted, shard.partition)
-        applying = asyncio.ensure_future(self._apply(shard, accepted, work))
-        try:
-            while not applying.done():
-                await asyncio.wait({applying}, timeout=ROOM_LOOK_S)
-                waits = shard.waits_for or (isinstance(work, Replacement) and work.is_away)
-                if waits and not shard.leaving and not applying.done():
-                    self.in_background(shard, _ended(applying))
-                    return
-        except asyncio.CancelledError:
-            applying.cancel()
-            await asyncio.wait({applying})
-            raise
-        applying.result()
-
-    async def _apply(self, shard: Shard, accepted: control.Accepted, work: Work | None) -> None:
-        async def effect(offset: int, failed: str = "") -> int:
-            return await self._log_effect(accepted, shard.partition, offset, failed)
-
-        if shard.knows(accepted.offset):  # it was opened before all were told
-            return
-        if isinstance(work, Again):  # it takes as long as the log is long
-            self.in_background(shard, self._apply_again(shard, accepted, work, effect))
-            return
-        if isinstance(work, Replacement):
-            with self._site.precedence.held():
-                await self._apply_prepared(shard, accepted, work, effect)
-            return
-        if isinstance(work, Forgetting):  # it may have to wait for what is learned again
-            self.in_background(shard, self._apply_forget(shard, accepted, work))
-            return
-        await shard.apply(accepted.kind, accepted.offset, effect, work.work if work else None)
-
-    async def _apply_again(
-        self, shard: Shard, accepted: control.Accepted, work: Again, effect: Effect
-    ) -> None:
-        """As `_apply_prepared`, once: a shard that was opened before a command was told to all is
-        told of it twice.
-        """
-        this = (shard, accepted.offset)
-        if this in self._learning_again:
-            return
-        self._learning_again.add(this)
-        try:
-            await self._apply_prepared(shard, accepted, work, effect)
-        finally:
-            self._learning_again.remove(this)
-
-    async def _apply_prepared(
-        self, shard: Shard, accepted: control.Accepted, work: Replacement, effect: Effect
-    ) -> None:
-        """Apply a rollback or a migration. What can be done before it counts holds up no event.
-
-        One that cannot be done, because the snapshot is damaged, say, or where there is nothing to
-        take back, changes nothing but the epoch, and its effect says why.
-        """
-        doing = work
-
-        async def ready_effect(offset: int) -> int:
-            nonlocal doing
-            failed = NOTHING_TO_UNDO if isinstance(work, Unchanged) else ""
-            try:
-                await doing.ready(shard)
-            except (DiskFullError, BadDiskError):  # it can be done, if not on this disk
-                raise
-            except StateError as error:
-                failed = str(error)
-                log.exception(
-                    "replacement.failed", extra=fields(agent=accepted.agent, kind=accepted.kind)
-                )
-            counted = await effect(offset, failed)
-            # Another worker's may have come first: whether it is done is what the log says.
-            deployment = self._controls.registry.life(accepted.agent, accepted.life)
-            if deployment and shard.partition in deployment.failed(accepted.control_id):
-                doing = self.works.unchanged(accepted)
-            return counted
-
-        async def do(shard: Shard) -> bool:
-            return await doing.work(shard)
-
-        try:
-            shard.flush_soon()
-            await work.prepared(shard)
-            await shard.apply(accepted.kind, accepted.offset, ready_effect, do)
-        finally:
-            await work.let_go()
-
-    async def _apply_forget(
-        self, shard: Shard, accepted: control.Accepted, work: Forgetting
-    ) -> None:
-        async def effect_when_ready(offset: int) -> int:
-            await work.ready(shard)
-            return await self._log_effect(accepted, shard.partition, offset)
-
-        await work.prepare(shard)
-        await shard.apply(accepted.kind, accepted.offset, effect_when_ready, work.work)
-
-    async def _log_effect(
+    async def log_effect(
         self, accepted: control.Accepted, partition: Partition, offset: int, failed: str = ""
     ) -> int:
+        """Log from which offset on a command counts there; returns which one does."""
         at = (partition, offset)
         return await log_effect(self._site, self._controls, accepted, at, failed)
-
-    async def _catch_up_with_commands(
-        self, shard: Shard, deployment: control.Deployment
-    ) -> list[control.Accepted]:
-        """Give a shard the commands that came after its deploy, those without an effect last;
-        returns those that are done beside it, when it is open: who fails at one gives it up.
-
-        Those that come meanwhile are told to open shards only: so it looks until there are none.
-        """
-        takes_long: list[control.Accepted] = []
-        known = 1
-        while known < len(deployment.commands):
-            commands, known = deployment.commands[known:], len(deployment.commands)
-            changes: list[Change] = []
-            unapplied: list[control.Accepted] = []
-            for command in commands:
-                at = deployment.effect(command.control_id, shard.partition)
-                if at is None:
-                    unapplied.append(command)
-                else:
-                    changes.append(self.works.change(shard, command, at))
-            await shard.schedule(changes)
-            for command in unapplied:
-                if isinstance(work := self.works.of(command, shard.partition), Again | Forgetting):
-                    takes_long.append(command)
-                else:
-                    await self._apply(shard, command, work)
-        return takes_long
-
-
-async def _ended(applying: asyncio.Future[None]) -> None:
-    await applying
 
 
 def _log_unusable(shard: Shard, error: StateError) -> None:

@@ -110,7 +110,7 @@ class Aim:
         setattr(ChunkConsumer, "force_commit", force_commit)  # noqa: B010
 
     def _wrap_effects(self) -> None:
-        real = Shards._log_effect
+        real = Shards.log_effect
 
         async def log_effect(shards: Shards, accepted: control.Accepted, *where: Any) -> int:
             counted = await real(shards, accepted, *where)
@@ -118,7 +118,7 @@ class Aim:
                 self.passed("counted")
             return counted
 
-        setattr(Shards, "_log_effect", log_effect)  # noqa: B010
+        setattr(Shards, "log_effect", log_effect)  # noqa: B010
 
     def _wrap_undo(self) -> None:
         real: Callable[..., Awaitable[Path]] = Vault.take

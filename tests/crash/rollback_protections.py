@@ -32,7 +32,7 @@ def without_read_back() -> None:
     """A rollback is done before its effect is in the control log, and a state that came of it is
     gone on from when it never comes there.
     """
-    real = Shards._log_effect
+    real = Shards.log_effect
     sending: set[asyncio.Task[None]] = set()
 
     async def log_effect(shards: Shards, accepted: control.Accepted, *where: Any) -> int:
@@ -56,7 +56,7 @@ def without_read_back() -> None:
     for module in (leading, opening):
         assert module.leads is not leads
         setattr(module, "leads", leads)  # noqa: B010 - a function is replaced on purpose
-    setattr(Shards, "_log_effect", log_effect)  # noqa: B010 - a method is replaced on purpose
+    setattr(Shards, "log_effect", log_effect)  # noqa: B010 - a method is replaced on purpose
 
 
 def without_settling() -> None:

@@ -53,13 +53,13 @@ class Doomed(WatchedShards):
 
     steps: ClassVar[int]
 
-    async def _log_effect(
+    async def log_effect(
         self, accepted: control.Accepted, partition: Partition, offset: int, failed: str = ""
     ) -> int:
         process = self._site.process  # type: ignore[attr-defined]
         if accepted.kind == "migrate" and process.name == "w0":
             process.dies_at = process.steps + self.steps
-        return await super()._log_effect(accepted, partition, offset, failed)
+        return await super().log_effect(accepted, partition, offset, failed)
 
 
 def dying_after(steps: int) -> Callable[[Parts], Parts]:

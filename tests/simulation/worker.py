@@ -129,14 +129,14 @@ class WatchedShards(Shards):
         path = self._site.shard_path(origin.agent, origin.epoch, shard.partition)
         return cast(WatchedSite, self._site).stores_by_path[path].meta
 
-    async def _log_effect(
+    async def log_effect(
         self, accepted: control.Accepted, partition: Partition, offset: int, failed: str = ""
     ) -> int:
         """A delete behind nothing but what this shard has handled leaves no decision out."""
         shard = self.find(accepted.agent, partition)
         if accepted.kind == "delete" and shard is not None and shard.next_offset == offset:
             self.whole.add((accepted.agent, accepted.life, partition, offset))
-        return await super()._log_effect(accepted, partition, offset, failed)
+        return await super().log_effect(accepted, partition, offset, failed)
 
     def on_disk(self, partition: Partition) -> int:
         """How far all agents are durable, those included whose delete has not counted yet; 0 while
