@@ -24,8 +24,8 @@ from headrace.views import Partition
 log = logging.getLogger(__name__)
 Effect = Callable[..., Awaitable[int]]
 
-LEAVE_S = 1.0
-"""After this a rollback or a migration is left to itself: it may wait for a repository."""
+LEAVE_S = 2.0
+"""After this what a rollback or a migration needs is left to come: a repository may be away."""
 EPOCH_LOOK_S = 0.05
 """Between two looks at whether a shard is in the epoch in which a snapshot of it was asked for."""
 
@@ -57,7 +57,7 @@ class Applying:
         self._replacing: set[tuple[Shard, int]] = set()  # by a command at that offset
 
     async def or_leave(self, shard: Shard, accepted: control.Accepted) -> None:
-        """Apply it. What has to wait for room on the disk, or long for something else, is left to
+        """Apply it. What has to wait for room on the disk, or long for a repository, is left to
         itself: the commands behind it go on, of which one may delete what takes the room.
         """
         clock = asyncio.get_running_loop().time
@@ -66,8 +66,9 @@ class Applying:
         try:
             while not applying.done():
                 await asyncio.wait({applying}, timeout=ROOM_LOOK_S)
-                long = isinstance(work, Replacement) and clock() - began > LEAVE_S
-                if (shard.waits_for or long) and not (shard.leaving or applying.done()):
+                preparing = isinstance(work, Replacement) and work.preparing
+                waits = shard.waits_for or (preparing and clock() - began > LEAVE_S)
+                if waits and not (shard.leaving or applying.done()):
                     self._host.in_background(shard, _ended(applying))
                     return
         except asyncio.CancelledError:

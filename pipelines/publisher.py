@@ -241,9 +241,25 @@ class Publisher(Fetcher):
         return False
 
     async def _take_back(self, vouched: Vouched) -> None:
-        """Vouch for it no longer. What has taken its place in the catalogue stays there."""
-        if self.catalogue.shards(vouched.snapshot_id).get(vouched.shard) == vouched:
+        """Vouch for it no longer. What has taken its place in the catalogue stays there; and what
+        it has taken the place of stands again, if that is another snapshot's: its record may have
+        been on its way while the name was given anew, and that published. Raises StateError.
+        """
+        former = self.catalogue.replaced_by(vouched)
+        back = former is not None and await self._outlasts(former, vouched)
+        if not self.catalogue.stands(vouched):
+            return
+        if former is None or not back:
             await self._topic.append(vouched.key, None)
+            return
+        await self._topic.append(former.key, encode(former))
+        if not await self._outlasts(former, vouched) and self.catalogue.stands(former):
+            await self._topic.append(former.key, None)  # it has been removed meanwhile
+
+    async def _outlasts(self, former: Vouched, gone: Vouched) -> bool:
+        """Whether it is of another snapshot than what is taken back, and of one that is there."""
+        same = {former.digest, *former.replaces} & {gone.digest, *gone.replaces}
+        return not (same or self._is_over(former) or await self._is_missing(former))
 
 
 def _tell_not_published(cut: Cut, why: str) -> None:

@@ -72,6 +72,7 @@ class Replacement(abc.ABC):
         self._deployment = deployment
         self._accepted = accepted
         self._command: control.Rollback | control.Migrate = accepted.command
+        self.preparing = False
         self._working = False
         self._drafts: list[Path] = []  # made, and not in their place
 
@@ -81,14 +82,16 @@ class Replacement(abc.ABC):
         """
         clock = asyncio.get_running_loop().time
         deadline = clock() + AWAY_WAIT_S
-        while True:
+        self.preparing = True
+        while self.preparing:
             try:
-                return await self.prepare(shard)
+                await self.prepare(shard)
+                self.preparing = False
             except StateError as error:  # `ready` tries once more, and says so
                 away = isinstance(error, AwayStateError)
-                if not away or clock() > deadline or shard.leaving:
-                    return None
-            await asyncio.sleep(AWAY_LOOK_S)
+                self.preparing = away and clock() < deadline and not shard.leaving
+            if self.preparing:
+                await asyncio.sleep(AWAY_LOOK_S)
 
     async def prepare(self, shard: Shard) -> None:  # noqa: B027 - most need none
         """The same, tried once. Raises StateError."""

@@ -340,6 +340,7 @@ class RollbackCommands:
             withdrawn=sum(withdrawn for withdrawn, _ in told),
             reinstated=sum(reinstated for _, reinstated in told),
             failed=len(failed),
+            left=left,
             undone_by=undone.get(command.id, ""),
             asked_ms=command.asked_ms,
         )

@@ -17,8 +17,9 @@ from pathlib import Path
 
 from msgspec import structs
 
+from headrace.errors import ConflictError
 from headrace.logs import fields
-from headrace.pipelines.fetcher import CATALOGUE_WAIT_S
+from headrace.pipelines.fetcher import CATALOGUE_WAIT_S, is_imported
 from headrace.pipelines.publisher import Publisher
 from headrace.pipelines.shard import Shard
 from headrace.pipelines.threads import in_a_thread, remove_drafts
@@ -146,7 +147,8 @@ class Vault(Publisher):
     async def bring(self, coming: Import, check: Callable[[Index], None]) -> None:
         """Bring an archive into the repository, then vouch for what it holds. What is there already
         as a whole is not vouched for anew. Raises what `check` raises, which is asked again at the
-        last moment, StateError, and what reading the archive raises.
+        last moment, ConflictError `snapshot_exists` if another worker removes it just then,
+        StateError, and what reading the archive raises.
         """
         await self._claim()
         found = await asyncio.to_thread(coming.files, self._repository)
@@ -155,6 +157,23 @@ class Vault(Publisher):
         if len(there) < len(found.manifests):
             for vouched in found.vouched():
                 await self._topic.append(vouched.key, encode(vouched))
+        await self._check_brought(found.index)
+
+    async def _check_brought(self, index: Index) -> None:
+        """A removal that is still at work may have meant a former one, of which the manifests were
+        the same bytes: then nothing vouches for it any more. Raises ConflictError, StateError.
+        """
+        vouched = [
+            self._vouched(index.snapshot_id, Partition(*ref[1:3]), ref.digest) for ref in index.refs
+        ]
+        there = [each for each in vouched if each is not None]
+        missing = [each for each in there if await self._is_missing(each)]
+        if len(there) == len(vouched) and not any(map(self.catalogue.stands, missing)):
+            return
+        for each in there:
+            await self._take_back(each)
+        text = f"a snapshot {index.snapshot_id!r} is being removed: try again in a moment"
+        raise ConflictError("snapshot_exists", text, snapshot=index.snapshot_id)
 
     async def note(self, secret: Secret) -> None:
         """Have the catalogue keep a secret that keys are to be forgotten by."""
@@ -178,24 +197,48 @@ class Vault(Publisher):
         published, anywhere.
         """
         with self.uses.removing(snapshot_id):
-            await self._claim()
-            # Before the records that free the name: so is the pin taken back.
+            # What it is that was asked to go: whatever is waited for, the name may be free then.
             cuts = self._checkpoints.of(snapshot_id)
             former = {ref.digest for ref in self.catalogue.refs() if ref.snapshot_id == snapshot_id}
-            if not is_automatic(snapshot_id):
-                known = max(control_offset, self.catalogue.free_from(snapshot_id, epoch))
-                removed = Removed(snapshot_id=snapshot_id, epoch=epoch, control_offset=known)
-                await self._topic.append(removed.key, encode(removed))
+            removed = self._removed(snapshot_id, epoch, control_offset)
+            await self._claim()
+            # Before the records that free the name: so is the pin taken back.
+            await self._tell_removed(removed)
             if self.catalogue.pinned(snapshot_id):
                 await self.pin(snapshot_id, pinned=False)
             gone = await self._withdraw(snapshot_id, former)
             await asyncio.to_thread(self._checkpoints.drop, *cuts)
             await asyncio.to_thread(self._repository.remove, snapshot_id, gone)
+            await self._tell_removed(removed)  # when it is back, all before it has been read
             for vouched in list(self.catalogue.shards(snapshot_id).values()):
                 # Another worker did: to the removed one, or with a manifest that went with it.
                 if self._is_over(vouched) or await self._is_missing(vouched):
                     await self._take_back(vouched)
         log.info("snapshot.removed", extra=fields(snapshot=snapshot_id))
+
+    def _removed(self, snapshot_id: str, epoch: int, control_offset: int) -> Removed:
+        """What is to be said of it. This worker may not have read yet in the control log what asked
+        for it; what is of an earlier epoch may be of another control log.
+        """
+        taken: list[Cut | Vouched] = list(self._checkpoints.of(snapshot_id))
+        taken.extend(self.catalogue.shards(snapshot_id).values())
+        own = [each for each in taken if each.epoch >= epoch and not is_imported(each)]
+        return Removed(
+            snapshot_id=snapshot_id,
+            epoch=max([epoch, *(each.epoch for each in own)]),
+            control_offset=max([control_offset, *(1 + each.asked for each in own)]),
+        )
+
+    async def _tell_removed(self, removed: Removed) -> None:
+        """For good, if a command may have asked for it. Who removes it elsewhere may know more, or
+        less: what says most stands in the end.
+        """
+        if is_automatic(removed.snapshot_id):
+            return
+        said = self.catalogue.furthest(removed)
+        await self._topic.append(said.key, encode(said))
+        if (most := self.catalogue.furthest(said)) != said:
+            await self._topic.append(most.key, encode(most))
 
     async def _withdraw(self, snapshot_id: str, former: AbstractSet[str]) -> set[str]:
         """Take back what vouches for a snapshot, of which the manifests had these digests, and what
@@ -210,7 +253,7 @@ class Vault(Publisher):
             return vouched.digest in left or rewritten or self._is_over(vouched)
 
         while here := next(filter(is_of_it, self.catalogue.shards(snapshot_id).values()), None):
-            await self._topic.append(here.key, None)
+            await self._take_back(here)
             left.discard(here.digest)
             gone |= {here.digest, *here.replaces}
         return gone - {vouched.digest for vouched in self.catalogue.shards(snapshot_id).values()}

@@ -268,6 +268,7 @@ def rollback(view: snapshot_pb2.Rollback) -> RollbackView:
         withdrawn=view.withdrawn,
         reinstated=view.reinstated,
         failed=view.failed,
+        left=view.left,
         undone_by=view.undone_by,
         asked_ms=view.asked_ms,
     )

@@ -161,6 +161,7 @@ def rollback(view: RollbackView) -> snapshot_pb2.Rollback:
         withdrawn=view.withdrawn,
         reinstated=view.reinstated,
         failed=view.failed,
+        left=view.left,
         undone_by=view.undone_by,
         asked_ms=view.asked_ms,
     )

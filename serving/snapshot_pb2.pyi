@@ -221,7 +221,7 @@ class RollbackPreview(_message.Message):
     def __init__(self, agent: _Optional[str] = ..., mode: _Optional[_Union[RollbackMode, str]] = ..., snapshot_id: _Optional[str] = ..., events_back: _Optional[int] = ..., events_excluded: _Optional[int] = ..., keys_changed: _Optional[int] = ..., keys_total: _Optional[int] = ..., decisions_compared: _Optional[int] = ..., decisions_flipped: _Optional[int] = ..., metrics: _Optional[_Iterable[_Union[MetricChange, _Mapping]]] = ..., note: _Optional[str] = ..., events_excluded_earlier: _Optional[int] = ..., imported: _Optional[bool] = ..., withdrawn_most: _Optional[int] = ..., reinstated_most: _Optional[int] = ...) -> None: ...
 
 class Rollback(_message.Message):
-    __slots__ = ("control_id", "agent", "mode", "snapshot_id", "undo_snapshot_id", "undoes", "keys", "epoch", "partitions", "positions", "note", "published", "withdrawn", "reinstated", "failed", "undone_by", "asked_ms")
+    __slots__ = ("control_id", "agent", "mode", "snapshot_id", "undo_snapshot_id", "undoes", "keys", "epoch", "partitions", "positions", "note", "published", "withdrawn", "reinstated", "failed", "undone_by", "asked_ms", "left")
     CONTROL_ID_FIELD_NUMBER: _ClassVar[int]
     AGENT_FIELD_NUMBER: _ClassVar[int]
     MODE_FIELD_NUMBER: _ClassVar[int]
@@ -239,6 +239,7 @@ class Rollback(_message.Message):
     FAILED_FIELD_NUMBER: _ClassVar[int]
     UNDONE_BY_FIELD_NUMBER: _ClassVar[int]
     ASKED_MS_FIELD_NUMBER: _ClassVar[int]
+    LEFT_FIELD_NUMBER: _ClassVar[int]
     control_id: str
     agent: str
     mode: RollbackMode
@@ -256,7 +257,8 @@ class Rollback(_message.Message):
     failed: int
     undone_by: str
     asked_ms: int
-    def __init__(self, control_id: _Optional[str] = ..., agent: _Optional[str] = ..., mode: _Optional[_Union[RollbackMode, str]] = ..., snapshot_id: _Optional[str] = ..., undo_snapshot_id: _Optional[str] = ..., undoes: _Optional[str] = ..., keys: _Optional[_Iterable[str]] = ..., epoch: _Optional[int] = ..., partitions: _Optional[int] = ..., positions: _Optional[_Iterable[_Union[_position_pb2.Position, _Mapping]]] = ..., note: _Optional[str] = ..., published: _Optional[int] = ..., withdrawn: _Optional[int] = ..., reinstated: _Optional[int] = ..., failed: _Optional[int] = ..., undone_by: _Optional[str] = ..., asked_ms: _Optional[int] = ...) -> None: ...
+    left: int
+    def __init__(self, control_id: _Optional[str] = ..., agent: _Optional[str] = ..., mode: _Optional[_Union[RollbackMode, str]] = ..., snapshot_id: _Optional[str] = ..., undo_snapshot_id: _Optional[str] = ..., undoes: _Optional[str] = ..., keys: _Optional[_Iterable[str]] = ..., epoch: _Optional[int] = ..., partitions: _Optional[int] = ..., positions: _Optional[_Iterable[_Union[_position_pb2.Position, _Mapping]]] = ..., note: _Optional[str] = ..., published: _Optional[int] = ..., withdrawn: _Optional[int] = ..., reinstated: _Optional[int] = ..., failed: _Optional[int] = ..., undone_by: _Optional[str] = ..., asked_ms: _Optional[int] = ..., left: _Optional[int] = ...) -> None: ...
 
 class CreateSnapshotRequest(_message.Message):
     __slots__ = ("agent", "name")

@@ -5,21 +5,23 @@ stands under `<snapshot id>/<topic>/<partition>`, and under `pin/<snapshot id>` 
 kept; a tombstone takes either back. Under `removed/<snapshot id>` stands for good when one that a
 command had asked for was removed. The secrets by which keys are forgotten stand there too, see
 `state.tombstones`. `Catalogue.apply` folds the records in order; what the fold holds depends on
-each key's last record only, so it is the same before and after compaction; but for `was_removed`
-and `removed_since`, which remember tombstones, and those go with compaction, and for the count
-`ignored`. Nothing raises for a record that this build does not write: it vouches for nothing.
+each key's last record only, so it is the same before and after compaction; but for the count
+`ignored`, and for `was_removed`, `removed_since`, `replaced_by` and `furthest`, which remember
+tombstones and former records, and those go with compaction. Nothing raises for a record that this
+build does not write: it vouches for nothing.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Literal, NamedTuple, TypeVar
 
 import msgspec
 
 from headrace.state.cut import Kind, agent_of
 from headrace.state.manifest import Count, ShardRef, Versions, is_snapshot_id
 from headrace.state.tombstones import PREFIX, Secret
-from headrace.views import Partition, SnapshotShard, SnapshotView
+from headrace.state.viewing import view_of
+from headrace.views import Partition, SnapshotView
 
 RECORD_BYTES_MAX = 64 << 10
 """A larger record is none of ours: a topic's name and some numbers take less than 2 KiB."""
@@ -115,10 +117,10 @@ class Pin(msgspec.Struct, frozen=True, kw_only=True):
 _PIN_DECODER = msgspec.json.Decoder(Pin)
 
 
-class Removed(msgspec.Struct, frozen=True, kw_only=True):
+class Removed(msgspec.Struct, frozen=True, kw_only=True, order=True):
     """A snapshot was removed: what asked for one of that id is over, wherever its shards still are
     on their way, if it stands below `control_offset` of the control log and is of no later epoch:
-    such a one is of another control log.
+    such a one is of another control log. Of one id the greater one says more.
     """
 
     snapshot_id: str
@@ -138,6 +140,12 @@ _REMOVED_DECODER = msgspec.json.Decoder(Removed)
 def encode(record: Vouched | Pin | Removed | Secret) -> bytes:
     """The record as JSON with sorted keys."""
     return msgspec.json.encode(record, order="sorted")
+
+
+class _Standing(NamedTuple):
+    offset: int
+    vouched: Vouched
+    former: Vouched | None  # what it has replaced
 
 
 class Catalogue:
@@ -162,14 +170,15 @@ class Catalogue:
     """
 
     def __init__(self) -> None:
-        # agent -> snapshot id -> shard -> (offset of the record, what it says)
-        self._agents: dict[str, dict[str, dict[Partition, tuple[int, Vouched]]]] = {}
+        # agent -> snapshot id -> shard -> what stands for it
+        self._agents: dict[str, dict[str, dict[Partition, _Standing]]] = {}
         self._pinned: set[str] = set()
         self._secrets: dict[str, Secret] = {}  # oldest first
         # What was asked for since its records last changed: a list of all is asked for by pages.
         self._views: dict[str, SnapshotView] = {}
         self._removed: dict[str, int] = {}  # at which offset, oldest first
         self._over: dict[str, Removed] = {}  # likewise
+        self._furthest: dict[str, Removed] = {}  # likewise
         self.next_offset = 0
         self.ignored = 0
 
@@ -196,7 +205,10 @@ class Catalogue:
             (self._pinned.add if record else self._pinned.discard)(snapshot_id)
         elif isinstance(record, Vouched):
             shards = self._agents.setdefault(record.agent, {}).setdefault(snapshot_id, {})
-            shards[shard] = (offset, record)
+            was = shards.get(shard)
+            same = was is not None and was.vouched == record  # a broker may have taken it twice
+            former = was and (was.former if same else was.vouched)
+            shards[shard] = _Standing(offset, record, former)
         else:
             # One that cannot be read replaces what was vouched for, as compaction does.
             self._remove(snapshot_id, shard, offset if value is None else None)
@@ -235,6 +247,20 @@ class Catalogue:
         removed = self._over.get(snapshot_id)
         return 0 if removed is None or removed.epoch < life else removed.control_offset
 
+    def furthest(self, removed: Removed) -> Removed:
+        """That, or what was said of the same snapshot before, if it says more."""
+        return max(removed, self._furthest.get(removed.snapshot_id, removed))
+
+    def stands(self, vouched: Vouched) -> bool:
+        """Whether that is the last record of its shard."""
+        there = self._found(vouched.snapshot_id).get(vouched.shard)
+        return there is not None and there.vouched == vouched
+
+    def replaced_by(self, vouched: Vouched) -> Vouched | None:
+        """What had vouched for the shard when that came, if that stands; None: nothing had."""
+        there = self._found(vouched.snapshot_id).get(vouched.shard)
+        return there.former if there is not None and there.vouched == vouched else None
+
     def newest_epoch(self, agent: str) -> int:
         """The newest epoch of which the agent's own snapshots tell, removed ones too; or 0."""
         own = [view.epoch for view in self.snapshots(agent) if not view.imported]
@@ -250,12 +276,9 @@ class Catalogue:
         found = self._found(snapshot_id)
         if not found:
             return {}
-        _, newest = max(found.values(), key=lambda record: record[0])
-        return {
-            shard: vouched
-            for shard, (_, vouched) in sorted(found.items())
-            if vouched.is_beside(newest)
-        }
+        newest = max(found.values(), key=lambda standing: standing.offset).vouched
+        told = ((shard, found[shard].vouched) for shard in sorted(found))
+        return {shard: vouched for shard, vouched in told if vouched.is_beside(newest)}
 
     def newest(self, agent: str, topic: str, partition: int) -> list[Vouched]:
         """What is vouched for of one shard, newest first: by epoch, then by position.
@@ -264,7 +287,7 @@ class Catalogue:
         a log does not go on from where they stand.
         """
         shard = Partition(topic, partition)
-        found = [s[shard][1] for s in self._agents.get(agent, {}).values() if shard in s]
+        found = [s[shard].vouched for s in self._agents.get(agent, {}).values() if shard in s]
         found = [vouched for vouched in found if not vouched.imported]
         return sorted(
             found, key=lambda v: (v.epoch, v.next_offset, v.created_ms, v.snapshot_id), reverse=True
@@ -290,10 +313,10 @@ class Catalogue:
     def refs(self) -> list[ShardRef]:
         """All manifests that are vouched for."""
         return [
-            vouched.ref
+            standing.vouched.ref
             for snapshots in self._agents.values()
             for shards in snapshots.values()
-            for _, vouched in shards.values()
+            for standing in shards.values()
         ]
 
     def _secret(self, key: bytes, value: bytes | None) -> None:
@@ -309,39 +332,14 @@ class Catalogue:
             self.ignored += 1
             return None
 
-    def _found(self, snapshot_id: str) -> dict[Partition, tuple[int, Vouched]]:
+    def _found(self, snapshot_id: str) -> dict[Partition, _Standing]:
         return self._agents.get(agent_of(snapshot_id), {}).get(snapshot_id, {})
 
     def _view(self, snapshot_id: str) -> SnapshotView:
         if snapshot_id not in self._views:
-            self._views[snapshot_id] = self._made(snapshot_id)
+            shards = self.shards(snapshot_id).values()
+            self._views[snapshot_id] = view_of(shards, pinned=self.pinned(snapshot_id))
         return self._views[snapshot_id]
-
-    def _made(self, snapshot_id: str) -> SnapshotView:
-        shards = self.shards(snapshot_id)
-        one = next(iter(shards.values()))
-        return SnapshotView(
-            snapshot_id=snapshot_id,
-            agent=one.agent,
-            kind=one.kind,
-            epoch=one.epoch,
-            spec_version=one.spec_version,
-            spec_digest=one.spec_digest,
-            created_ms=max(vouched.created_ms for vouched in shards.values()),
-            partitions=one.partitions,
-            shards=tuple(
-                SnapshotShard(
-                    topic=vouched.topic,
-                    partition=vouched.partition,
-                    next_offset=vouched.next_offset,
-                    size_bytes=vouched.size_bytes,
-                    new_bytes=vouched.new_bytes,
-                )
-                for vouched in shards.values()
-            ),
-            pinned=self.pinned(snapshot_id),
-            imported=one.imported,
-        )
 
     def _remove(self, snapshot_id: str, shard: Partition, told: int | None) -> None:
         agent, shards = agent_of(snapshot_id), self._found(snapshot_id)
@@ -358,6 +356,7 @@ class Catalogue:
     def _mark_removed(self, key: bytes, value: bytes | None) -> None:
         removed = self._decoded(_REMOVED_DECODER, value)
         if removed and removed.key == key and is_snapshot_id(removed.snapshot_id):
+            _remember(self._furthest, removed.snapshot_id, self.furthest(removed))
             _remember(self._over, removed.snapshot_id, removed)
 
 

@@ -318,6 +318,7 @@ class RollbackView(msgspec.Struct, frozen=True, kw_only=True):
     withdrawn: int = 0  # ids of decisions that it has withdrawn, in those partitions
     reinstated: int = 0  # likewise, those that it has taken back into force
     failed: int = 0  # partitions in which it could not be done: they go on with what they had
+    left: int = 0  # ... in which what it undoes did not hold: there was nothing to take back
     undone_by: str = ""  # control id of the undo that takes it back, as things stand; empty: none
     asked_ms: int = 0  # by the clock of the worker that was asked; 0: an older build did not say
 

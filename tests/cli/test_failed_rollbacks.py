@@ -40,7 +40,8 @@ def fails(world: World, monkeypatch: pytest.MonkeyPatch) -> Fails:
     def begun(*given: Any, **more: Any) -> RollbackView:
         done = begin(*given, **more)
         if done.agent in fails:
-            done = replace(done, failed=fails[done.agent], note=DAMAGED)
+            note = f"{DAMAGED}; {done.note}" if done.note else DAMAGED
+            done = replace(done, failed=fails[done.agent], note=note)
             world.rollbacks.views[done.control_id] = done
         return done
 
@@ -130,6 +131,65 @@ def test_an_undo_that_failed_everywhere_took_nothing_back(run: Run, fails: Fails
     assert "undo card-fraud r2" not in failed.stdout
     fails.clear()
     assert run.json("undo", "card-fraud", "--yes")["undoes"] == "r1"
+
+
+def test_an_undo_that_had_nothing_to_take_back_in_some_partition(
+    run: Run, served: Served, fails: Fails
+) -> None:
+    """It is a success where the rollback held, and can be taken back there and nowhere else."""
+    fails["card-fraud"] = 1
+    assert run(*TO_BEFORE).exit_code == 1
+    fails.clear()
+    undone = run("undo", "card-fraud", "--yes")
+    assert undone.exit_code == 0
+    assert undone.stdout.splitlines() == [
+        "took back r1 of card-fraud in 1 of 2 partitions to card-fraud.undo-r1 (revert, epoch 5)",
+        "  counts from transactions[0]@90, transactions[1]@90",
+        "  note: there was nothing to take back in 1 partition",
+        f"  to take it back: `{program()} undo card-fraud r2 --address {served.target}`",
+    ]
+    assert "1/2, 1 left" in run("rollbacks", "card-fraud").stdout
+    again = run("undo", "card-fraud", "r2", "--yes")
+    assert (again.exit_code, "in 1 of 2 partitions" in again.stdout) == (0, True)
+    assert "the figures below are of all partitions" in again.stderr
+
+
+def test_an_undo_that_failed_wherever_there_was_something_to_take_back(
+    run: Run, served: Served, fails: Fails
+) -> None:
+    """It has done nothing, so nothing takes it back; the rollback stands, and is what an undo
+    without an id takes back.
+    """
+    fails["card-fraud"] = 1
+    assert run(*TO_BEFORE).exit_code == 1
+    failed = run("undo", "card-fraud", "--yes")
+    again = f"{program()} undo card-fraud r1 --address {served.target}"
+    assert failed.exit_code == 1
+    assert failed.stdout.splitlines() == [
+        "could not be done: r1 of card-fraud to card-fraud.undo-r1 (revert, epoch 5)",
+        "  card-fraud goes on with the state that it had",
+        f"  note: {DAMAGED}; there was nothing to take back in 1 partition",
+        f"  when that is mended, ask again: `{again}`",
+    ]
+    assert "0/2, 1 failed, 1 left" in run("rollbacks", "card-fraud").stdout
+    refused = run("undo", "card-fraud", "r2", "--yes")
+    assert (refused.exit_code, "could be done in no partition" in refused.stderr) == (1, True)
+    fails.clear()
+    whole = run.json("undo", "card-fraud", "--yes")
+    assert (whole["undoes"], whole["failed"], whole["left"]) == ("r1", 0, 1)
+
+
+def test_an_undo_that_did_nothing_has_not_tried_in_part(run: Run, fails: Fails) -> None:
+    """Once the one that did something is taken back, the rollback stands everywhere again."""
+    assert run(*TO_BEFORE).exit_code == 0
+    fails["card-fraud"] = 1
+    for _ in range(2):
+        assert run("undo", "card-fraud", "r1", "--yes").exit_code == 1
+    fails.clear()
+    assert run.json("undo", "card-fraud", "r2", "--yes")["left"] == 1
+    whole = run("undo", "card-fraud", "r1", "--yes")
+    assert whole.stdout.startswith("took back r1 of card-fraud to card-fraud.undo-r1 ")
+    assert "the figures below are of all partitions" not in whole.stderr
 
 
 def test_a_failure_is_told_to_machines(run: Run, fails: Fails) -> None:

@@ -63,6 +63,7 @@ async def test_it_is_completed_by_asking_again(
         since = await digests(client, "halves")
         rest = await client.undo_rollback("halves")
         assert (rest.undoes, rest.failed) == (done.control_id, 0)
+        assert rest.left == 1
         assert "nothing to take back in 1 partition" in rest.note
         now = await digests(client, "halves")
         assert {key: now[key] for key in HERE} == {key: before[key] for key in HERE}

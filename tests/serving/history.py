@@ -7,6 +7,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from headrace.counts import counted
 from headrace.errors import (
     ConflictError,
     NotFoundError,
@@ -174,11 +175,11 @@ class Done:
         self._check(agent)
         self._check_alone(agent)
         for view in self.list(agent):
-            stands = not view.undone_by and view.failed < view.partitions
+            stands = not view.undone_by and view.failed + view.left < view.partitions
             last = not view.undoes and stands
             if view.control_id == control_id or (control_id is None and last):
                 request = RollbackRequest(agent=agent, keys=view.keys)
-                return self._begin(request, view.undo_snapshot_id, undoes=view.control_id)
+                return self._begin(request, view.undo_snapshot_id, undone=view)
         text = f"{agent} has no rollback {control_id or 'to take back'}"
         raise NotFoundError("unknown_rollback", text, rollback=control_id or "")
 
@@ -200,13 +201,16 @@ class Done:
         for view in reversed(self.views.values()):
             if view.agent == agent:
                 undone_by = undone.get(view.control_id, "")
-                if not undone_by and not view.failed:
+                if not undone_by and not view.failed and view.left < view.partitions:
                     undone[view.undoes] = view.control_id
                 views.append(replace(view, undone_by=undone_by))
         return views
 
-    def _begin(self, request: RollbackRequest, goal: str, undoes: str = "") -> RollbackView:
+    def _begin(
+        self, request: RollbackRequest, goal: str, undone: RollbackView | None = None
+    ) -> RollbackView:
         number = len(self.views) + 1
+        left = 0 if undone is None else self._left(undone)
         undo = self._kept.take(request.agent, f"undo-r{number}", "undo")
         view = RollbackView(
             control_id=(self.lost and self.ids[-1]) or f"r{number}",
@@ -214,17 +218,25 @@ class Done:
             mode=request.mode,
             snapshot_id=goal,
             undo_snapshot_id=undo.snapshot_id,
-            undoes=undoes,
+            undoes=undone.control_id if undone else "",
             keys=request.keys,
             epoch=3 + number,
             partitions=PARTITIONS,
             positions=_counts(0 if self.slow else PARTITIONS),
+            note=f"there was nothing to take back in {counted(left, 'partition')}" if left else "",
+            left=left,
             asked_ms=1_764_000_000_000 + number,
         )
         self.views[view.control_id] = view
         if self.lost:
             raise UnavailableError("broker_away", "it did not answer in time")
         return view
+
+    def _left(self, undone: RollbackView) -> int:
+        """In how many partitions it does not hold: not done there, or taken back there already."""
+        undos = [each for each in self.list(undone.agent) if each.undoes == undone.control_id]
+        back = [u.partitions - u.failed - u.left for u in undos if not u.undone_by]
+        return min(undone.failed + undone.left + sum(back), undone.partitions)
 
     def _check_alone(self, agent: str) -> None:
         running = [view for view in self.list(agent) if not view.done]

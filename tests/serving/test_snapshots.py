@@ -8,11 +8,11 @@ import msgspec
 import pytest
 
 from headrace.errors import ConflictError, NotFoundError, RequestError
-from headrace.serving import encode_snapshots, snapshot_pb2, snapshot_pb2_grpc
+from headrace.serving import decode_snapshots, encode_snapshots, snapshot_pb2, snapshot_pb2_grpc
 from headrace.serving.client import AsyncClient, Client
 from headrace.serving.limits import Limits
 from headrace.serving.server import Listen, Server
-from headrace.views import MetricChange, Position, RollbackRequest, SnapshotView
+from headrace.views import MetricChange, Position, RollbackRequest, RollbackView, SnapshotView
 from tests.serving.history import BEFORE, BEGAN_MS, MINUTE_MS, to
 from tests.serving.world import World, code_of
 
@@ -80,6 +80,18 @@ async def test_a_rollback_and_its_undo(client: AsyncClient, before: SnapshotView
     assert again.undoes == undone.control_id
     assert (await client.undo_rollback("card-fraud")).undoes == done.control_id  # it stood again
     assert await code_of(client.undo_rollback("card-fraud")) == "unknown_rollback"
+
+
+def test_every_field_of_a_rollback_comes_through() -> None:
+    """Each has a value of its own here that it would not have if it were left out."""
+    texts = ("control_id", "agent", "snapshot_id", "undo_snapshot_id", "undoes", "undone_by")
+    numbers = ("epoch", "partitions", "published", "withdrawn", "reinstated", "failed", "left")
+    fields: dict[str, Any] = {name: name for name in (*texts, "note")}
+    fields |= {name: number for number, name in enumerate((*numbers, "asked_ms"), start=1)}
+    fields |= {"mode": "rewind", "keys": ("k",), "positions": (Position("t", 1, 90),)}
+    assert set(fields) == set(RollbackView.__struct_fields__)
+    view = RollbackView(**fields)
+    assert decode_snapshots.rollback(encode_snapshots.rollback(view)) == view
 
 
 async def test_the_newest_complete_snapshot_before_a_time(

@@ -173,6 +173,15 @@ def test_that_nothing_was_left_of_it_for_a_moment_is_known_afterwards() -> None:
     assert not catalogue.removed_since("fraud.s2", 0)
 
 
+def test_what_a_record_has_replaced_is_known_until_it_is_taken_back() -> None:
+    """A record that a broker has taken twice has replaced what was there before both."""
+    one, two = vouched(), vouched(digest="cd" * 32)
+    catalogue = folded([put(one), put(two), put(two)])
+    assert (catalogue.replaced_by(two), catalogue.replaced_by(one)) == (one, None)
+    again = folded([put(one), (one.key, None), put(two)])
+    assert (again.replaced_by(two), again.stands(two), again.stands(one)) == (None, True, False)
+
+
 def test_pins_come_and_go() -> None:
     """A pin may be there before its snapshot; the view tells of it."""
     pin = Pin(snapshot_id="fraud.s1")

@@ -49,6 +49,11 @@ def everywhere(view: RollbackView) -> bool:
     return view.done and not view.failed
 
 
+def somewhere(view: RollbackView) -> bool:
+    """Whether it is done in some partition, or may be yet: only there it can be taken back."""
+    return view.failed + view.left < view.partitions
+
+
 def followed(client: Client, asked: Sequence[RollbackView], wait_s: float) -> list[RollbackView]:
     """The same rollbacks when all are done, or as far as they are after `wait_s` seconds."""
     views = list(asked)

@@ -14,7 +14,7 @@ from headrace.cli.client import Address, Agent, Json, connect
 from headrace.cli.consent import Yes, ask, check_somebody, foretell
 from headrace.cli.console import as_json, err, waiting
 from headrace.cli.failure import FAILED, told
-from headrace.cli.following import Wait, begun, everywhere, followed
+from headrace.cli.following import Wait, begun, everywhere, followed, somewhere
 from headrace.cli.many_rollbacks import UNSEEN, How, rollback_all
 from headrace.cli.meant import rollback_meant, snapshot_meant
 from headrace.cli.moments import since_1970, time_option
@@ -173,7 +173,7 @@ def undo(
         back = RollbackRequest(agent=agent, snapshot_id=view.undo_snapshot_id, keys=view.keys)
         if not how.json:
             err.print(f"takes back {_said(view)}", soft_wrap=True, markup=False)
-            if view.failed or _tried(client, view):
+            if view.failed or view.left or _tried(client, view):
                 err.print(f"[yellow]note[/]: {IN_PART}", soft_wrap=True)
         if _looked_at(client, back, how, question) is not None:
             done = begun(
@@ -324,10 +324,10 @@ def _last(client: Client, agent: str) -> RollbackView:
 
 def _stands(view: RollbackView) -> bool:
     """Whether there is something to take back in some partition."""
-    return not view.undone_by and view.failed < view.partitions
+    return not view.undone_by and somewhere(view)
 
 
 def _tried(client: Client, view: RollbackView) -> bool:
     """Whether an undo has taken it back in some partitions already: it stands in the others."""
     undos = [each for each in client.rollbacks(view.agent) if each.undoes == view.control_id]
-    return any(not undo.undone_by and undo.failed < undo.partitions for undo in undos)
+    return any(_stands(undo) for undo in undos)

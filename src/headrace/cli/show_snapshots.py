@@ -9,6 +9,7 @@ import msgspec
 from rich.filesize import decimal
 
 from headrace.cli.console import Console, grid, out, say
+from headrace.cli.following import somewhere
 from headrace.cli.program import program
 from headrace.cli.show import escape, moment, place
 from headrace.counts import counted
@@ -217,10 +218,10 @@ def previews(found: Sequence[RollbackPreview], on: Console | None = None) -> Non
 def rollback(view: RollbackView, address: str | None) -> None:
     """What was rolled back, from where on, and how to take it back; or what failed, and why."""
     agent, after = escape(view.agent), f" --address {escape(address)}" if address else ""
-    nowhere = view.failed == view.partitions
+    nowhere = not somewhere(view)
     what = f"{escape(view.undoes)} of [bold]{agent}[/]" if view.undoes else f"[bold]{agent}[/]"
     lives = f"{view.mode}, epoch {view.epoch}"
-    say(f"{_state(view)} {what} to {escape(view.snapshot_id)} ({lives})")
+    say(f"{_state(view)} {what}{_but_for_left(view)} to {escape(view.snapshot_id)} ({lives})")
     if view.keys and not nowhere:
         say(f"  keys {_keys(view)}; all other keys stay as they are")
     if nowhere:
@@ -246,12 +247,21 @@ def _state(view: RollbackView) -> str:
     """What became of it, to begin a line with."""
     if not view.done:
         return "[yellow]on its way[/]:"
-    if view.failed == view.partitions:
+    if not somewhere(view):
         return "[bold red]could not be done[/]:"
     if view.failed:
-        done = view.partitions - view.failed
-        return f"[yellow]done in {done} of {counted(view.partitions, 'partition')}[/]:"
+        return f"[yellow]done{_in_how_many(view)}[/]:"
     return f"[green]{'took back' if view.undoes else 'rolled back'}[/]"
+
+
+def _but_for_left(view: RollbackView) -> str:
+    """Where it is a whole success, and yet not done in all partitions: in how many."""
+    return _in_how_many(view) if view.done and view.left and not view.failed else ""
+
+
+def _in_how_many(view: RollbackView) -> str:
+    done = view.partitions - view.failed - view.left
+    return f" in {done} of {counted(view.partitions, 'partition')}"
 
 
 def _way_on(view: RollbackView, after: str) -> str:
@@ -259,10 +269,10 @@ def _way_on(view: RollbackView, after: str) -> str:
     command, agent = escape(program()), escape(view.agent)
     if view.undoes:
         again = f"`{command} undo {agent} {escape(view.undoes)}{after}`"
-        where = "; where it is done, that changes nothing" if view.failed < view.partitions else ""
+        where = "; where it is done, that changes nothing" if somewhere(view) else ""
         return f"when that is mended, ask again: {again}{where}"
     others = f"`{command} snapshot ls {agent}{after}`"
-    where = "" if view.failed == view.partitions else "those partitions go on as they were; "
+    where = "those partitions go on as they were; " if somewhere(view) else ""
     return f"{where}mend that and ask again, or take another snapshot: {others}"
 
 
@@ -320,14 +330,22 @@ def _withdrawn(view: RollbackView) -> str:
 
 
 def _done_in(view: RollbackView) -> str:
-    """In how many of its partitions it is done, and in how many it could not be."""
-    text = _part(len(view.positions) - view.failed, view.partitions)
-    return f"{text}, [red]{view.failed} failed[/]" if view.failed else text
+    """In how many of its partitions it is done, in how many it could not be, and in how many there
+    was nothing to take back.
+    """
+    done = len(view.positions) - view.failed - view.left
+    text = _part(done, view.partitions, short=done + view.left < view.partitions)
+    if view.failed:
+        text += f", [red]{view.failed} failed[/]"
+    return f"{text}, {view.left} left" if view.left else text
 
 
-def _part(there: int, all_of_them: int) -> str:
+def _part(there: int, all_of_them: int, *, short: bool | None = None) -> str:
+    """`short`: whether more are to come, or should; None: unless all are there."""
     text = f"{there}/{all_of_them}"
-    return text if there == all_of_them else f"[yellow]{text}[/]"
+    if short is None:
+        short = there != all_of_them
+    return f"[yellow]{text}[/]" if short else text
 
 
 def _size(shards: Sequence[SnapshotShard]) -> str:
