@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any, Protocol
 
 from headrace.errors import BadDiskError, DiskFullError, StateError
@@ -56,6 +56,11 @@ class Applying:
         self._controls = controls
         self._replacing: set[tuple[Shard, int]] = set()  # by a command at that offset
 
+    async def in_turn(self, shard: Shard, commands: Sequence[control.Accepted]) -> None:
+        """Apply them one after the other, as `or_leave` does, until one fails."""
+        for accepted in commands:
+            await self.or_leave(shard, accepted)
+
     async def or_leave(self, shard: Shard, accepted: control.Accepted) -> None:
         """Apply it. What has to wait for room on the disk, or long for a repository, is left to
         itself: the commands behind it go on, of which one may delete what takes the room.
@@ -101,7 +106,7 @@ class Applying:
         self, shard: Shard, deployment: control.Deployment
     ) -> list[control.Accepted]:
         """Give a shard that is being opened the commands that came after its deploy, those without
-        an effect last; returns those that are done when it is open: who fails at one gives it up.
+        an effect last; returns those that are done beside it when it is open.
 
         Those that come meanwhile are told to open shards only: so it looks until there are none.
         """

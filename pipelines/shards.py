@@ -133,8 +133,8 @@ class Shards:
             raise
         shard.opening = False
         self._open[deployment.agent, partition] = shard
-        for accepted in takes_long:
-            await self._applying.or_leave(shard, accepted)
+        if takes_long:
+            self.in_background(shard, self._applying.in_turn(shard, takes_long))
         interpreter.keep()
         log.info(
             "shard.opened",
