@@ -120,11 +120,13 @@ async def test_a_rollback_that_finds_no_room_leaves_nothing_on_the_disk(
             while (view.epoch, view.state) != (2, "running"):
                 await asyncio.sleep(0.1)
                 view = await client.agent(agent)
+            while not (await client.rollbacks(agent))[0].done:  # noqa: ASYNC110 - beside it
+                await asyncio.sleep(0.1)
         assert next(tries, None) is None
         async with asyncio.timeout(10):
             while service.worker.vault.owed()[0]:  # noqa: ASYNC110 - it makes drafts, too
                 await asyncio.sleep(0.02)
-            # The agent runs in its new epoch before the rollback has put away what it needed.
+            # It runs again while the rollback is done beside it, and puts away what that needs.
             while list((tmp_path / "state" / "drafts").iterdir()):  # noqa: ASYNC110
                 await asyncio.sleep(0.02)
         assert service.worker.vault.owed()[0] == 0
