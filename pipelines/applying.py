@@ -67,7 +67,7 @@ class Applying:
         """
         clock = asyncio.get_running_loop().time
         began, work = clock(), self._host.works.of(accepted, shard.partition)
-        applying = asyncio.ensure_future(self.one(shard, accepted, work))
+        applying = asyncio.ensure_future(self._one(shard, accepted, work))
         try:
             while not applying.done():
                 await asyncio.wait({applying}, timeout=ROOM_LOOK_S)
@@ -82,7 +82,7 @@ class Applying:
             raise
         applying.result()
 
-    async def one(self, shard: Shard, accepted: control.Accepted, work: Work | None) -> None:
+    async def _one(self, shard: Shard, accepted: control.Accepted, work: Work | None) -> None:
         """Apply it; what may take as long as the log goes on beside the shard."""
 
         async def effect(offset: int, failed: str = "") -> int:
@@ -128,7 +128,7 @@ class Applying:
                 if isinstance(work, Replacement | Forgetting | NamedSnapshot):
                     takes_long.append(command)
                 else:
-                    await self.one(shard, command, work)
+                    await self._one(shard, command, work)
         return takes_long
 
     async def _replace(

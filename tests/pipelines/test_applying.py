@@ -5,42 +5,19 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
-from msgspec import structs
-
 from headrace.errors import AwayStateError, StateError
 from headrace.pipelines import control
 from headrace.pipelines.applying import LEAVE_S
 from headrace.pipelines.changes import Change
 from headrace.pipelines.replacement import AWAY_WAIT_S
 from headrace.pipelines.shard import Shard
-from headrace.state.catalogue import Vouched, encode
-from headrace.state.tombstones import Secret, tombstone
+from headrace.state.catalogue import encode
+from headrace.state.tombstones import tombstone
 from tests.pipelines.small_place import WHERE, Place
-from tests.pipelines.snapshots_of_one import more, published, taken, told
+from tests.pipelines.snapshots_of_one import more, published, told
 from tests.pipelines.test_holdings import held
-from tests.pipelines.test_repository_away import Shelf, only_afar, onto
-from tests.pipelines.test_rewind_without_room import to_fifty
-
-SECRET = Secret(value="5e" * 32)
-
-
-def revert(vouched: Vouched) -> control.Rollback:
-    """Of the agent, to that snapshot."""
-    return structs.replace(to_fifty(vouched), mode="revert")
-
-
-async def waiting(place: Place, shard: Shard) -> Shelf:
-    """A revert waits for the repository that has its snapshot; the shard stands a hundred records
-    further on.
-    """
-    shelf = onto(place)
-    vouched = await taken(place, shard)
-    await more(place, shard)
-    await only_afar(place, shelf, "a.s1")
-    place.command(revert(vouched))
-    while not shelf.refused:  # noqa: ASYNC110 - not told
-        await asyncio.sleep(0.05)
-    return shelf
+from tests.pipelines.test_repository_away import revert_waits
+from tests.pipelines.test_rewind_without_room import SECRET
 
 
 async def in_epoch(shard: Shard, epoch: int) -> None:
@@ -55,7 +32,7 @@ def test_a_snapshot_is_of_the_epoch_in_which_it_was_asked_for(tmp_path: Path) ->
     """
 
     async def work(place: Place, shard: Shard) -> None:
-        shelf = await waiting(place, shard)
+        shelf = await revert_waits(place, shard)
         keep = control.Snapshot(id="k", agent="a", life=1, snapshot_id="a.keep", partitions=1)
         place.command(keep)
         await asyncio.sleep(AWAY_WAIT_S / 4)
@@ -74,7 +51,7 @@ def test_a_shard_is_opened_although_its_rollback_waits_for_a_repository(tmp_path
     """Others wait for the opening, and a stop does; it is done when the repository is back."""
 
     async def work(place: Place, shard: Shard) -> None:
-        shelf = await waiting(place, shard)
+        shelf = await revert_waits(place, shard)
         await place.shards.close(shard, flush=True)
         async with asyncio.timeout(2 * LEAVE_S):
             again = await place.shards.open(place.deployment, WHERE)

@@ -59,6 +59,20 @@ async def only_afar(place: Place, shelf: Shelf, *names: str) -> None:
     shelf.away = True
 
 
+async def revert_waits(place: Place, shard: Shard) -> Shelf:
+    """A revert waits for the repository that alone has its snapshot; the shard stands fifty records
+    further on.
+    """
+    shelf = onto(place)
+    vouched = await taken(place, shard)
+    await more(place, shard)
+    await only_afar(place, shelf, "a.s1")
+    place.command(structs.replace(to_fifty(vouched), mode="revert"))
+    while not shelf.refused:  # noqa: ASYNC110 - not told
+        await asyncio.sleep(0.05)
+    return shelf
+
+
 def test_without_a_state_here_it_is_tried_again_later(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -178,12 +192,7 @@ def test_a_shard_is_closed_although_its_rollback_waits_for_it(tmp_path: Path) ->
     """A stop or a rebalance ends the wait."""
 
     async def work(place: Place, shard: Shard) -> None:
-        shelf = onto(place)
-        vouched = await taken(place, shard)
-        await only_afar(place, shelf, "a.s1")
-        place.command(structs.replace(to_fifty(vouched), mode="revert"))
-        while not shelf.refused:  # noqa: ASYNC110 - not told
-            await asyncio.sleep(0.05)
+        await revert_waits(place, shard)
         async with asyncio.timeout(AWAY_WAIT_S / 4):
             await place.shards.close(shard, flush=True)
         assert place.deployment.positions("r") == {}
@@ -195,10 +204,7 @@ def test_others_do_not_wait_behind_a_rollback_that_waits_for_it(tmp_path: Path) 
     """What comes behind it in the control log is done meanwhile."""
 
     async def work(place: Place, shard: Shard) -> None:
-        shelf = onto(place)
-        vouched = await taken(place, shard)
-        await only_afar(place, shelf, "a.s1")
-        place.command(structs.replace(to_fifty(vouched), mode="revert"))
+        shelf = await revert_waits(place, shard)
         place.command(control.Pause(id="p", agent="a"))
         async with asyncio.timeout(AWAY_WAIT_S / 4):
             while not shard.paused:  # noqa: ASYNC110 - not told
