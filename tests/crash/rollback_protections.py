@@ -24,8 +24,10 @@ from headrace.state.sums import Sums
 from headrace.views import Partition
 from tests.crash.life import RollbackProtection
 
-LATE_S = 3.0
-"""An effect that nobody waits for is sent so late."""
+LATE_S = 1.0
+"""An effect that nobody waits for is sent so late: after a kill in between never, but well within a
+calm life, so that the next worker's comes into the log.
+"""
 
 
 def without_read_back() -> None:
