@@ -160,6 +160,8 @@ class Applying:
             nonlocal doing
             failed = NOTHING_TO_UNDO if isinstance(work, Unchanged) else ""
             try:
+                if work.away is not None:  # to ask once more could take long, under the turn
+                    raise work.away
                 await doing.ready(shard)
             except (DiskFullError, BadDiskError):  # it can be done, if not on this disk
                 raise

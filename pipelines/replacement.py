@@ -73,6 +73,7 @@ class Replacement(abc.ABC):
         self._accepted = accepted
         self._command: control.Rollback | control.Migrate = accepted.command
         self.preparing = False
+        self.away: AwayStateError | None = None  # for this `prepared` has given up
         self._working = False
         self._drafts: list[Path] = []  # made, and not in their place
 
@@ -86,10 +87,11 @@ class Replacement(abc.ABC):
         while self.preparing:
             try:
                 await self.prepare(shard)
-                self.preparing = False
-            except StateError as error:  # `ready` tries once more, and says so
-                away = isinstance(error, AwayStateError)
-                self.preparing = away and clock() < deadline and not shard.leaving
+                self.preparing, self.away = False, None
+            except StateError as error:  # of another one `ready` says so
+                self.away = error if isinstance(error, AwayStateError) else None
+                waits = clock() < deadline and not shard.leaving
+                self.preparing = self.away is not None and waits
             if self.preparing:
                 await asyncio.sleep(AWAY_LOOK_S)
 

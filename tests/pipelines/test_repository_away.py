@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -27,14 +27,18 @@ from tests.state.unlistable import unlistable
 
 
 class Shelf(ObjectShelf):
-    """Nothing can be read there while it is `away`; `refused`: how often somebody tried."""
+    """Nothing can be read there while it is `away`; `refused`: how often somebody tried, and
+    `refused_busy`, how often while `busy` said so.
+    """
 
     away = False
-    refused = 0
+    refused = refused_busy = 0
+    busy: Callable[[], bool] = bool
 
     def read(self, name: str) -> Iterator[bytes]:
         if self.away:
             self.refused += 1
+            self.refused_busy += self.busy()
             raise self._refusal(OSError("Connection refused"))
         yield from super().read(name)
 
@@ -170,13 +174,16 @@ def test_a_directory_that_cannot_be_listed_is_away_and_no_snapshot_missing(
 def test_a_rollback_waits_for_it_for_a_while(
     tmp_path: Path, mode: control.Mode, away_s: float
 ) -> None:
-    """Then it counts as one that could not be done, and says why."""
+    """Then it counts as one that could not be done, and says why. The shard does not stand
+    meanwhile, nor for another try.
+    """
 
     async def work(place: Place, shard: Shard) -> None:
         shelf = onto(place)
         vouched = await taken(place, shard)
         await more(place, shard)
         await only_afar(place, shelf, "a.s1")
+        shelf.busy = shard._turn.locked
         asyncio.get_running_loop().call_later(away_s, setattr, shelf, "away", False)
         place.command(structs.replace(to_fifty(vouched), mode=mode))
         async with asyncio.timeout(2 * away_s + AWAY_WAIT_S):
@@ -184,6 +191,7 @@ def test_a_rollback_waits_for_it_for_a_while(
                 await asyncio.sleep(0.05)
         failed = place.deployment.failed("r").values()
         assert ["Connection refused" in why for why in failed] == [True] * (away_s > AWAY_WAIT_S)
+        assert (shelf.refused > 0, shelf.refused_busy) == (True, 0)
 
     told(tmp_path, work)
 
