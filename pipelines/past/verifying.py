@@ -108,11 +108,15 @@ class Verifier:
             )
         deployment = self._deployment(name)
         where = Partition(deployment.deploy.emit_topic, name.partition)
-        timeline = self._maker.timeline(deployment, Partition(name.topic, name.partition))
+        place = Partition(name.topic, name.partition)
+        timeline = self._maker.timeline(deployment, place)
         why = _never_was(timeline, name)
+        # Asked before the topic is: a decision is there by the time that its event is durable.
+        shard = self._holder.find(name.agent, place)
+        durable_offset = None if shard is None else shard.durable_offset
         found = None if why else await DecisionLog(self._logs, where).decision_of(name)
         if found is None:
-            why = why or await self._why_none(timeline, name)
+            why = why or await self._why_none(timeline, name, durable_offset)
             raise NotFoundError(
                 "unknown_decision",
                 f"{where.topic}[{where.partition}] has no decision {text!r}: {why}",
@@ -120,8 +124,13 @@ class Verifier:
             )
         return found
 
-    async def _why_none(self, timeline: Timeline, name: DecisionId) -> str:
-        """Why the topic of decisions has none of that id, as far as that can be told."""
+    async def _why_none(
+        self, timeline: Timeline, name: DecisionId, durable_offset: int | None
+    ) -> str:
+        """Why the topic of decisions has none of that id, as far as that can be told.
+
+        `durable_offset`: the shard's before the topic was looked at; None if it is not held here.
+        """
         place = timeline.partition
         end = (await self._logs.span(place)).end
         if name.offset >= end:
@@ -133,6 +142,8 @@ class Verifier:
         if timeline.deployment.life <= name.epoch != epoch:
             id_ = _id(name._replace(epoch=epoch))
             return f"its event was handled in epoch {epoch}, so its decision would be {id_!r}"
+        if durable_offset is not None and name.offset >= durable_offset:
+            return "its event was learned just now, and it may be on its way: ask again"
         return (
             "its event was refused, or its verdict is not emitted, or the topic has retired it: "
             "then hand it in"

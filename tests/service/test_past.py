@@ -299,6 +299,7 @@ async def test_it_needs_no_local_state(start: Start) -> None:
     """The worker's own checkpoint may have been altered: the repository's files are taken."""
     async with start() as running:
         await cut_at_30_of_60(running, "remote")
+        await decisions(running.client, "remote")
         directory = running.service.worker.shards.site.directory
         for table in (directory.checkpoints / "remote.half").rglob("*.sst"):
             altered = table.with_suffix(".new")
@@ -312,6 +313,7 @@ async def test_a_damaged_repository_is_not_believed(start: Start) -> None:
     """Bytes that nobody vouches for confirm nothing; an older start does."""
     async with start() as running:
         await cut_at_30_of_60(running, "broken")
+        await decisions(running.client, "broken")
         (manifest,) = (running.service.worker.shards.site.directory.path / "snapshots").rglob(
             "*broken.half*/*.json"
         )
