@@ -59,7 +59,8 @@ class Applying:
     async def in_turn(self, shard: Shard, commands: Sequence[control.Accepted]) -> None:
         """Apply them one after the other, as `or_leave` does, until one fails."""
         for accepted in commands:
-            await self.or_leave(shard, accepted)
+            if not shard.leaving:
+                await self.or_leave(shard, accepted)
 
     async def or_leave(self, shard: Shard, accepted: control.Accepted) -> None:
         """Apply it. What has to wait for room on the disk, or long for a repository, is left to
@@ -160,8 +161,8 @@ class Applying:
             nonlocal doing
             failed = NOTHING_TO_UNDO if isinstance(work, Unchanged) else ""
             try:
-                if work.away is not None:  # to ask once more could take long, under the turn
-                    raise work.away
+                if work.lacks is not None:  # to try once more could take long, under the turn
+                    raise work.lacks
                 await doing.ready(shard)
             except (DiskFullError, BadDiskError):  # it can be done, if not on this disk
                 raise
@@ -182,10 +183,29 @@ class Applying:
 
         try:
             shard.flush_soon()
+            await self._behind_snapshots(shard, accepted)
             await work.prepared(shard)
+            if shard.leaving:  # who has it next does it
+                return
             await shard.apply(accepted.kind, accepted.offset, ready_effect, do)
         finally:
             await work.let_go()
+
+    async def _behind_snapshots(self, shard: Shard, accepted: control.Accepted) -> None:
+        """Wait until the snapshots that were asked for before it count: one may just be waiting for
+        the epoch that this ends.
+        """
+        deployment = self._controls.registry.life(accepted.agent, accepted.life)
+        if deployment is None:
+            return
+        waits_for = [
+            each.control_id
+            for each in deployment.commands
+            if each.kind == "snapshot" and each.offset < accepted.offset
+        ]
+        while waits_for and not shard.leaving:
+            waits_for = [i for i in waits_for if deployment.effect(i, shard.partition) is None]
+            await asyncio.sleep(EPOCH_LOOK_S if waits_for else 0)
 
     async def _forget(self, shard: Shard, accepted: control.Accepted, work: Forgetting) -> None:
         async def ready_effect(offset: int) -> int:

@@ -27,7 +27,7 @@ from headrace.logs import fields
 from headrace.pipelines import control
 from headrace.pipelines.presence import patiently
 from headrace.pipelines.shard import Shard
-from headrace.pipelines.shards import Shards
+from headrace.pipelines.shards import Shards, log_unusable
 from headrace.pipelines.topics import Topics
 from headrace.views import Partition
 
@@ -150,7 +150,8 @@ class Holdings:
 
     async def _drop(self, shard: Shard, error: StateError) -> None:
         if self._shards.find(shard.origin.agent, shard.partition) is not shard:
-            return  # closed meanwhile, and perhaps opened anew
+            log_unusable(shard, error)  # closed meanwhile, and perhaps opened anew
+            return
         with contextlib.suppress(StateError):  # it is closed all the same
             await self._shards.close(shard, flush=False)
         await self._give_up_of(shard, error)

@@ -12,10 +12,7 @@ from collections.abc import Iterable
 from itertools import islice
 from pathlib import Path
 
-from msgspec import structs
-
 from headrace.models import migration
-from headrace.models.decisions import Origin
 from headrace.models.spec import Spec
 from headrace.pipelines import control
 from headrace.pipelines.forgetting import honour
@@ -40,15 +37,6 @@ class Migration(Replacement):
     def _new_spec(self) -> Spec:
         number = self._accepted.spec_version
         return spec_of(self._deployment, control.Version(number, self._command))
-
-    def _going_on(self, shard: Shard) -> tuple[Spec, Origin]:
-        origin = structs.replace(
-            shard.origin, epoch=self._accepted.epoch, spec_version=self._accepted.spec_version
-        )
-        return self._new_spec(), origin
-
-    def _meta(self, shard: Shard) -> ShardMeta:
-        return structs.replace(super()._meta(shard), spec_digest=self._command.digest)
 
 
 class Reset(Migration):

@@ -26,7 +26,7 @@ from pathlib import Path
 from msgspec import structs
 
 from headrace import interpreter
-from headrace.errors import AwayStateError, StateError, UnavailableError
+from headrace.errors import AwayStateError, DiskFullError, StateError, UnavailableError
 from headrace.logs import fields
 from headrace.models.decisions import Origin
 from headrace.models.learner import Learner
@@ -35,7 +35,7 @@ from headrace.pipelines import boundaries, control
 from headrace.pipelines.forgetting import honour
 from headrace.pipelines.forgotten import NOTHING, Forgotten
 from headrace.pipelines.shard import Shard
-from headrace.pipelines.site import Site
+from headrace.pipelines.site import Site, origin_of, spec_of
 from headrace.pipelines.threads import in_a_thread, remove_drafts
 from headrace.pipelines.vault import Vault, undo_id
 from headrace.state.store import ShardMeta, ShardStore, Store
@@ -47,6 +47,8 @@ AWAY_WAIT_S = 20.0
 """How long a rollback or a migration waits for a repository that is away, before it counts."""
 AWAY_LOOK_S = 0.5
 """Between two looks at whether it is back."""
+ROOM_PAUSE_S = 5.0
+"""Before what found no room is tried again: until it finds none, it takes what others need."""
 COOL_KEYS = 50
 """Live models of the former state that are let go of between two turns of the event loop."""
 
@@ -72,28 +74,31 @@ class Replacement(abc.ABC):
         self._deployment = deployment
         self._accepted = accepted
         self._command: control.Rollback | control.Migrate = accepted.command
-        self.preparing = False
-        self.away: AwayStateError | None = None  # for this `prepared` has given up
+        self.preparing = True  # until `prepared` has ended
+        self.lacks: AwayStateError | DiskFullError | None = None  # what `prepared` has given up for
         self._working = False
         self._drafts: list[Path] = []  # made, and not in their place
 
     async def prepared(self, shard: Shard) -> None:
         """Have ready what takes long, while the shard goes on. A repository that is away is waited
-        for: what the log once says could not be done, no return of it mends.
+        for, as what the log once says could not be done, no return of it mends; and so is room on
+        the disk, as it would have to be made ready under the shard's turn.
         """
         clock = asyncio.get_running_loop().time
         deadline = clock() + AWAY_WAIT_S
-        self.preparing = True
+        self.preparing = not shard.leaving
         while self.preparing:
+            self.lacks = None
             try:
                 await self.prepare(shard)
-                self.preparing, self.away = False, None
-            except StateError as error:  # of another one `ready` says so
-                self.away = error if isinstance(error, AwayStateError) else None
-                waits = clock() < deadline and not shard.leaving
-                self.preparing = self.away is not None and waits
+            except (AwayStateError, DiskFullError) as error:
+                self.lacks = error
+            except StateError:  # `ready` says so, or it can be had by the time that it counts
+                pass
+            self.preparing = bool(self.lacks) and clock() < deadline and not shard.leaving
             if self.preparing:
-                await asyncio.sleep(AWAY_LOOK_S)
+                away = isinstance(self.lacks, AwayStateError)
+                await asyncio.sleep(AWAY_LOOK_S if away else ROOM_PAUSE_S)
 
     async def prepare(self, shard: Shard) -> None:  # noqa: B027 - most need none
         """The same, tried once. Raises StateError."""
@@ -113,13 +118,20 @@ class Replacement(abc.ABC):
         """Give back what `prepare` has made; `work` makes it again if it comes later."""
 
     def _going_on(self, shard: Shard) -> tuple[Spec, Origin]:
-        """Under which spec, and as whom. A rollback changes nothing of it but the epoch."""
-        origin = shard.origin
-        return shard.learner.spec, structs.replace(origin, epoch=self._accepted.epoch)
+        """Under which spec, and as whom: as the log has it where the command counts. Until then the
+        shard may learn again what came before a migration.
+        """
+        epoch, partition = self._accepted.epoch, shard.partition
+        spec = spec_of(self._deployment, self._version(partition))
+        return spec, origin_of(self._deployment, epoch, partition)
+
+    def _version(self, partition: Partition) -> control.Version:
+        return self._deployment.version_at(self._accepted.epoch, partition)
 
     def _meta(self, shard: Shard) -> ShardMeta:
         """Where the new state stands."""
-        return shard.meta(self._accepted.epoch)
+        digest = self._version(shard.partition).digest
+        return structs.replace(shard.meta(self._accepted.epoch), spec_digest=digest)
 
     async def work(self, shard: Shard) -> bool:
         """Do it, from step 2 on; False: the shard is being closed, or is about to be.

@@ -156,7 +156,7 @@ class Shard:
         Raises StateError if a position counts that it has left behind.
         """
         async with self._turn:
-            if self._changes.knows(control_offset) or self._closing.is_set():
+            if self._changes.knows(control_offset) or self._closing.is_set() or self._broken:
                 return
             if self._deleted and kind in ("rollback", "migrate"):  # nothing is there to replace
                 return

@@ -216,7 +216,7 @@ class Shards:
         for shard in self._of_life(accepted):
             shard.leave()
         for shard, error in (await self.apply(accepted)).items():
-            _log_unusable(shard, error)
+            log_unusable(shard, error)
         for partition in owned:
             if self.find(accepted.agent, partition) is None:
                 log_span = await self._site.logs.span(partition)
@@ -231,7 +231,7 @@ class Shards:
             try:
                 await self.close(shard, flush=False)
             except StateError as error:
-                _log_unusable(shard, error)
+                log_unusable(shard, error)
         await self.drop_lives(accepted.agent, through=accepted.epoch)
 
     async def drop_lives(self, agent: str, *, through: int) -> None:
@@ -256,8 +256,8 @@ class Shards:
         return await log_effect(self._site, self._controls, accepted, at, failed)
 
 
-def _log_unusable(shard: Shard, error: StateError) -> None:
-    """Of a shard that is deleted: it goes as the others do."""
+def log_unusable(shard: Shard, error: StateError) -> None:
+    """Of a shard that is deleted, or has been closed: nothing else is done about it."""
     at = shard.origin
     log.warning(
         "shard.unusable", extra=fields(agent=at.agent, partition=at.partition, error=str(error))

@@ -243,7 +243,8 @@ class Worker:
     async def _close_shards(self) -> None:
         async with self.holdings.opening:
             await self._close(self.shards.all())
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        while self._tasks:  # one that ends may have begun another
+            await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _close(self, shards: Collection[Shard]) -> None:
         try:

@@ -1,4 +1,4 @@
-"""Ctrl-C while a call begins."""
+"""Ctrl-C while a call begins, and workers that are away while a rollback is followed."""
 
 from __future__ import annotations
 
@@ -7,10 +7,25 @@ from contextlib import suppress
 from typing import Any, cast
 
 import pytest
+from msgspec.structs import replace
 
 from headrace.cli.client import interrupt_held
 from headrace.cli.following import followed
-from headrace.views import RollbackView
+from headrace.errors import UnavailableError
+from headrace.views import Position, RollbackView
+
+BEGUN = RollbackView(
+    control_id="r1",
+    agent="a",
+    mode="revert",
+    snapshot_id="a.s",
+    undo_snapshot_id="a.undo",
+    undoes="",
+    keys=(),
+    epoch=2,
+    partitions=1,
+    positions=(),
+)
 
 
 def test_an_interrupt_waits_until_the_call_has_begun() -> None:
@@ -30,18 +45,6 @@ def test_an_interrupt_waits_until_the_call_has_begun() -> None:
 
 def test_an_interrupt_in_the_middle_of_a_look_ends_the_following() -> None:
     """What gRPC loses, whoever follows a rollback would wait out."""
-    begun = RollbackView(
-        control_id="r1",
-        agent="a",
-        mode="revert",
-        snapshot_id="a.s",
-        undo_snapshot_id="a.undo",
-        undoes="",
-        keys=(),
-        epoch=2,
-        partitions=1,
-        positions=(),
-    )
 
     class Losing:
         """A client that loses an interrupt, as gRPC does while it begins a call."""
@@ -49,7 +52,30 @@ def test_an_interrupt_in_the_middle_of_a_look_ends_the_following() -> None:
         def get_rollback(self, control_id: str) -> RollbackView:
             with suppress(KeyboardInterrupt):
                 signal.raise_signal(signal.SIGINT)
-            return begun
+            return BEGUN
 
     with pytest.raises(KeyboardInterrupt):
-        followed(cast(Any, Losing()), [begun], 1.0)
+        followed(cast(Any, Losing()), [BEGUN], 1.0)
+
+
+def test_a_worker_that_starts_again_is_asked_again(capsys: pytest.CaptureFixture[str]) -> None:
+    """What it has begun it goes on with; that nobody answers is said once, each time."""
+    done = replace(BEGUN, positions=(Position("events", 0, 7),))
+    answers = [UnavailableError("not_ready", "it is starting"), None, UnavailableError("x", "y")]
+
+    class Restarting:
+        """A client of a worker that is away twice."""
+
+        def get_rollback(self, control_id: str) -> RollbackView:
+            if not answers:
+                return done
+            if (error := answers.pop(0)) is None:
+                return BEGUN
+            raise error
+
+    assert followed(cast(Any, Restarting()), [BEGUN], 30.0) == [done]
+    assert capsys.readouterr().err.count("asked again until it answers: it is starting") == 1
+    gone = [UnavailableError("not_ready", "it is starting")] * 1000
+    answers[:] = gone
+    assert followed(cast(Any, Restarting()), [BEGUN], 1.0) == [BEGUN]
+    assert capsys.readouterr().err.count("asked again until it answers") == 1

@@ -108,3 +108,21 @@ def test_what_may_pass_hides_no_other_reason(
             assert (holdings.broken, host.tried_again) == ({}, ["a"])
 
     live(tmp_path, work)
+
+
+def test_what_fails_beside_a_shard_that_is_closed_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is nobody's trouble any more, but it is not swallowed."""
+
+    async def work(place: Place) -> None:
+        holdings, _ = await held(place)
+        async with holdings.opening:
+            shard = await holdings.open(place.deployment, WHERE)
+        assert shard is not None
+        await holdings.close([shard], flush=True)
+        await holdings.drop(shard, UNTRUSTED)
+        assert holdings.broken == {}
+        assert [record.message for record in caplog.records] == ["shard.unusable"]
+
+    live(tmp_path, work)

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
-import msgspec
+import asyncio
+import shutil
+from pathlib import Path
 
+import msgspec
+import pytest
+
+from headrace.errors import AwayStateError
 from headrace.models.decisions import Origin
 from headrace.models.learner import Learner
 from headrace.models.spec import Spec, load_spec
@@ -15,6 +21,7 @@ from headrace.state.memory import MemoryStore
 from headrace.views import How
 from tests.fold.versions import versions
 from tests.pipelines.small_place import WHERE
+from tests.pipelines.snapshots_of_one import dropped
 from tests.pipelines.test_rollback_laws import AGENTS, History, Two, lived
 
 EVENTS = 50
@@ -142,5 +149,47 @@ def test_a_refold_is_the_fold_of_the_log_under_the_new_spec() -> None:
         place.command(migrate(place, "m", "refold", OTHER))
         await place.until(lambda: place.shard("a").origin.epoch == 2)
         assert await place.stored("a") == learned(OTHER, place, 0)
+
+    lived(HISTORY, work)
+
+
+def test_a_rewind_learns_under_the_spec_that_holds_where_it_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is prepared while the shard learns again what came before a migration: a worker that had
+    an older state took over, and does not get at the newest snapshot.
+    """
+
+    async def work(place: Two) -> None:
+        await place.feed(20)
+        await place.shards.close(place.shard("a"), flush=True)
+        there, older = place.directory.path / "shards" / "a", tmp_path / "older"
+        shutil.copytree(there, older)
+        await reopened(place)
+        await place.feed(30)
+        place.command(migrate(place, "m", "reset", OTHER))
+        await place.until(lambda: place.shard("a").origin.epoch == 2)
+        await place.feed(32)
+        snapshot_id = await place.snapshot("a")
+        await place.feed(EVENTS)
+        await place.shards.close(place.shard("a"), flush=True)
+        shutil.rmtree(there)
+        shutil.copytree(older, there)
+        await dropped(place, snapshot_id)
+
+        async def away(*_: object) -> Path:
+            raise AwayStateError("Connection refused")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(place.vault, "fetch", away)
+            shard = await reopened(place)
+        assert (shard.next_offset, shard.origin.epoch) == (20, 1)
+        place.command(place.back("a", snapshot_id, mode="rewind"))
+        await asyncio.sleep(2.0)
+        await rest(place, shard)
+        await place.until(lambda: shard.origin.epoch == 3)
+        (rollback,) = place.controls.registry.get("a").rollbacks()
+        assert place.controls.registry.get("a").failed(rollback.control_id) == {}
+        assert await place.stored("a") == learned(OTHER, place, 30)
 
     lived(HISTORY, work)

@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import structs
 
-from headrace.errors import DiskFullError, UnavailableError
+from headrace.errors import AwayStateError, DiskFullError, StateError, UnavailableError
 from headrace.pipelines import control, rewind
-from headrace.pipelines.replacement import Replacement
+from headrace.pipelines.replacement import ROOM_PAUSE_S, Replacement
 from headrace.pipelines.rewind import Again
 from headrace.pipelines.shard import Shard
+from headrace.pipelines.vault import Vault
 from headrace.state.catalogue import Vouched, encode
 from headrace.state.store import ShardStore
 from headrace.state.tombstones import Secret, tombstone
@@ -251,5 +253,37 @@ def test_a_stop_waits_for_no_chunk_that_waits_for_room(
         if where == "shards":  # what it had learned was not flushed
             await later.process(place.chunk())
         assert (later.origin.epoch, later.next_offset) == (2, 100)
+
+    told(tmp_path, work)
+
+
+@pytest.mark.parametrize("mode", ["revert", "rewind"])
+def test_what_found_no_room_for_a_moment_is_made_ready_beside_the_shard(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: control.Mode
+) -> None:
+    """Not under its turn, where a rewind would hold up all events until it has learned the log;
+    and what it finds then, a repository that is away, is waited for as ever.
+    """
+    failures: list[StateError] = [
+        DiskFullError("no space left on device"),
+        AwayStateError("Connection refused"),
+    ]
+
+    async def work(place: Place, shard: Shard) -> None:
+        command = structs.replace(await rewind_to_fifty(place, shard), mode=mode)
+        base, busy = Vault.base, list[bool]()
+
+        async def failing(vault: Vault, *given: Any) -> Path:
+            busy.append(shard._turn.locked())
+            if failures:
+                raise failures.pop(0)
+            return await base(vault, *given)
+
+        monkeypatch.setattr(Vault, "base", failing)
+        place.command(command)
+        async with asyncio.timeout(2 * ROOM_PAUSE_S):
+            while shard.origin.epoch < 2:  # noqa: ASYNC110 - not told
+                await asyncio.sleep(0.05)
+        assert (place.deployment.failed("r"), busy) == ({}, [False] * 3)
 
     told(tmp_path, work)

@@ -12,6 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from headrace.cli.client import interrupt_held
 from headrace.cli.console import err
+from headrace.cli.failure import told
 from headrace.cli.show import escape
 from headrace.clock import SystemClock, new_id
 from headrace.errors import RequestError, UnavailableError
@@ -55,8 +56,10 @@ def somewhere(view: RollbackView) -> bool:
 
 
 def followed(client: Client, asked: Sequence[RollbackView], wait_s: float) -> list[RollbackView]:
-    """The same rollbacks when all are done, or as far as they are after `wait_s` seconds."""
-    views = list(asked)
+    """The same rollbacks when all are done, or as far as they are after `wait_s` seconds. Where
+    nobody answers it asks again: the worker may be starting anew, and goes on with them.
+    """
+    views, answers = list(asked), True
     clock, pause = SystemClock(), Event()
     until = clock.monotonic() + wait_s
     for view in views:
@@ -75,8 +78,14 @@ def followed(client: Client, asked: Sequence[RollbackView], wait_s: float) -> li
         while not all(view.done for view in views) and clock.monotonic() < until:
             for number, view in enumerate(views):
                 if not view.done:
-                    with interrupt_held():
-                        views[number] = client.get_rollback(view.control_id)
+                    try:
+                        with interrupt_held():
+                            views[number] = client.get_rollback(view.control_id)
+                        answers = True
+                    except UnavailableError as error:
+                        if answers:
+                            err.print(f"asked again until it answers: {told(error)}", markup=False)
+                        answers = False
                 progress.update(tasks[number], completed=len(views[number].positions))
             pause.wait(0 if all(view.done for view in views) else POLL_S)
     return views
