@@ -201,7 +201,16 @@ class LiveShards:
                         f"{accepted} events wait for a label: one {label.after_ms / 1000:g} s or "
                         "more after them, by the timestamps of Kafka's records"
                     )
-        note = "; ".join(filter(None, [_changing(deployment), self._catching_up(shards), note]))
+        note = "; ".join(
+            filter(
+                None,
+                [
+                    _changing(deployment) or _on_its_way(deployment, shards),
+                    self._catching_up(shards),
+                    note,
+                ],
+            )
+        )
         waits_for = next((s.waits_for for s in shards if s.waits_for), "")
         if waits_for:
             note = f"nothing is learned or made durable until there is room: {waits_for}"
@@ -235,3 +244,12 @@ def _changing(deployment: control.Deployment) -> str:
     if done == command.partitions:
         return ""
     return f"{version} is on its way ({command.how}): {done} of {command.partitions} partitions"
+
+
+def _on_its_way(deployment: control.Deployment, shards: Sequence[Shard]) -> str:
+    """How many shards here are yet to begin the newest epoch, which a rollback has brought."""
+    there = sum(shard.origin.epoch >= deployment.epoch for shard in shards)
+    if there == len(shards):
+        return ""
+    answer = "partition here answers" if len(shards) == 1 else "partitions here answer"
+    return f"epoch {deployment.epoch} is on its way: {there} of {len(shards)} {answer} from it"

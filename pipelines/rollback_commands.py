@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from typing import overload
 
 import msgspec
 
 from headrace.clock import new_id
-from headrace.counts import counted
 from headrace.errors import (
     ConflictError,
     NotFoundError,
@@ -23,6 +21,7 @@ from headrace.pipelines.bases import bases, check_complete, check_life
 from headrace.pipelines.past.reach import check_past
 from headrace.pipelines.previewing import Preview
 from headrace.pipelines.reader import KafkaLogs
+from headrace.pipelines.rollback_views import Views
 from headrace.pipelines.site import spec_of
 from headrace.pipelines.snapshot_commands import SnapshotCommands
 from headrace.pipelines.submission import Submission, used_otherwise
@@ -31,7 +30,6 @@ from headrace.pipelines.vault import undo_id
 from headrace.pipelines.worker import Worker
 from headrace.views import (
     Partition,
-    Position,
     RollbackPreview,
     RollbackRequest,
     RollbackView,
@@ -96,15 +94,13 @@ class RollbackCommands:
         for deployment in self._worker.controls.registry.live():
             for accepted in deployment.rollbacks():
                 if accepted.control_id == control_id:
-                    return self._view(deployment, accepted, deployment.undone())
+                    return Views(self._worker, deployment, [accepted])[0]
         raise NotFoundError("unknown_rollback", f"there is no rollback {control_id!r}")
 
     def list(self, agent: str) -> Sequence[RollbackView]:
         self._worker.check_ready()
         deployment = self._worker.controls.registry.get(agent)
-        undone = deployment.undone()
-        done = deployment.rollbacks()[::-1]
-        return _Views(done, lambda accepted: self._view(deployment, accepted, undone))
+        return Views(self._worker, deployment, deployment.rollbacks()[::-1])
 
     # -- what is asked for -------------------------------------------------------------------
 
@@ -130,7 +126,7 @@ class RollbackCommands:
             return None
         if not isinstance(done.command, control.Rollback) or not is_it(done.command):
             raise used_otherwise(request_id)
-        return self._view(deployment, done, deployment.undone())
+        return Views(self._worker, deployment, [done])[0]
 
     async def _command(self, request: RollbackRequest) -> control.Rollback:
         self._worker.check_ready()
@@ -307,67 +303,6 @@ class RollbackCommands:
         assert isinstance(done, control.Rollback)
         if _meant(done) != _meant(command):
             raise used_otherwise(command.id)
-
-    def _view(
-        self, deployment: control.Deployment, accepted: control.Accepted, undone: Mapping[str, str]
-    ) -> RollbackView:
-        command = accepted.command
-        assert isinstance(command, control.Rollback)
-        told = deployment.published.get(command.id, {}).values()
-        unchanged = sorted(deployment.failed(command.id).items())
-        failed = [(p, why) for p, why in unchanged if not deployment.leaves(accepted, p)]
-        notes = [f"not done in {p.topic}[{p.partition}]: {why}" for p, why in failed]
-        if left := len(unchanged) - len(failed):
-            notes.append(f"there was nothing to take back in {counted(left, 'partition')}")
-        if self._worker.vault.catalogue.was_removed(undo_id(command.agent, command.id)):
-            notes.append("its undo snapshot has been removed: it cannot be taken back")
-        return RollbackView(
-            control_id=command.id,
-            agent=command.agent,
-            mode=command.mode,
-            snapshot_id=command.snapshot_id,
-            undo_snapshot_id=undo_id(command.agent, command.id),
-            undoes=command.undoes,
-            keys=command.keys,
-            epoch=accepted.epoch,
-            partitions=len(command.bases),
-            positions=tuple(
-                Position(p.topic, p.partition, offset)
-                for p, offset in sorted(deployment.positions(command.id).items())
-            ),
-            note="; ".join(notes),
-            published=len(told),
-            withdrawn=sum(withdrawn for withdrawn, _ in told),
-            reinstated=sum(reinstated for _, reinstated in told),
-            failed=len(failed),
-            left=left,
-            undone_by=undone.get(command.id, ""),
-            asked_ms=command.asked_ms,
-        )
-
-
-class _Views(Sequence[RollbackView]):
-    """One view per rollback, made when somebody looks at it: there may be thousands."""
-
-    def __init__(
-        self, done: Sequence[control.Accepted], view: Callable[[control.Accepted], RollbackView]
-    ) -> None:
-        self._done = done
-        self._view = view
-
-    def __len__(self) -> int:
-        return len(self._done)
-
-    @overload
-    def __getitem__(self, at: int) -> RollbackView: ...
-
-    @overload
-    def __getitem__(self, at: slice) -> _Views: ...
-
-    def __getitem__(self, at: int | slice) -> RollbackView | _Views:
-        if isinstance(at, slice):
-            return _Views(self._done[at], self._view)
-        return self._view(self._done[at])
 
 
 def _meant(command: control.Rollback) -> tuple[object, ...]:

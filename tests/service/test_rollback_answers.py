@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
 from headrace.pipelines.feeds import Outgoing
+from headrace.pipelines.rewind import Rewind
 from headrace.serving.client import AsyncClient
 from headrace.views import Answer, RollbackRequest
 from tests.service.conftest import Running, Start
@@ -204,3 +206,40 @@ async def test_the_border_of_epochs_is_where_the_rollback_says(start: Start) -> 
         assert [d["position"]["offset"] for d in made] == list(range(1_060))
         for offset, decision in enumerate(made):
             assert decision["epoch"] == 1 + sum(offset >= border for border in borders)
+
+
+async def test_it_is_done_when_the_new_epoch_answers(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not yet when the control log knows where it counts: what is asked then is of the old state,
+    and the agent says so.
+    """
+    goes_on, new_state = asyncio.Event(), Rewind._new_state
+
+    async def held_up(rewind: Rewind, *given: Any) -> Path:
+        await goes_on.wait()
+        return await new_state(rewind, *given)
+
+    monkeypatch.setattr(Rewind, "_new_state", held_up)
+    async with start() as running:
+        client = running.client
+        await cut_at_30_of_60(running, "held-up")
+        asked = asyncio.create_task(client.rollback(to_half("held-up", mode="rewind")))
+        registry = running.service.worker.controls.registry
+        async with asyncio.timeout(20):
+            while not registry.get("held-up").rollbacks():  # noqa: ASYNC110 - not told
+                await asyncio.sleep(0.02)
+            (accepted,) = registry.get("held-up").rollbacks()
+            while not registry.get("held-up").positions(accepted.control_id):  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
+        view = await client.get_rollback(accepted.control_id)
+        assert (view.positions, view.done) == ((), False)
+        answer = await client.predict("held-up", key="ada", features={"power": 3.0})
+        agent = await client.agent("held-up")
+        assert (answer.standing.epoch, agent.epoch) == (1, 2)
+        assert agent.note == "epoch 2 is on its way: 0 of 1 partition here answers from it"
+        goes_on.set()
+        done = await asked
+        assert (done.done, [position.offset for position in done.positions]) == (True, [60])
+        answer = await client.predict("held-up", key="ada", features={"power": 3.0})
+        assert (answer.standing.epoch, (await client.agent("held-up")).note) == (2, "")

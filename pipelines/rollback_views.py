@@ -1,0 +1,81 @@
+"""What became of the rollbacks of an agent, as people are told of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import overload
+
+from headrace.counts import counted
+from headrace.pipelines import control
+from headrace.pipelines.vault import undo_id
+from headrace.pipelines.worker import Worker
+from headrace.views import Partition, Position, RollbackView
+
+
+class Views(Sequence[RollbackView]):
+    """One view per rollback, made when somebody looks at it: there may be thousands."""
+
+    def __init__(
+        self, worker: Worker, deployment: control.Deployment, done: Sequence[control.Accepted]
+    ) -> None:
+        self._worker = worker
+        self._deployment = deployment
+        self._done = done
+        self._undone = deployment.undone()
+
+    def __len__(self) -> int:
+        return len(self._done)
+
+    @overload
+    def __getitem__(self, at: int) -> RollbackView: ...
+
+    @overload
+    def __getitem__(self, at: slice) -> Views: ...
+
+    def __getitem__(self, at: int | slice) -> RollbackView | Views:
+        if isinstance(at, slice):
+            return Views(self._worker, self._deployment, self._done[at])
+        return self._view(self._done[at])
+
+    def _view(self, accepted: control.Accepted) -> RollbackView:
+        deployment, command = self._deployment, accepted.command
+        assert isinstance(command, control.Rollback)
+        told = deployment.published.get(command.id, {}).values()
+        unchanged = sorted(deployment.failed(command.id).items())
+        failed = [(p, why) for p, why in unchanged if not deployment.leaves(accepted, p)]
+        notes = [f"not done in {p.topic}[{p.partition}]: {why}" for p, why in failed]
+        if left := len(unchanged) - len(failed):
+            notes.append(f"there was nothing to take back in {counted(left, 'partition')}")
+        if self._worker.vault.catalogue.was_removed(undo_id(command.agent, command.id)):
+            notes.append("its undo snapshot has been removed: it cannot be taken back")
+        return RollbackView(
+            control_id=command.id,
+            agent=command.agent,
+            mode=command.mode,
+            snapshot_id=command.snapshot_id,
+            undo_snapshot_id=undo_id(command.agent, command.id),
+            undoes=command.undoes,
+            keys=command.keys,
+            epoch=accepted.epoch,
+            partitions=len(command.bases),
+            positions=tuple(
+                Position(p.topic, p.partition, offset)
+                for p, offset in sorted(deployment.positions(command.id).items())
+                if self._answers_from(accepted, p)
+            ),
+            note="; ".join(notes),
+            published=len(told),
+            withdrawn=sum(withdrawn for withdrawn, _ in told),
+            reinstated=sum(reinstated for _, reinstated in told),
+            failed=len(failed),
+            left=left,
+            undone_by=self._undone.get(command.id, ""),
+            asked_ms=command.asked_ms,
+        )
+
+    def _answers_from(self, accepted: control.Accepted, partition: Partition) -> bool:
+        """Whether a partition where it counts answers so. Of those that other workers hold only the
+        log tells, which knows it a moment before.
+        """
+        shard = self._worker.shards.find(accepted.agent, partition)
+        return shard is None or shard.origin.epoch >= accepted.epoch
