@@ -41,6 +41,11 @@ def test_what_is_undone_itself_undoes_nothing(run: Run, world: World) -> None:
     assert run.json("undo", "card-fraud", "--yes")["undoes"] == "r1"
     none = run("undo", "card-fraud", "--yes")
     assert "`headrace undo card-fraud r7` takes back the last undo" in none.stderr
+    world.snapshots.expired.add("card-fraud.undo-r7")
+    none = run("undo", "card-fraud", "--yes")
+    assert (
+        "the last undo cannot be: the snapshot of what it replaced has been removed" in none.stderr
+    )
 
 
 @pytest.mark.usefixtures("world")

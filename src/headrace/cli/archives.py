@@ -99,7 +99,8 @@ def import_(
 
     The agent of that name can be rolled back to it (`--mode revert`) if it has the same spec and
     as many partitions. Without the right digest nothing of the file is decoded. One that is here
-    already, with these bytes, is left as it is; with other bytes it is refused (`snapshot_exists`).
+    already, with these bytes, is left as it is; with other bytes it is refused (`snapshot_exists`),
+    also where they are others because a key has been forgotten since.
 
     Changes no agent; the snapshot takes room in the repository.
 

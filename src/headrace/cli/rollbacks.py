@@ -311,8 +311,12 @@ def _last(client: Client, agent: str) -> RollbackView:
         if not view.undoes:
             return view
     if views:
-        text = f"every rollback of {agent} is taken back already, and an undo needs its id: "
-        text += f"`headrace undo {agent} {views[0].control_id}` takes back the last undo"
+        text = f"every rollback of {agent} is taken back already, and "
+        if _is_kept(client, views[0]):
+            text += "an undo needs its id: "
+            text += f"`headrace undo {agent} {views[0].control_id}` takes back the last undo"
+        else:
+            text += "the last undo cannot be: the snapshot of what it replaced has been removed"
     else:
         text = f"{agent} has no rollback that could be taken back; `headrace rollbacks {agent}` "
         text += "lists those there were. What a migration replaced, another one brings back: "
@@ -325,6 +329,17 @@ def _last(client: Client, agent: str) -> RollbackView:
 def _stands(view: RollbackView) -> bool:
     """Whether there is something to take back in some partition."""
     return not view.undone_by and somewhere(view)
+
+
+def _is_kept(client: Client, view: RollbackView) -> bool:
+    """Whether what it replaced is, as far as anybody knows: it may not be published yet."""
+    try:
+        client.snapshot(view.undo_snapshot_id)
+    except NotFoundError as error:
+        return error.code != "snapshot_expired"
+    except RequestError:
+        return True
+    return True
 
 
 def _tried(client: Client, view: RollbackView) -> bool:
