@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from contextlib import nullcontext
 from typing import Any, Protocol
 
 from headrace.errors import BadDiskError, DiskFullError, StateError
@@ -94,8 +95,7 @@ class Applying:
         if isinstance(work, Again):
             self._host.in_background(shard, self._replace(shard, accepted, work, effect))
         elif isinstance(work, Replacement):
-            with self._host.site.precedence.held():
-                await self._replace(shard, accepted, work, effect)
+            await self._replace(shard, accepted, work, effect)
         elif isinstance(work, Forgetting):  # it may have to wait for what is learned again
             self._host.in_background(shard, self._forget(shard, accepted, work))
         elif isinstance(work, NamedSnapshot) and shard.origin.epoch < accepted.epoch:
@@ -143,7 +143,11 @@ class Applying:
             return
         self._replacing.add(this)
         try:
-            await self._replace_once(shard, accepted, work, effect)
+            await self._behind_snapshots(shard, accepted)
+            # Who learns the log again takes long: others go first until that is done.
+            again = isinstance(work, Again)
+            with nullcontext() if again else self._host.site.precedence.held():
+                await self._replace_once(shard, accepted, work, effect)
         finally:
             self._replacing.remove(this)
 
@@ -183,7 +187,6 @@ class Applying:
 
         try:
             shard.flush_soon()
-            await self._behind_snapshots(shard, accepted)
             await work.prepared(shard)
             if shard.leaving:  # who has it next does it
                 return

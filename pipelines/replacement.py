@@ -85,7 +85,7 @@ class Replacement(abc.ABC):
         the disk, as it would have to be made ready under the shard's turn.
         """
         clock = asyncio.get_running_loop().time
-        deadline = clock() + AWAY_WAIT_S
+        deadline: float | None = None  # from when it is first lacking: to fetch may take longer
         self.preparing = not shard.leaving
         while self.preparing:
             self.lacks = None
@@ -93,12 +93,20 @@ class Replacement(abc.ABC):
                 await self.prepare(shard)
             except (AwayStateError, DiskFullError) as error:
                 self.lacks = error
+                deadline = deadline or clock() + AWAY_WAIT_S
             except StateError:  # `ready` says so, or it can be had by the time that it counts
                 pass
-            self.preparing = bool(self.lacks) and clock() < deadline and not shard.leaving
+            in_time = deadline is None or clock() < deadline
+            self.preparing = self.lacks is not None and in_time and not shard.leaving
             if self.preparing:
-                away = isinstance(self.lacks, AwayStateError)
-                await asyncio.sleep(AWAY_LOOK_S if away else ROOM_PAUSE_S)
+                await self._pause(shard)
+
+    async def _pause(self, shard: Shard) -> None:
+        clock = asyncio.get_running_loop().time
+        away = isinstance(self.lacks, AwayStateError)
+        until = clock() + (AWAY_LOOK_S if away else ROOM_PAUSE_S)
+        while clock() < until and not shard.leaving:  # noqa: ASYNC110 - two things end it
+            await asyncio.sleep(AWAY_LOOK_S)
 
     async def prepare(self, shard: Shard) -> None:  # noqa: B027 - most need none
         """The same, tried once. Raises StateError."""

@@ -41,13 +41,21 @@ class Views(Sequence[RollbackView]):
         deployment, command = self._deployment, accepted.command
         assert isinstance(command, control.Rollback)
         told = deployment.published.get(command.id, {}).values()
-        unchanged = sorted(deployment.failed(command.id).items())
+        answering = {
+            partition: offset
+            for partition, offset in sorted(deployment.positions(command.id).items())
+            if self._answers_from(accepted, partition)
+        }
+        failures = deployment.failed(command.id)
+        unchanged = [(p, failures[p]) for p in answering if p in failures]
         failed = [(p, why) for p, why in unchanged if not deployment.leaves(accepted, p)]
         notes = [f"not done in {p.topic}[{p.partition}]: {why}" for p, why in failed]
         if left := len(unchanged) - len(failed):
             notes.append(f"there was nothing to take back in {counted(left, 'partition')}")
         if self._worker.vault.catalogue.was_removed(undo_id(command.agent, command.id)):
             notes.append("its undo snapshot has been removed: it cannot be taken back")
+        if broken := self._worker.holdings.broken.get(command.agent):
+            notes.append(f"the agent has failed: {broken}")
         return RollbackView(
             control_id=command.id,
             agent=command.agent,
@@ -59,9 +67,7 @@ class Views(Sequence[RollbackView]):
             epoch=accepted.epoch,
             partitions=len(command.bases),
             positions=tuple(
-                Position(p.topic, p.partition, offset)
-                for p, offset in sorted(deployment.positions(command.id).items())
-                if self._answers_from(accepted, p)
+                Position(p.topic, p.partition, offset) for p, offset in answering.items()
             ),
             note="; ".join(notes),
             published=len(told),
@@ -75,7 +81,9 @@ class Views(Sequence[RollbackView]):
 
     def _answers_from(self, accepted: control.Accepted, partition: Partition) -> bool:
         """Whether a partition where it counts answers so. Of those that other workers hold only the
-        log tells, which knows it a moment before.
+        log tells, which knows it a moment before; one that is being opened here does not answer.
         """
         shard = self._worker.shards.find(accepted.agent, partition)
-        return shard is None or shard.origin.epoch >= accepted.epoch
+        if shard is None:
+            return partition not in self._worker.streams.assigned(partition.topic)
+        return shard.origin.epoch >= accepted.epoch

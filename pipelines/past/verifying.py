@@ -143,7 +143,7 @@ class Verifier:
             id_ = _id(name._replace(epoch=epoch))
             return f"its event was handled in epoch {epoch}, so its decision would be {id_!r}"
         if durable_offset is not None and name.offset >= durable_offset:
-            return "its event was learned just now, and it may be on its way: ask again"
+            return "what its event taught is not durable yet, and it may be on its way: ask again"
         return (
             "its event was refused, or its verdict is not emitted, or the topic has retired it: "
             "then hand it in"

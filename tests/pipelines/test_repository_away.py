@@ -6,6 +6,7 @@ import asyncio
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from msgspec import structs
@@ -15,6 +16,7 @@ from headrace.pipelines import control
 from headrace.pipelines.holdings import RETRY_S
 from headrace.pipelines.replacement import AWAY_WAIT_S
 from headrace.pipelines.shard import Shard
+from headrace.pipelines.vault import Vault
 from headrace.state.objectshelf import ObjectShelf
 from headrace.state.repositories import LocalRepository
 from headrace.state.repository import ShelfRepository
@@ -218,5 +220,31 @@ def test_others_do_not_wait_behind_a_rollback_that_waits_for_it(tmp_path: Path) 
             while not shard.paused:  # noqa: ASYNC110 - not told
                 await asyncio.sleep(0.05)
         assert (shard.origin.epoch, shelf.refused > 0) == (1, True)
+
+    told(tmp_path, work)
+
+
+def test_what_takes_longer_to_fetch_than_it_is_waited_for_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is waited for from when it is first found away, not from when it was first asked for."""
+
+    async def work(place: Place, shard: Shard) -> None:
+        vouched = await taken(place, shard)
+        await more(place, shard)
+        base, failures = Vault.base, [AwayStateError("Connection reset")]
+
+        async def slow(vault: Vault, *given: Any) -> Path:
+            await asyncio.sleep(AWAY_WAIT_S + 5.0)
+            if failures:
+                raise failures.pop()
+            return await base(vault, *given)
+
+        monkeypatch.setattr(Vault, "base", slow)
+        place.command(structs.replace(to_fifty(vouched), mode="revert"))
+        async with asyncio.timeout(4 * AWAY_WAIT_S):
+            while shard.origin.epoch == 1:  # noqa: ASYNC110 - not told
+                await asyncio.sleep(0.05)
+        assert (place.deployment.failed("r"), failures) == ({}, [])
 
     told(tmp_path, work)

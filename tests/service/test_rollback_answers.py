@@ -9,7 +9,9 @@ from typing import Any
 import msgspec
 import pytest
 
+from headrace.errors import BadDiskError, HeadraceError
 from headrace.pipelines.feeds import Outgoing
+from headrace.pipelines.revert import Revert
 from headrace.pipelines.rewind import Rewind
 from headrace.serving.client import AsyncClient
 from headrace.views import Answer, RollbackRequest
@@ -243,3 +245,22 @@ async def test_it_is_done_when_the_new_epoch_answers(
         assert (done.done, [position.offset for position in done.positions]) == (True, [60])
         answer = await client.predict("held-up", key="ada", features={"power": 3.0})
         assert (answer.standing.epoch, (await client.agent("held-up")).note) == (2, "")
+
+
+async def test_it_is_not_done_where_the_shard_is_lost_on_the_way(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The control log knows where it counts, and nobody answers from the new epoch: it says why."""
+
+    async def bad_disk(*_: Any) -> Path:
+        raise BadDiskError("the disk cannot be trusted")
+
+    monkeypatch.setattr(Revert, "_new_state", bad_disk)
+    async with start() as running:
+        client = running.client
+        await cut_at_30_of_60(running, "given-up")
+        with pytest.raises(HeadraceError, match="cannot be trusted"):
+            await client.rollback(to_half("given-up"))
+        (view,) = await client.rollbacks("given-up")
+        assert (view.done, view.failed) == (False, 0)
+        assert view.note == "the agent has failed: the disk cannot be trusted"
