@@ -78,6 +78,8 @@ async def counted(place: Place, shard: Shard, *, flush: bool) -> None:
         while place.deployment.effect("r", WHERE) is None:  # noqa: ASYNC110 - not told
             await asyncio.sleep(0.05)
         await place.shards.close(shard, flush=flush)
+    while place.tasks:  # what was prepared beside it is put away
+        await asyncio.gather(*place.tasks, return_exceptions=True)
 
 
 async def counted_above(place: Place, shard: Shard) -> Shard:
