@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from headrace.cli.program import program
 from headrace.models.spec import load_spec
-from tests.cli.conftest import BAD, GOOD, SPEC, Run
+from tests.cli.conftest import BAD, GOOD, SPEC, Run, started
 
 
 def test_a_dry_run_says_what_would_be_refused_and_where(run: Run, spec: Path) -> None:
@@ -163,21 +165,33 @@ def test_a_key_is_shown(run: Run) -> None:
     assert run("key", "card-fraud", "stranger").exit_code == 1
 
 
-def test_an_event_is_appended(run: Run) -> None:
+@pytest.fixture
+def own(spec: Path) -> Iterator[Run]:
+    """Commands against a service whose events no other test counts."""
+    up = started()
+    try:
+        run = Run(up.found("gRPC"))
+        assert run("deploy", str(spec)).exit_code == 0
+        yield run
+    finally:
+        up.end(signal.SIGINT)
+
+
+def test_an_event_is_appended(own: Run) -> None:
     """Its position is the answer; one that would be quarantined is refused at once."""
     event = '{"card": "sent", "amount": 3, "shop": "7", "fraud": false}'
-    assert run("send", "card-fraud", "sent", event).stdout.startswith(
+    assert own("send", "card-fraud", "sent", event).stdout.startswith(
         "appended at transactions[0]@"
     )
-    assert run.json("send", "card-fraud", "sent", event)["topic"] == "transactions"
-    assert run("send", "card-fraud", "sent", "-", stdin=event).exit_code == 0
-    result = run("send", "card-fraud", "sent", '{"card": "sent"}')
+    assert own.json("send", "card-fraud", "sent", event)["topic"] == "transactions"
+    assert own("send", "card-fraud", "sent", "-", stdin=event).exit_code == 0
+    result = own("send", "card-fraud", "sent", '{"card": "sent"}')
     assert result.exit_code == 2
     assert result.stderr == "error: $.amount: `amount` is missing (bad_event)\n"
-    result = run("send", "card-fraud", "sent", '{"amount": 3, "shop": "7", "fraud": false}')
+    result = own("send", "card-fraud", "sent", '{"amount": 3, "shop": "7", "fraud": false}')
     assert result.stderr == "error: $.card: `key` is missing (bad_event)\n"
     event = event.replace('"fraud": false', '"fraud": "so"')
-    result = run("send", "card-fraud", "sent", event)
+    result = own("send", "card-fraud", "sent", event)
     assert result.stderr.startswith("error: $.fraud: `label` ")
 
 
