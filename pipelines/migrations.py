@@ -13,7 +13,6 @@ from itertools import islice
 from pathlib import Path
 
 from headrace.models import migration
-from headrace.models.spec import Spec
 from headrace.pipelines import control
 from headrace.pipelines.forgetting import honour
 from headrace.pipelines.replacement import Replacement
@@ -33,10 +32,6 @@ class Migration(Replacement):
     """What all of them have in common: the new spec counts with the new epoch."""
 
     _command: control.Migrate
-
-    def _new_spec(self) -> Spec:
-        number = self._accepted.spec_version
-        return spec_of(self._deployment, control.Version(number, self._command))
 
 
 class Reset(Migration):
@@ -71,7 +66,7 @@ class Keep(Reset):
 
     def _carried(self, shard: Shard, undo: Path, meta: ShardMeta) -> Path:
         """In a thread: nobody writes to the shard's store meanwhile."""
-        rows = migration.migrated(shard.learner.spec, self._new_spec(), shard.store)
+        rows = migration.migrated(shard.learner.spec, self._spec(shard.partition), shard.store)
         draft = self._new_draft()
         link_or_copy(undo, draft)
         with self._store_at(draft) as store:
@@ -108,7 +103,7 @@ class Taken(Migration):
         """In a thread: nobody writes to the shard's store meanwhile."""
         epoch = self._command.base(shard.partition.partition).epoch
         old = spec_of(self._deployment, self._deployment.version_at(epoch, shard.partition))
-        new = self._new_spec()
+        new = self._spec(shard.partition)
         with self._store_at(draft) as store:
             honour(store, shard.forgotten)  # also what counted since it was fetched
             rows = migration.migrated(old, new, store)

@@ -130,8 +130,10 @@ class Replacement(abc.ABC):
         shard may learn again what came before a migration.
         """
         epoch, partition = self._accepted.epoch, shard.partition
-        spec = spec_of(self._deployment, self._version(partition))
-        return spec, origin_of(self._deployment, epoch, partition)
+        return self._spec(partition), origin_of(self._deployment, epoch, partition)
+
+    def _spec(self, partition: Partition) -> Spec:
+        return spec_of(self._deployment, self._version(partition))
 
     def _version(self, partition: Partition) -> control.Version:
         return self._deployment.version_at(self._accepted.epoch, partition)

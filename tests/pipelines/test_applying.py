@@ -31,6 +31,17 @@ async def in_epoch(shard: Shard, epoch: int) -> None:
             await asyncio.sleep(0.05)
 
 
+def keeping(name: str) -> control.Snapshot:
+    """A snapshot that is asked for by name."""
+    return control.Snapshot(id=name, agent="a", life=1, snapshot_id=f"a.{name}", partitions=1)
+
+
+async def all_counted(place: Place, *control_ids: str) -> None:
+    async with asyncio.timeout(AWAY_WAIT_S):
+        while not all(map(place.deployment.positions, control_ids)):  # noqa: ASYNC110 - not told
+            await asyncio.sleep(0.01)
+
+
 def test_a_snapshot_is_of_the_epoch_in_which_it_was_asked_for(tmp_path: Path) -> None:
     """It waits for the rollback that was asked for before it, so it is the same one when the log is
     learned again, where both count at one place in that order.
@@ -48,17 +59,6 @@ def test_a_snapshot_is_of_the_epoch_in_which_it_was_asked_for(tmp_path: Path) ->
         assert place.deployment.failed("r") == {}
 
     told(tmp_path, work)
-
-
-def keeping(name: str) -> control.Snapshot:
-    """A snapshot that is asked for by name."""
-    return control.Snapshot(id=name, agent="a", life=1, snapshot_id=f"a.{name}", partitions=1)
-
-
-async def all_counted(place: Place, *control_ids: str) -> None:
-    async with asyncio.timeout(AWAY_WAIT_S):
-        while not all(map(place.deployment.positions, control_ids)):  # noqa: ASYNC110 - not told
-            await asyncio.sleep(0.01)
 
 
 def test_the_next_rollback_waits_for_a_snapshot_that_waits_for_the_last(tmp_path: Path) -> None:

@@ -335,10 +335,8 @@ def _is_kept(client: Client, view: RollbackView) -> bool:
     """Whether what it replaced is, as far as anybody knows: it may not be published yet."""
     try:
         client.snapshot(view.undo_snapshot_id)
-    except NotFoundError as error:
+    except RequestError as error:
         return error.code != "snapshot_expired"
-    except RequestError:
-        return True
     return True
 
 
