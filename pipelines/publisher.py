@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 from collections import deque
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from headrace.state.catalogue import Vouched, encode
 from headrace.state.cut import Cut
 from headrace.state.directory import StateDirectory
 from headrace.state.manifest import Versions
-from headrace.state.publishing import publish
+from headrace.state.publishing import Published, publish
 from headrace.state.repository import Repository
 from headrace.views import Partition
 
@@ -151,7 +152,7 @@ class Publisher(Fetcher):
             return await self._give_up(cut, why)
         await self._claim()
         try:
-            done = await behind_others(lambda: publish(cut, path, self._repository, self._sums))
+            done = await self._brought(cut, path)
         except CorruptStateError as error:
             await self._lose(cut, error)
             return False
@@ -176,6 +177,18 @@ class Publisher(Fetcher):
             ),
         )
         return True
+
+    async def _brought(self, cut: Cut, path: Path) -> Published:
+        """It, in the repository. A worker that stops waits for the file that is on its way there,
+        and not for all of them: the rest goes on after the next start. Raises StateError.
+        """
+        left = threading.Event()
+        try:
+            return await behind_others(
+                lambda: publish(cut, path, self._repository, self._sums, left.is_set)
+            )
+        finally:
+            left.set()
 
     def _refusal(self, cut: Cut) -> str:
         """Why it is not to be published any more. Empty: it is to be."""

@@ -24,7 +24,7 @@ from headrace.state.manifest import encode as encode_manifest
 from headrace.state.publishing import Published, publish
 from headrace.state.repository import Repository
 from headrace.state.store import ShardMeta, ShardStore
-from headrace.state.sums import Sums, sum_file
+from headrace.state.sums import sum_file
 from headrace.views import Partition
 from tests.simulation.sink import SimSink
 
@@ -111,10 +111,10 @@ def _adopted_by_halves(patch: pytest.MonkeyPatch) -> None:
 
 
 def _manifest_first(patch: pytest.MonkeyPatch) -> None:
-    def hasty(cut: Cut, checkpoint: Path, repository: Repository, sums: Sums) -> Published:
+    def hasty(cut: Cut, checkpoint: Path, repository: Repository, *given: Any) -> Published:
         entries = tuple(sum_file(path) for path in shard_files(checkpoint))
         repository.add_manifest(cut.manifest(entries))
-        return publish(cut, checkpoint, repository, sums)
+        return publish(cut, checkpoint, repository, *given)
 
     patch.setattr(publisher, "publish", hasty)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import subprocess
 import sys
@@ -80,6 +81,33 @@ def test_files_are_published_behind_others_and_stores_are_opened_by_none_of_thos
 
     told(tmp_path, work, Threaded())
     assert niceness == {"probed": usual, "published": min(usual + BEHIND_NICE, 19)}
+
+
+def test_a_worker_that_stops_brings_no_further_file(tmp_path: Path) -> None:
+    """A process ends when its threads have: with a large snapshot that could take minutes."""
+    begun: list[Path] = []
+    on_its_way, stopped = threading.Event(), threading.Event()
+
+    class Kept(LocalRepository):
+        def add_file(self, path: Path, *given: Any) -> Added:
+            begun.append(path)
+            on_its_way.set()
+            assert stopped.wait(10)
+            return super().add_file(path, *given)
+
+    async def work(place: Place, shard: Shard) -> None:
+        place.vault._repository = kept = Kept(tmp_path / "kept")
+        await take(place, shard)
+        publishing = asyncio.create_task(place.vault.publish(place.shards.site.precedence))
+        assert await asyncio.to_thread(on_its_way.wait, 10)
+        publishing.cancel()
+        await asyncio.gather(publishing, return_exceptions=True)
+        stopped.set()
+        await behind_others(lambda: None)  # behind what was at work there
+        assert len(begun) == 1
+        assert kept.snapshots() == []
+
+    told(tmp_path, work, Threaded())
 
 
 @linux

@@ -196,6 +196,26 @@ def test_the_manifest_is_last_and_any_failure_can_be_tried_again(
         assert done.digest == digest(encode(cut().manifest(done.files)))
 
 
+def test_an_upload_that_is_called_off_ends_with_the_file_that_is_on_its_way(
+    checkpoints: Checkpoints, store: ShardStore, tmp_path: Path
+) -> None:
+    """Whichever that is, also the last one, there is no manifest; the next try goes on from it."""
+    path = checkpoints.take(store, cut())
+    count = len(shard_files(path))
+    for brought in range(count + 1):
+        shelf = FailingShelf(tmp_path / f"kept-{brought}")
+        kept = ShelfRepository(shelf)
+
+        def called_off(shelf: FailingShelf = shelf, brought: int = brought) -> bool:
+            return len(shelf.names) >= brought
+
+        with pytest.raises(StateError, match="called off"):
+            publish(cut(), path, kept, Sums(), called_off)
+        assert [name.partition("/")[0] for name in shelf.names] == ["blobs"] * brought
+        publish(cut(), path, kept, Sums())
+        assert [name.partition("/")[0] for name in shelf.names] == ["blobs"] * count + ["manifests"]
+
+
 def test_an_upload_goes_on_after_a_restart(
     kept: ShelfRepository, checkpoints: Checkpoints, store: ShardStore
 ) -> None:
