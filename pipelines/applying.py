@@ -206,9 +206,12 @@ class Applying:
             for each in deployment.commands
             if each.kind == "snapshot" and each.offset < accepted.offset
         ]
-        while waits_for and not shard.leaving:
-            waits_for = [i for i in waits_for if deployment.effect(i, shard.partition) is None]
-            await asyncio.sleep(EPOCH_LOOK_S if waits_for else 0)
+
+        def all_count() -> bool:
+            return all(deployment.effect(i, shard.partition) is not None for i in waits_for)
+
+        while not (all_count() or shard.leaving):  # noqa: ASYNC110 - two things end it
+            await asyncio.sleep(EPOCH_LOOK_S)
 
     async def _forget(self, shard: Shard, accepted: control.Accepted, work: Forgetting) -> None:
         async def ready_effect(offset: int) -> int:

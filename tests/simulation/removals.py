@@ -259,6 +259,21 @@ def rollbacks_among_events(plan: Plan) -> Plan:
     )
 
 
+def crashes_among_rollbacks(plan: Plan) -> Plan:
+    """An agent that has a snapshot to go back to, and goes back every 0.6 s while events come,
+    through five lives that are long enough for a rollback and a second more or less.
+    """
+    shaped = rollbacks_among_events(plan)
+    back: list[Command] = [(2.0 + 0.6 * number, "rollback", "fraud-0") for number in range(14)]
+    rows = enumerate(log(plan.seed, 300, bad_share=0.0))
+    return replace(
+        shaped,
+        records=(tuple((0.03 * number, row) for number, row in rows),),
+        commands=((0.0, "deploy", "fraud-0"), (0.8, "snapshot", "fraud-0"), *back),
+        faults=tuple(("crash", at) for at in (700.0, 300.0, 400.0, 500.0, 600.0)),
+    )
+
+
 def rollbacks_after_losses(plan: Plan) -> Plan:
     """The same, but each crash takes the disk along."""
     shaped = rollbacks_among_events(plan)

@@ -89,9 +89,9 @@ def test_quarantine_before_learning_is_missed(
 
 def test_a_rollback_that_counts_before_the_log_says_where_is_found() -> None:
     """A crash before its effect is in the log, and the new epoch began at another event."""
-    rollbacks = removals.rollbacks_among_events
-    assert not any(run(seed, shape=rollbacks).problems for seed in range(5))
-    assert found("says id", removals.without_effects_read_back, rollbacks, first=8)
+    crashes = removals.crashes_among_rollbacks
+    assert not any(run(seed, shape=crashes).problems for seed in range(5))
+    assert found("says id", removals.without_effects_read_back, crashes)
 
 
 def test_an_epoch_that_begins_before_its_boundary_is_acknowledged_is_found(
