@@ -196,7 +196,9 @@ class Verifier:
         start = derivation.course.start.vouched
         # First of all: what was passed over comes out otherwise whatever made it again.
         if found.verdict != "confirmed" and _is_forgotten(derivation, remade, given, name):
-            return _unverifiable(name, "forgotten", differences=found.differences)
+            # Where nothing is decided any more there is nothing to hold it against.
+            differences = found.differences if remade.decision else ()
+            return _unverifiable(name, "forgotten", differences=differences)
         if found.verdict == "contradicted" and start and start.versions != self._maker.versions:
             return _unverifiable(name, "other_build", found.text, found.differences)
         return found

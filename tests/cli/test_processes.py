@@ -162,7 +162,7 @@ def test_a_watch_ends_with_ctrl_c(service: Up) -> None:
         *("watch", "decisions", "card-fraud", "--from-start", "-a", service.found("gRPC"))
     )
     assert process.stdout is not None
-    assert process.stdout.readline().startswith("transactions[0]@1 c1 allow")
+    assert process.stdout.readline().startswith("card-fraud/1/transactions/0/1 c1 allow")
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=20)
     assert (process.returncode, err) == (130, "")

@@ -200,3 +200,4 @@ async def test_a_decision_on_a_forgotten_key_says_that_it_is(start: Start) -> No
             told = ("unverifiable", "forgotten") if number == gone else ("confirmed", "")
             assert (each.verdict, each.reason) == told, each
         assert found[gone].text == "what it was made from is forgotten for good"
+        assert found[gone].differences == ()

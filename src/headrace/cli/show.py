@@ -224,7 +224,7 @@ def key(view: KeyView) -> None:
 
 
 def decision(record: Mapping[str, Any]) -> str:
-    """A decision record in one line."""
+    """A decision record in one line, under its id, which says where its event is, too."""
     said = [escape(str(record["decision"]))]
     if record.get("score") is not None:
         said.append(f"score {record['score']:.4g}")
@@ -233,8 +233,7 @@ def decision(record: Mapping[str, Any]) -> str:
     if record.get("items"):
         said.append("items " + ", ".join(escape(item["item"]) for item in record["items"]))
     cold = " [yellow]cold[/]" if record.get("cold") else ""
-    at = place(msgspec.convert(record["position"], Position))
-    return f"[dim]{at}[/] [bold]{escape(record['key'])}[/] {'; '.join(said)}{cold}"
+    return f"[dim]{escape(record['id'])}[/] [bold]{escape(record['key'])}[/] {'; '.join(said)}{cold}"
 
 
 def fated(record: Mapping[str, Any]) -> str:
