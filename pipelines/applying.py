@@ -50,7 +50,11 @@ class Host(Protocol):
 
 
 class Applying:
-    """Applies commands to the shards of one worker, one shard at a time or several at once."""
+    """Applies commands to the shards of one worker, one shard at a time or several at once.
+
+    Order of calls, for each shard: `catch_up` while it is being opened; when it is open, `in_turn`
+    with what that has returned, beside `or_leave` for each command that comes.
+    """
 
     def __init__(self, host: Host, controls: Commands) -> None:
         self._host = host
