@@ -196,7 +196,7 @@ class Applying:
                 return
             await shard.apply(accepted.kind, accepted.offset, ready_effect, do)
         finally:
-            await work.let_go()
+            await work.end()
 
     async def _behind_snapshots(self, shard: Shard, accepted: control.Accepted) -> None:
         """Wait until the snapshots that were asked for before it count: one may just be waiting for

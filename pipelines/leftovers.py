@@ -7,6 +7,7 @@ What its agent is told to forget meanwhile counts elsewhere; here nobody would o
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from headrace.pipelines import control
 from headrace.pipelines.forgetting import honour
 from headrace.pipelines.forgotten import Forgotten
 from headrace.pipelines.shards import Shards
+from headrace.pipelines.threads import in_a_thread
 from headrace.pipelines.vault import Vault
 from headrace.state.options import StoreOptions
 from headrace.state.store import ShardStore
@@ -63,7 +65,7 @@ class Leftovers:
             for epoch in site.directory.epochs(agent, *partition):
                 path = site.shard_path(agent, epoch, partition)
                 if self._done.get(path, -1) < forgotten.newest:
-                    await asyncio.to_thread(_cleansed, path, forgotten, site.stores)
+                    await in_a_thread(functools.partial(_cleansed, path, forgotten, site.stores))
                     self._done[path] = forgotten.newest
         except LockedStateError:
             pass  # it is being closed

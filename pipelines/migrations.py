@@ -8,7 +8,7 @@ a rewind does, while the shard goes on answering under the old one.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
@@ -20,8 +20,7 @@ from headrace.pipelines.rewind import Again
 from headrace.pipelines.shard import Shard
 from headrace.pipelines.site import spec_of
 from headrace.pipelines.threads import in_a_thread, remove_drafts
-from headrace.state.checkpoints import link_or_copy
-from headrace.state.store import ShardMeta
+from headrace.state.store import ShardMeta, ShardStore
 from headrace.views import Partition
 
 ROWS_AT_A_TIME = 10_000
@@ -38,27 +37,15 @@ class Reset(Migration):
     """Nothing of what was learned: as if the agent had been deployed here."""
 
     async def _new_state(self, shard: Shard, undo: Path, meta: ShardMeta) -> Path:
-        draft = self._new_draft()
-        await in_a_thread(lambda: self._written(draft, (), meta, create=True))
-        return draft
+        return await in_a_thread(lambda: self._empty(meta))
 
-    def _written(
-        self,
-        draft: Path,
-        rows: Iterable[migration.Write],
-        meta: ShardMeta,
-        *,
-        create: bool = False,
-    ) -> None:
-        """Add rows to the store at a draft, piece by piece: nobody sees it before it is adopted."""
-        with self._store_at(draft, create=create) as store:
-            rows = iter(rows)
-            while piece := list(islice(rows, ROWS_AT_A_TIME)):
-                store.write(piece, meta)
+    def _empty(self, meta: ShardMeta) -> Path:
+        with self._store_at(self._new_draft(), create=True) as store:
             store.write((), meta)
+        return store.path
 
 
-class Keep(Reset):
+class Keep(Migration):
     """The models as they are, with the parameters of the new spec."""
 
     async def _new_state(self, shard: Shard, undo: Path, meta: ShardMeta) -> Path:
@@ -67,12 +54,9 @@ class Keep(Reset):
     def _carried(self, shard: Shard, undo: Path, meta: ShardMeta) -> Path:
         """In a thread: nobody writes to the shard's store meanwhile."""
         rows = migration.migrated(shard.learner.spec, self._spec(shard.partition), shard.store)
-        draft = self._new_draft()
-        link_or_copy(undo, draft)
-        with self._store_at(draft) as store:
-            honour(store, shard.forgotten)  # the checkpoint may be of a former try
-        self._written(draft, rows, meta)
-        return draft
+        with self._copy_of(undo, shard.forgotten) as store:
+            _write(store, rows, meta)
+        return store.path
 
 
 class Taken(Migration):
@@ -106,9 +90,7 @@ class Taken(Migration):
         new = self._spec(shard.partition)
         with self._store_at(draft) as store:
             honour(store, shard.forgotten)  # also what counted since it was fetched
-            rows = migration.migrated(old, new, store)
-            while piece := list(islice(rows, ROWS_AT_A_TIME)):
-                store.write(piece, meta)
+            _write(store, migration.migrated(old, new, store), meta)
             store.write(migration.resumed(shard.learner.spec, new, store, shard.store), meta)
 
 
@@ -120,3 +102,10 @@ class Refold(Migration, Again):
     async def _first(self, partition: Partition) -> Path:
         """Nothing: the twin begins with a new store."""
         return self._site.directory.draft()
+
+
+def _write(store: ShardStore, rows: Iterator[migration.Write], meta: ShardMeta) -> None:
+    """Piece by piece: nobody sees a draft before it is adopted."""
+    while piece := list(islice(rows, ROWS_AT_A_TIME)):
+        store.write(piece, meta)
+    store.write((), meta)

@@ -56,6 +56,7 @@ class Publisher(Fetcher):
         super().__init__(directory, repository, topic, versions, clock)
         self._owed: deque[Cut] = deque(self._checkpoints.owed())
         self._unpublished: set[tuple[str, Partition]] = set()  # what was tried in vain
+        self._told_failure = False
         self._woken = asyncio.Event()
 
     def owed(self) -> tuple[int, float]:
@@ -90,7 +91,7 @@ class Publisher(Fetcher):
                 except StateError as error:
                     self._owed.remove(cut)
                     if self._lies_here(cut) is None:  # removed meanwhile, and its files with it
-                        self._tell_settled(cut)
+                        self._tell_settled(cut, published=False)
                         continue
                     self._tell_failure(cut, error)
                     self._owed.append(cut)
@@ -98,7 +99,7 @@ class Publisher(Fetcher):
                     pause = min(2 * pause, PUBLISH_AGAIN_MAX_S)
                 else:
                     self._owed.remove(cut)
-                    self._tell_settled(cut)
+                    self._tell_settled(cut, published=published)
                     if published:
                         pause = PUBLISH_AGAIN_S
             self._woken.clear()
@@ -106,16 +107,19 @@ class Publisher(Fetcher):
                 await self._woken.wait()
 
     def _tell_failure(self, cut: Cut, error: StateError) -> None:
-        """Once, as long as some cut cannot be published: `owed` tells how many wait."""
-        if not self._unpublished:
+        """Once, until others are published again: `owed` tells how many wait."""
+        if not self._told_failure:
             _tell_not_published(cut, str(error))
+        self._told_failure = True
         self._unpublished.add((cut.snapshot_id, cut.shard))
 
-    def _tell_settled(self, cut: Cut) -> None:
-        """It is published, or dropped: at any rate it fails no longer."""
-        failed = len(self._unpublished)
+    def _tell_settled(self, cut: Cut, *, published: bool) -> None:
+        """It is published, or dropped: at any rate it fails no longer. Only what is published shows
+        that it is over.
+        """
         self._unpublished.discard((cut.snapshot_id, cut.shard))
-        if failed and not self._unpublished:
+        if published and self._told_failure and not self._unpublished:
+            self._told_failure = False
             log.warning("snapshots.published_again", extra=fields(snapshot=cut.snapshot_id))
 
     def _owed_here(self) -> list[Cut]:
@@ -179,8 +183,10 @@ class Publisher(Fetcher):
         return True
 
     async def _brought(self, cut: Cut, path: Path) -> Published:
-        """It, in the repository. A worker that stops waits for the file that is on its way there,
-        and not for all of them: the rest goes on after the next start. Raises StateError.
+        """It, in the repository. A process ends when its threads have: if this is cancelled, no
+        file follows the one that is on its way there. The rest goes on after the next start.
+
+        Raises StateError.
         """
         left = threading.Event()
         try:

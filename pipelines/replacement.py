@@ -20,7 +20,8 @@ import abc
 import asyncio
 import functools
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from msgspec import structs
@@ -38,6 +39,7 @@ from headrace.pipelines.shard import Shard
 from headrace.pipelines.site import Site, origin_of, spec_of
 from headrace.pipelines.threads import in_a_thread, remove_drafts
 from headrace.pipelines.vault import Vault, undo_id
+from headrace.state.checkpoints import link_or_copy
 from headrace.state.store import ShardMeta, ShardStore, Store
 from headrace.views import Partition
 
@@ -56,7 +58,7 @@ COOL_KEYS = 50
 class Replacement(abc.ABC):
     """One rollback or migration in one shard. Order of calls: `prepared` before the command counts,
     as far as that is possible, `ready` when it is about to count, `work` when it does, both under
-    the shard's turn; `let_go` in any case. Or `on_copy` alone, for a state of the past.
+    the shard's turn; `end` in any case. Or `on_copy` alone, for a state of the past.
 
     What each kind makes is its `_new_state`; `prepare`, `ready` and `end` are for what it needs.
     """
@@ -161,13 +163,6 @@ class Replacement(abc.ABC):
             await self.end()
             await self._drop_drafts()
 
-    async def let_go(self) -> None:
-        """Give back what was prepared, unless it is at work: where it counts from further on, the
-        shard may come to it at any moment.
-        """
-        if not self._working:
-            await self.end()
-
     async def _replaced(self, shard: Shard) -> bool:
         await self.ready(shard)
         if not await shard.settle():
@@ -249,6 +244,17 @@ class Replacement(abc.ABC):
         path = self._site.shard_path(origin.agent, origin.epoch, partition)
         self._site.directory.adopt(draft, path)
         return self._site.open_store(path)
+
+    @contextmanager
+    def _copy_of(self, undo: Path, forgotten: Forgotten) -> Iterator[ShardStore]:
+        """A store at a draft with what the shard had, in a thread. Its checkpoint may be of a
+        former try, and some keys be forgotten since.
+        """
+        draft = self._new_draft()
+        link_or_copy(undo, draft)
+        with self._store_at(draft) as store:
+            honour(store, forgotten)
+            yield store
 
     def _store_at(self, draft: Path, *, create: bool = False) -> ShardStore:
         """The store at a draft, which is closed again soon."""

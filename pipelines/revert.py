@@ -10,7 +10,6 @@ from headrace.pipelines.forgetting import honour
 from headrace.pipelines.replacement import Replacement
 from headrace.pipelines.shard import Shard
 from headrace.pipelines.threads import in_a_thread, remove_drafts
-from headrace.state.checkpoints import link_or_copy
 from headrace.state.store import ShardMeta, ShardStore
 
 
@@ -58,9 +57,6 @@ class Revert(Replacement):
             self._base = self._path = None
             self._drafts.append(base.path)
             return base.path
-        draft = self._new_draft()
-        link_or_copy(undo, draft)
-        with self._store_at(draft) as state:
-            honour(state, shard.forgotten)  # the checkpoint may be of a former try
+        with self._copy_of(undo, shard.forgotten) as state:
             state.write(reverting.of_keys(spec, keys, base, shard.store), meta)
-        return draft
+        return state.path

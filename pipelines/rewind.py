@@ -24,7 +24,8 @@ from headrace.models.slots import KEY_ROW
 from headrace.pipelines import control
 from headrace.pipelines.changes import Change
 from headrace.pipelines.exclusions import left_out
-from headrace.pipelines.forgetting import Forgetting, honour
+from headrace.pipelines.forgetting import Forgetting
+from headrace.pipelines.forgotten import Forgotten
 from headrace.pipelines.order import Chunk
 from headrace.pipelines.presence import patiently
 from headrace.pipelines.reader import Logs
@@ -35,7 +36,6 @@ from headrace.pipelines.shard import Shard
 from headrace.pipelines.shardstart import Outlets, ShardStart
 from headrace.pipelines.threads import in_a_thread, remove_drafts
 from headrace.ports import Record
-from headrace.state.checkpoints import link_or_copy
 from headrace.state.store import ShardMeta, ShardStore, Store
 from headrace.views import Partition
 
@@ -279,19 +279,13 @@ class Rewind(Again):
         path = await self._closed(meta)
         if not self._command.keys:
             return path
-        honoured = functools.partial(honour, forgotten=shard.forgotten)
-        return await in_a_thread(lambda: self._merged(path, undo, meta, honoured))
+        return await in_a_thread(lambda: self._merged(path, undo, meta, shard.forgotten))
 
-    def _merged(
-        self, learned: Path, undo: Path, meta: ShardMeta, honoured: Callable[[Store], None]
-    ) -> Path:
+    def _merged(self, learned: Path, undo: Path, meta: ShardMeta, forgotten: Forgotten) -> Path:
         """The old state with the rows of some keys as the twin has them, in a thread."""
-        draft = self._new_draft()
-        link_or_copy(undo, draft)
-        with self._store_at(draft) as state, self._store_at(learned) as twin:
-            honoured(state)  # the checkpoint may be of a former try
+        with self._copy_of(undo, forgotten) as state, self._store_at(learned) as twin:
             names = [KEY_ROW + key.encode() for key in self._command.keys]
             # To delete what is not there would write its name.
             changed = [name for name in names if twin.get(name) != state.get(name)]
             state.write([(name, twin.get(name)) for name in changed], meta)
-        return draft
+        return state.path

@@ -21,6 +21,8 @@ import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from contextvars import copy_context
 from pathlib import Path
 from typing import TypeVar
 
@@ -38,15 +40,21 @@ BEHIND_THREADS = 1
 T = TypeVar("T")
 
 
-async def in_a_thread(work: Callable[[], T]) -> T:
+async def in_a_thread(work: Callable[[], T], call_off: Callable[[], None] | None = None) -> T:
     """Do what takes long with a disk, or all answers would wait for it. A cancellation waits for
-    its end: nobody shall meet a thread that is still at work on files that he opens or removes.
+    its end, and a second one, too: nobody shall meet a thread that is still at work on files that
+    he opens or removes. `call_off` tells the work that it may end sooner.
     """
-    doing = asyncio.ensure_future(asyncio.to_thread(work))
+    # No task: `asyncio.run` would cancel it, and not wait for the thread.
+    doing = asyncio.get_running_loop().run_in_executor(None, copy_context().run, work)
     try:
         return await asyncio.shield(doing)
     except asyncio.CancelledError:
-        await asyncio.wait([doing])
+        if call_off is not None:
+            call_off()
+        while not doing.done():
+            with suppress(asyncio.CancelledError):
+                await asyncio.wait([doing])
         raise
 
 

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from headrace.pipelines.forgetting import honour
 from headrace.pipelines.forgotten import Forgotten
 from headrace.pipelines.replacement import Replacement
 from headrace.pipelines.shard import Shard
 from headrace.pipelines.threads import in_a_thread
-from headrace.state.checkpoints import link_or_copy
 from headrace.state.store import ShardMeta
 
 NOTHING_TO_UNDO = "there is nothing to take back"
@@ -25,9 +23,6 @@ class Unchanged(Replacement):
         return await in_a_thread(lambda: self._copied(undo, meta, shard.forgotten))
 
     def _copied(self, undo: Path, meta: ShardMeta, forgotten: Forgotten) -> Path:
-        draft = self._new_draft()
-        link_or_copy(undo, draft)
-        with self._store_at(draft) as state:
-            honour(state, forgotten)  # the checkpoint may be of a former try
+        with self._copy_of(undo, forgotten) as state:
             state.write((), meta)
-        return draft
+        return state.path

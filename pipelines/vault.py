@@ -11,6 +11,7 @@ import asyncio
 import hashlib
 import logging
 import shutil
+import threading
 from collections.abc import Callable, Sequence
 from collections.abc import Set as AbstractSet
 from pathlib import Path
@@ -283,11 +284,15 @@ class Vault(Publisher):
 
         Its probes are new, because those name keys. Raises StateError.
         """
+        await self._claim()
+        left = threading.Event()
         draft = await self.fetch(vouched.shard, vouched.snapshot_id, vouched.digest)
         try:
             manifest = await asyncio.to_thread(manifest_of, vouched.ref, self._sources)
             # It is at work on the draft, which is removed when this ends, however that may be.
-            done = await in_a_thread(lambda: self._republished(vouched.kind, manifest, draft))
+            done = await in_a_thread(
+                lambda: self._republished(vouched.kind, manifest, draft, left.is_set), left.set
+            )
         finally:
             await remove_drafts(draft)
         replaces = (*vouched.replaces, vouched.digest)[-REPLACED_KEPT:]
@@ -306,7 +311,9 @@ class Vault(Publisher):
         await asyncio.to_thread(self._repository.withdraw, done.ref, [vouched.digest])
         log.info("snapshot.rewritten", extra=fields(snapshot=vouched.snapshot_id))
 
-    def _republished(self, kind: Kind, manifest: Manifest, draft: Path) -> Vouched:
+    def _republished(
+        self, kind: Kind, manifest: Manifest, draft: Path, called_off: Callable[[], bool]
+    ) -> Vouched:
         names = set(Cut.__struct_fields__) - {"kind", "probes", "forgotten", "versions", "asked"}
         same = {name: getattr(manifest, name) for name in names}
         copy = self._directory.draft()
@@ -322,7 +329,7 @@ class Vault(Publisher):
             if self.probing.lacks(cut):
                 probes = self.probing.made(cut, copy, self._directory.draft())
                 cut = structs.replace(cut, probes=probes)
-            return publish(cut, copy, self._repository, self._sums).vouched(cut)
+            return publish(cut, copy, self._repository, self._sums, called_off).vouched(cut)
         finally:
             shutil.rmtree(copy, ignore_errors=True)
 

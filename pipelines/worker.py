@@ -235,10 +235,10 @@ class Worker:
         self._memory = MemoryBudget(self.config.models_bytes_max, self.holdings.drop)
 
     def _run(self, watch: Coroutine[Any, Any, None]) -> None:
-        """Run something that must not end, until the stop."""
+        """Run something that must not end, until the stop, which waits for what it has begun."""
         task = asyncio.create_task(watch)
         task.add_done_callback(self._part_failed)
-        self._taken.callback(task.cancel)
+        self._taken.push_async_callback(_ended, task)
 
     async def _close_shards(self) -> None:
         async with self.holdings.opening:
@@ -383,3 +383,8 @@ class Worker:
             kind = "state" if isinstance(error, StateError) else "infrastructure"
             log.error("worker.failed", extra=fields(kind=kind, error=repr(error)))
             self.failed.set_exception(error)
+
+
+async def _ended(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.wait({task})

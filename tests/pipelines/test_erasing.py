@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from msgspec import structs
 
-from headrace.errors import DiskFullError, StateError
+from headrace.errors import DiskFullError, ForeignStateError, StateError
 from headrace.pipelines import control
 from headrace.pipelines.erasing import ANYBODY_EVERY, Erasing
 from headrace.state.catalogue import encode
+from headrace.state.owner import Owner
+from headrace.state.repositories import LocalRepository
 from tests.pipelines.small_place import WHERE
 from tests.pipelines.snapshots_of_one import take
 from tests.pipelines.test_forgetting import GONE, HISTORY, SECRET, forget, holding
@@ -267,5 +271,30 @@ def test_what_a_failed_agent_has_taken_and_not_published_stays(why: StateError) 
         await failed.look()
         held = holding(place.directory.checkpoints)
         assert bool(held) == isinstance(why, DiskFullError)
+
+    lived(HISTORY, work)
+
+
+class Anothers(LocalRepository):
+    """It has come back, and belongs to another app."""
+
+    def claim(self, owner: Owner) -> None:
+        raise ForeignStateError(f"it is not {owner.app}'s")
+
+
+def test_nothing_is_written_anew_into_what_belongs_to_others(tmp_path: Path) -> None:
+    """It was away when the worker started; what is to be written anew still lies on its disk."""
+
+    async def work(place: Two) -> None:
+        await place.feed(9)
+        vouched = place.vault.catalogue.shards(await place.snapshot("a"))[WHERE]
+        await place.feed(12)
+        await forget(place)
+        place.vault._repository = kept = Anothers(tmp_path / "kept")
+        place.vault._owner, place.vault._claimed = Owner(app="mine", cluster_id="c"), False
+        with pytest.raises(ForeignStateError, match="not mine's"):
+            await place.vault.rewrite(vouched)
+        assert kept.snapshots() == []
+        assert list(kept._shelf.list("blobs")) == []
 
     lived(HISTORY, work)

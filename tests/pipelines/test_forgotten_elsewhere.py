@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import msgspec
 import pytest
 
 from headrace.models.slots import KEY_ROW
-from headrace.pipelines import control
+from headrace.pipelines import control, leftovers
 from headrace.pipelines.leftovers import Leftovers
 from headrace.pipelines.past.derivation import Derivation
 from headrace.pipelines.past.timeline import Start
@@ -156,3 +160,35 @@ def test_what_a_rebalance_has_left_on_the_disk_forgets_too() -> None:
         assert await place.digests("a") == {OTHER: before[OTHER]}
 
     lived(HISTORY, work)
+
+
+async def test_no_shard_is_opened_while_a_thread_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also if what looks there is cancelled: RocksDB's lock would fail the agent."""
+    begun, go_on = threading.Event(), threading.Event()
+
+    def cleansing(*_: Any) -> None:
+        begun.set()
+        assert go_on.wait(10)
+
+    monkeypatch.setattr(leftovers, "_cleansed", cleansing)
+    forget = SimpleNamespace(control_id="f")
+    deployment = SimpleNamespace(
+        agent="a", epoch=1, forgets=lambda: [forget], positions=lambda _: {WHERE: 5}
+    )
+    site = SimpleNamespace(
+        directory=SimpleNamespace(epochs=lambda *_: [1]),
+        shard_path=lambda *_: Path("a shard"),
+        stores=None,
+    )
+    shards: Any = SimpleNamespace(find=lambda *_: None, site=site)
+    vault: Any = SimpleNamespace(forgotten=lambda *_: SimpleNamespace(newest=7))
+    registry: Any = SimpleNamespace(live=lambda: [deployment])
+    opening = asyncio.Lock()
+    looking = asyncio.create_task(Leftovers(shards, vault, registry, opening).look())
+    assert await asyncio.to_thread(begun.wait, 10)
+    looking.cancel()
+    await asyncio.sleep(0.05)
+    assert opening.locked()
+    go_on.set()
+    await asyncio.gather(looking, return_exceptions=True)
+    assert not opening.locked()

@@ -73,6 +73,32 @@ def test_publishing_goes_on_when_the_repository_is_back(
     told(tmp_path, work)
 
 
+def test_what_is_dropped_while_it_fails_does_not_end_the_failure(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The log says that it is over when something is published again, and not before."""
+    caplog.set_level("INFO")
+
+    async def work(place: Place, shard: Shard) -> None:
+        kept = Away(tmp_path / "kept")
+        place.vault._repository = kept
+        publishing = asyncio.create_task(place.vault.publish(place.shards.site.precedence))
+        await take(place, shard, "s0")
+        await asyncio.sleep(60)
+        await dropped(place, "a.s0")
+        await asyncio.sleep(600)
+        assert place.vault.owed() == (0, 0.0)
+        assert lines(caplog) == ["snapshot.not_published"]
+        kept.back = True
+        await take(place, shard, "s1")
+        await asyncio.sleep(600)
+        assert lines(caplog) == ["snapshot.not_published", "snapshots.published_again"]
+        publishing.cancel()
+        await asyncio.gather(publishing, return_exceptions=True)
+
+    told(tmp_path, work)
+
+
 def test_of_automatic_snapshots_that_wait_only_the_newest_stay(tmp_path: Path) -> None:
     """Each holds tables that the shard has long merged; named and undo snapshots all stay."""
 

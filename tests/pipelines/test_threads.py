@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from headrace.pipelines.threads import BEHIND_NICE, behind_others, in_a_thread
 from headrace.state.repositories import LocalRepository
 from headrace.state.repository import Added
 from tests.pipelines.small_place import Place
-from tests.pipelines.snapshots_of_one import published, take, told
+from tests.pipelines.snapshots_of_one import published, take, taken, told
 from tests.pipelines.test_fetcher import Threaded
 
 FORBIDDEN = """
@@ -83,31 +83,100 @@ def test_files_are_published_behind_others_and_stores_are_opened_by_none_of_thos
     assert niceness == {"probed": usual, "published": min(usual + BEHIND_NICE, 19)}
 
 
+class Held(LocalRepository):
+    """A file stays on its way there until `stopped`; `begun`: those that were, or are."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.begun: list[Path] = []
+        self.on_its_way, self.stopped = threading.Event(), threading.Event()
+
+    def add_file(self, path: Path, *given: Any) -> Added:
+        self.begun.append(path)
+        self.on_its_way.set()
+        assert self.stopped.wait(10)
+        return super().add_file(path, *given)
+
+
+async def cancelled_midway(work: Coroutine[Any, Any, None], kept: Held) -> None:
+    """The first file is on its way when it is cancelled, and comes then."""
+    task = asyncio.create_task(work)
+    assert await asyncio.to_thread(kept.on_its_way.wait, 10)
+    task.cancel()
+    await asyncio.sleep(0)
+    kept.stopped.set()
+    await asyncio.gather(task, return_exceptions=True)
+    await behind_others(lambda: None)  # behind what was at work there
+
+
 def test_a_worker_that_stops_brings_no_further_file(tmp_path: Path) -> None:
     """A process ends when its threads have: with a large snapshot that could take minutes."""
-    begun: list[Path] = []
-    on_its_way, stopped = threading.Event(), threading.Event()
-
-    class Kept(LocalRepository):
-        def add_file(self, path: Path, *given: Any) -> Added:
-            begun.append(path)
-            on_its_way.set()
-            assert stopped.wait(10)
-            return super().add_file(path, *given)
 
     async def work(place: Place, shard: Shard) -> None:
-        place.vault._repository = kept = Kept(tmp_path / "kept")
+        place.vault._repository = kept = Held(tmp_path / "kept")
         await take(place, shard)
-        publishing = asyncio.create_task(place.vault.publish(place.shards.site.precedence))
-        assert await asyncio.to_thread(on_its_way.wait, 10)
-        publishing.cancel()
-        await asyncio.gather(publishing, return_exceptions=True)
-        stopped.set()
-        await behind_others(lambda: None)  # behind what was at work there
-        assert len(begun) == 1
+        await cancelled_midway(place.vault.publish(place.shards.site.precedence), kept)
+        assert len(kept.begun) == 1
         assert kept.snapshots() == []
 
     told(tmp_path, work, Threaded())
+
+
+def test_nor_does_one_that_is_writing_a_snapshot_anew(tmp_path: Path) -> None:
+    """What it has written by then goes with a collection."""
+
+    async def work(place: Place, shard: Shard) -> None:
+        vouched = await taken(place, shard)
+        place.vault._repository = kept = Held(tmp_path / "kept")
+        await cancelled_midway(place.vault.rewrite(vouched), kept)
+        assert len(kept.begun) == 1
+        assert kept.snapshots() == []
+        assert place.vault.catalogue.stands(vouched)
+
+    told(tmp_path, work, Threaded())
+
+
+@pytest.mark.parametrize("times", [1, 3])
+async def test_a_thread_is_waited_for_however_often_who_waits_is_cancelled(times: int) -> None:
+    """A stop that takes too long is told once more; the files are the thread's until it ends."""
+    order: list[str] = []
+    begun, go_on = threading.Event(), threading.Event()
+    task = asyncio.create_task(_cleaned_up(begun, go_on, order))
+    assert await asyncio.to_thread(begun.wait, 10)
+    for _ in range(times):
+        task.cancel()
+        await asyncio.sleep(0.01)
+    go_on.set()
+    await asyncio.gather(task, return_exceptions=True)
+    assert order == ["thread", "caller"]
+    assert task.cancelled()
+
+
+def test_a_thread_is_waited_for_where_all_that_is_left_is_cancelled() -> None:
+    """At the end of a process every task is, whoever waits for it."""
+    order: list[str] = []
+    begun, go_on = threading.Event(), threading.Event()
+
+    async def whole() -> None:
+        left.append(asyncio.create_task(_cleaned_up(begun, go_on, order)))
+        assert await asyncio.to_thread(begun.wait, 10)
+        threading.Timer(0.2, go_on.set).start()
+
+    left: list[asyncio.Task[None]] = []
+    asyncio.run(whole())
+    assert order == ["thread", "caller"]
+
+
+async def _cleaned_up(begun: threading.Event, go_on: threading.Event, order: list[str]) -> None:
+    def work() -> None:
+        begun.set()
+        assert go_on.wait(10)
+        order.append("thread")
+
+    try:
+        await in_a_thread(work)
+    finally:
+        order.append("caller")
 
 
 @linux

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import threading
+import time
 
 import pytest
 
+from headrace.pipelines.threads import in_a_thread
+from headrace.state.directory import StateDirectory
 from tests.service.conftest import Start
 from tests.service.test_service import events, learned, spec
 
@@ -27,3 +32,27 @@ async def test_a_stop_while_a_topic_is_being_joined_or_left_is_in_order(
         caplog.set_level(logging.INFO, "aiokafka.consumer.group_coordinator")
     assert shard.durable_offset == 10
     assert "LeaveGroup request succeeded" in caplog.messages
+
+
+async def test_a_stop_waits_for_what_it_cancels(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thread that is still at work on the state directory meets no other process there."""
+    order: list[str] = []
+    begun = threading.Event()
+    close = StateDirectory.close
+
+    def work() -> None:
+        begun.set()
+        time.sleep(2.0)
+        order.append("the thread has ended")
+
+    def closing(directory: StateDirectory) -> None:
+        order.append("the directory is free")
+        close(directory)
+
+    monkeypatch.setattr(StateDirectory, "close", closing)
+    async with start() as (service, _):
+        service.worker._run(in_a_thread(work))
+        assert await asyncio.to_thread(begun.wait, 10)
+    assert order == ["the thread has ended", "the directory is free"]
