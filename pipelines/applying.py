@@ -200,7 +200,8 @@ class Applying:
 
     async def _behind_snapshots(self, shard: Shard, accepted: control.Accepted) -> None:
         """Wait until the snapshots that were asked for before it count: one may just be waiting for
-        the epoch that this ends.
+        the epoch that this ends. And until the shard has learned again what it had decided on: a
+        former rollback that counts there takes again what an undo goes back to.
         """
         deployment = self._controls.registry.life(accepted.agent, accepted.life)
         if deployment is None:
@@ -211,10 +212,11 @@ class Applying:
             if each.kind == "snapshot" and each.offset < accepted.offset
         ]
 
-        def all_count() -> bool:
-            return all(deployment.effect(i, shard.partition) is not None for i in waits_for)
+        def is_due() -> bool:
+            taken = (deployment.effect(i, shard.partition) is not None for i in waits_for)
+            return not shard.relearns and all(taken)
 
-        while not (all_count() or shard.leaving):  # noqa: ASYNC110 - two things end it
+        while not (is_due() or shard.leaving):  # noqa: ASYNC110 - two things end it
             await asyncio.sleep(EPOCH_LOOK_S)
 
     async def _forget(self, shard: Shard, accepted: control.Accepted, work: Forgetting) -> None:

@@ -13,7 +13,8 @@ from collections.abc import Set as AbstractSet
 from headrace.views import SnapshotView
 
 NEWEST_KEPT = 10
-"""Complete automatic snapshots of an agent that are kept whatever their age."""
+"""Complete automatic snapshots of an agent that are kept whatever their age: those that were taken
+last, and those of the newest states. By a clock that was set back these are not the same."""
 HOUR_MS = 3_600_000
 DAY_MS = 24 * HOUR_MS
 HOURLY_MS = DAY_MS
@@ -32,11 +33,16 @@ def expired(snapshots: Iterable[SnapshotView], now_ms: int, in_use: AbstractSet[
     `in_use`: ids that are kept besides, such as the base of a rollback under way. Removing what is
     expired makes nothing else so, and what is expired once is so at any later time.
 
-    >>> def taken(minutes_ago, kind="automatic", shards=("p0",)):
+    >>> from headrace.views import SnapshotShard
+    >>> def taken(minutes_ago, kind="automatic", complete=True):
+    ...     shard = SnapshotShard(
+    ...         topic="t", partition=0, next_offset=100_000 - minutes_ago, size_bytes=1,
+    ...         new_bytes=1,
+    ...     )
     ...     return SnapshotView(
     ...         snapshot_id=f"fraud.{kind}-{minutes_ago}", agent="fraud", kind=kind, epoch=1,
     ...         spec_version=1, spec_digest="5f", created_ms=DAY_MS - minutes_ago * 60_000,
-    ...         partitions=1, shards=shards,
+    ...         partitions=1, shards=(shard,) if complete else (),
     ...     )
     >>> every_5_minutes = [taken(minutes) for minutes in range(0, 125, 5)]
     >>> [id.removeprefix("fraud.automatic-") for id in expired(every_5_minutes, DAY_MS, set())]
@@ -45,7 +51,8 @@ def expired(snapshots: Iterable[SnapshotView], now_ms: int, in_use: AbstractSet[
     The newest ten are from 0 to 45 minutes old, and 60 and 120 minutes ago an hour began. Of
     others only age and kind count:
 
-    >>> others = [taken(100_000, "named"), taken(9_000, "undo"), taken(70, shards=()), taken(0)]
+    >>> incomplete = taken(70, complete=False)
+    >>> others = [taken(100_000, "named"), taken(9_000, "undo"), incomplete, taken(0)]
     >>> expired(others, 2 * DAY_MS, set())
     ['fraud.undo-9000', 'fraud.automatic-70']
     >>> expired(others, 2 * DAY_MS, {"fraud.undo-9000"})
@@ -68,6 +75,7 @@ def _gone(views: Sequence[SnapshotView], now_ms: int) -> list[SnapshotView]:
     automatic = [view for view in views if view.kind == "automatic"]
     complete = [view for view in automatic if view.complete]
     kept = {view.snapshot_id for view in complete[-NEWEST_KEPT:]}
+    kept |= {view.snapshot_id for view in sorted(complete, key=_state)[-NEWEST_KEPT:]}
     kept |= {view.snapshot_id for view in automatic[-1:]}
     kept |= {view.snapshot_id for view in [view for view in views if view.complete][-1:]}
     # The first of a day is the first of its hour, so what stays for an hour can stay for its day.
@@ -86,6 +94,10 @@ def _least_ms(view: SnapshotView) -> float:
     if view.kind == "automatic":
         return 0 if view.complete else INCOMPLETE_MS
     return UNDO_MS if view.kind == "undo" else float("inf")
+
+
+def _state(view: SnapshotView) -> tuple[int, int, int, str]:
+    return view.epoch, sum(shard.next_offset for shard in view.shards), *_age(view)
 
 
 def _age(view: SnapshotView) -> tuple[int, str]:

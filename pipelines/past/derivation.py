@@ -82,7 +82,8 @@ class Derivation:
             cluster_id=site.cluster_id,
             spec_digest=self._digest,
             life=course.deployment.life,
-            told_below=course.offset,  # what was decided on the way is nobody's business
+            told_below=course.offset,  # what was decided on the way is nobody's business,
+            refused_below=course.offset,  # nor what was refused
         )
         outlets = Outlets(self._sink, course.partition, NOWHERE)
         self.shard = Shard(learner, store, outlets, at, busy=site.busy)

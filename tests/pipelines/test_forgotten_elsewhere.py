@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -112,6 +113,24 @@ def test_a_decision_on_a_forgotten_key_is_unverifiable() -> None:
             told = ("unverifiable", "forgotten") if before else ("confirmed", "")
             assert (found.verdict, found.reason) == told, record
 
+    lived(HISTORY, work, Lived)
+
+
+def test_what_was_refused_before_is_not_taken_for_what_was_decided_on() -> None:
+    """An event of another key, between the snapshot and that of the decision: its refusal says
+    nothing of the decision.
+    """
+
+    async def work(place: Two) -> None:
+        assert isinstance(place, Lived)
+        await place.cut("a", "s")
+        place.rows[3] = replace(place.rows[3], value=b"no event at all")
+        await place.feed(FORGOTTEN_AT)
+        await forget(place)
+        found = await place.verifier().verify(f"a/1/events/0/{FORGOTTEN_AT - 2}", None)
+        assert (found.verdict, found.reason) == ("unverifiable", "forgotten")
+
+    assert (HISTORY.keys[3], HISTORY.keys[FORGOTTEN_AT - 2]) == (OTHER, GONE)
     lived(HISTORY, work, Lived)
 
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from headrace.state.retention import DAY_MS, HOUR_MS, UNDO_MS, expired
 from headrace.views import SnapshotShard, SnapshotView
@@ -56,6 +59,16 @@ def test_two_months_of_snapshots_every_ten_minutes_thin_out() -> None:
     assert 28 <= len(daily) <= 30
     assert all((NOW - age) % DAY_MS < HOUR_MS // 6 for age in daily)
     assert max(daily) <= 30 * DAY_MS
+
+
+@pytest.mark.parametrize(
+    "later", [{"epoch": 2}, {"shards": (replace(_SHARD, next_offset=2),)}], ids=["epoch", "offset"]
+)
+def test_the_newest_states_stay_also_if_a_clock_was_set_back(later: dict[str, Any]) -> None:
+    """By it they look older than what was taken before; a lost disk would need them."""
+    states = [replace(taken(f"a.new-{n}", NOW - 2 * DAY_MS + n), **later) for n in range(3)]
+    stay = kept([*series(HOUR_MS // 60, 30), *states], NOW, frozenset())
+    assert [view for view in stay if view in states] == states
 
 
 def test_named_and_pinned_ones_and_those_in_use_stay() -> None:
