@@ -18,7 +18,8 @@ def check_life(deployment: control.Deployment, snapshot: SnapshotView) -> None:
     if snapshot.agent != agent:
         raise ConflictError(
             "spec_mismatch",
-            f"{snapshot.snapshot_id!r} is a snapshot of {snapshot.agent!r}",
+            f"{snapshot.snapshot_id!r} is a snapshot of {snapshot.agent!r}: `headrace snapshot ls "
+            f"{agent}` lists those of {agent!r}",
             snapshot=snapshot.snapshot_id,
         )
     if snapshot.imported:

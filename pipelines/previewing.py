@@ -262,8 +262,10 @@ def _meta_of(copy: Path) -> ShardMeta:
 
 
 async def _end_of(making: asyncio.Task[RollbackPreview]) -> None:
-    """Whatever it is: what it raises is its caller's business."""
+    """Whatever it is: what it raises is its caller's business, or nobody's if he has gone."""
     await asyncio.wait({making})
+    if not making.cancelled():
+        making.exception()
 
 
 class Overlaid:

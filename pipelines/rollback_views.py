@@ -11,6 +11,9 @@ from headrace.pipelines.vault import undo_id
 from headrace.pipelines.worker import Worker
 from headrace.views import Partition, Position, RollbackView
 
+UNDO_GONE = "its undo snapshot has been removed: it cannot be taken back"
+UNDO_OF_AN_UNDO_GONE = "cannot be taken back itself: its undo snapshot has been removed"
+
 
 class Views(Sequence[RollbackView]):
     """One view per rollback, made when somebody looks at it: there may be thousands."""
@@ -52,8 +55,10 @@ class Views(Sequence[RollbackView]):
         notes = [f"not done in {p.topic}[{p.partition}]: {why}" for p, why in failed]
         if left := len(unchanged) - len(failed):
             notes.append(f"there was nothing to take back in {counted(left, 'partition')}")
-        if self._worker.vault.catalogue.was_removed(undo_id(command.agent, command.id)):
-            notes.append("its undo snapshot has been removed: it cannot be taken back")
+        undone_by = self._undone.get(command.id, "")
+        removed = self._worker.vault.catalogue.was_removed(undo_id(command.agent, command.id))
+        if removed and not undone_by:
+            notes.append(UNDO_OF_AN_UNDO_GONE if command.undoes else UNDO_GONE)
         if broken := self._worker.holdings.broken.get(command.agent):
             notes.append(f"the agent has failed: {broken}")
         return RollbackView(
@@ -75,7 +80,7 @@ class Views(Sequence[RollbackView]):
             reinstated=sum(reinstated for _, reinstated in told),
             failed=len(failed),
             left=left,
-            undone_by=self._undone.get(command.id, ""),
+            undone_by=undone_by,
             asked_ms=command.asked_ms,
         )
 

@@ -131,6 +131,7 @@ def standing(used: prediction_pb2.Standing) -> Standing:
         updates=used.updates,
         behind=used.behind if used.HasField("behind") else None,
         heard_ms=used.heard_ms if used.HasField("heard_ms") else None,
+        imported=used.imported,
     )
 
 

@@ -128,10 +128,13 @@ def sha256(field: str, text: str) -> str:
 def snapshot_name(text: str) -> str:
     """A name that a snapshot can be given. Raises RequestError."""
     if _NAME.fullmatch(text) is None:
-        words = "give 1 to 64 of a-z, 0-9, `.`, `_` and `-`, no sign first"
+        words = (
+            "give 1 to 64 of a-z, 0-9, `.`, `_` and `-`: no capitals, and a letter or digit first"
+        )
         raise invalid("name", f"{text[:80]!r} cannot be a snapshot's; {words}")
     if text.startswith(_RESERVED):
-        raise invalid("name", f"begins with {' or '.join(_RESERVED)}, as the service's own do")
+        own = f"begins with {' or '.join(_RESERVED)}, as the service's own do"
+        raise invalid("name", f"{own}; take another name")
     return text
 
 

@@ -108,6 +108,7 @@ def standing(used: Standing) -> prediction_pb2.Standing:
         updates=used.updates,
         behind=used.behind,
         heard_ms=used.heard_ms,
+        imported=used.imported,
     )
 
 

@@ -29,7 +29,7 @@ from google.rpc import status_pb2 as google_dot_rpc_dot_status__pb2
 from headrace.serving import position_pb2 as headrace_dot_v1_dot_position__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cheadrace/v1/prediction.proto\x12\x0bheadrace.v1\x1a\x17google/rpc/status.proto\x1a\x1aheadrace/v1/position.proto\"I\n\x0c\x46\x65\x61tureValue\x12\x10\n\x06number\x18\x01 \x01(\x01H\x00\x12\x0e\n\x04text\x18\x02 \x01(\tH\x00\x12\x0e\n\x04\x66lag\x18\x03 \x01(\x08H\x00\x42\x07\n\x05value\"\x1b\n\nCandidates\x12\r\n\x05items\x18\x01 \x03(\t\"\xbd\x02\n\x08Question\x12\r\n\x05\x61gent\x18\x01 \x01(\t\x12\x0b\n\x03key\x18\x02 \x01(\t\x12\x35\n\x08\x66\x65\x61tures\x18\x03 \x03(\x0b\x32#.headrace.v1.Question.FeaturesEntry\x12+\n\ncandidates\x18\x04 \x01(\x0b\x32\x17.headrace.v1.Candidates\x12\x0f\n\x07\x65xclude\x18\x05 \x03(\t\x12\x0e\n\x01k\x18\x06 \x01(\x05H\x00\x88\x01\x01\x12\x15\n\x08setpoint\x18\x07 \x01(\x01H\x01\x88\x01\x01\x12\x11\n\x04item\x18\x08 \x01(\tH\x02\x88\x01\x01\x1aJ\n\rFeaturesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12(\n\x05value\x18\x02 \x01(\x0b\x32\x19.headrace.v1.FeatureValue:\x02\x38\x01\x42\x04\n\x02_kB\x0b\n\t_setpointB\x07\n\x05_item\"\xca\x01\n\x08Standing\x12\r\n\x05\x61gent\x18\x01 \x01(\t\x12\x14\n\x0cspec_version\x18\x02 \x01(\x03\x12\r\n\x05\x65poch\x18\x03 \x01(\x03\x12\'\n\x08position\x18\x04 \x01(\x0b\x32\x15.headrace.v1.Position\x12\x0c\n\x04\x63old\x18\x05 \x01(\x08\x12\x0f\n\x07updates\x18\x06 \x01(\x03\x12\x13\n\x06\x62\x65hind\x18\x07 \x01(\x03H\x00\x88\x01\x01\x12\x15\n\x08heard_ms\x18\x08 \x01(\x03H\x01\x88\x01\x01\x42\t\n\x07_behindB\x0b\n\t_heard_ms\")\n\nScoredItem\x12\x0c\n\x04item\x18\x01 \x01(\t\x12\r\n\x05score\x18\x02 \x01(\x01\"\xcc\x02\n\x06\x41nswer\x12\'\n\x08standing\x18\x01 \x01(\x0b\x32\x15.headrace.v1.Standing\x12\x12\n\x05score\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12\x12\n\x05label\x18\x03 \x01(\tH\x01\x88\x01\x01\x12=\n\rprobabilities\x18\x04 \x03(\x0b\x32&.headrace.v1.Answer.ProbabilitiesEntry\x12\x15\n\x08\x64\x65\x63ision\x18\x05 \x01(\tH\x02\x88\x01\x01\x12\x12\n\x05value\x18\x06 \x01(\x01H\x03\x88\x01\x01\x12&\n\x05items\x18\x07 \x03(\x0b\x32\x17.headrace.v1.ScoredItem\x1a\x34\n\x12ProbabilitiesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x42\x08\n\x06_scoreB\x08\n\x06_labelB\x0b\n\t_decisionB\x08\n\x06_value\"K\n\x04\x41sOf\x12\x15\n\x0bsnapshot_id\x18\x01 \x01(\tH\x00\x12\x10\n\x06offset\x18\x02 \x01(\x03H\x00\x12\x11\n\x07time_ms\x18\x03 \x01(\x03H\x00\x42\x07\n\x05state\"[\n\x0ePredictRequest\x12\'\n\x08question\x18\x01 \x01(\x0b\x32\x15.headrace.v1.Question\x12 \n\x05\x61s_of\x18\x02 \x01(\x0b\x32\x11.headrace.v1.AsOf\"6\n\x0fPredictResponse\x12#\n\x06\x61nswer\x18\x01 \x01(\x0b\x32\x13.headrace.v1.Answer\"?\n\x13PredictBatchRequest\x12(\n\tquestions\x18\x01 \x03(\x0b\x32\x15.headrace.v1.Question\">\n\x14PredictBatchResponse\x12&\n\x08outcomes\x18\x01 \x03(\x0b\x32\x14.headrace.v1.Outcome\"`\n\x07Outcome\x12%\n\x06\x61nswer\x18\x01 \x01(\x0b\x32\x13.headrace.v1.AnswerH\x00\x12#\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x42\t\n\x07outcome\"L\n\x14PredictStreamRequest\x12\x0b\n\x03tag\x18\x01 \x01(\x03\x12\'\n\x08question\x18\x02 \x01(\x0b\x32\x15.headrace.v1.Question\"K\n\x15PredictStreamResponse\x12\x0b\n\x03tag\x18\x01 \x01(\x03\x12%\n\x07outcome\x18\x02 \x01(\x0b\x32\x14.headrace.v1.Outcome\"B\n\x15SubmitFeedbackRequest\x12\r\n\x05\x61gent\x18\x01 \x01(\t\x12\x0b\n\x03key\x18\x02 \x01(\t\x12\r\n\x05\x65vent\x18\x03 \x01(\x0c\"A\n\x16SubmitFeedbackResponse\x12\'\n\x08position\x18\x01 \x01(\x0b\x32\x15.headrace.v1.Position\"(\n\nKeyedEvent\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05\x65vent\x18\x02 \x01(\x0c\"T\n\x1aSubmitFeedbackBatchRequest\x12\r\n\x05\x61gent\x18\x01 \x01(\t\x12\'\n\x06\x65vents\x18\x02 \x03(\x0b\x32\x17.headrace.v1.KeyedEvent\"G\n\x1bSubmitFeedbackBatchResponse\x12(\n\x08outcomes\x18\x01 \x03(\x0b\x32\x16.headrace.v1.Submitted\"f\n\tSubmitted\x12)\n\x08position\x18\x01 \x01(\x0b\x32\x15.headrace.v1.PositionH\x00\x12#\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x42\t\n\x07outcome\"+\n\rGetKeyRequest\x12\r\n\x05\x61gent\x18\x01 \x01(\t\x12\x0b\n\x03key\x18\x02 \x01(\t\"\xc8\x01\n\x0eGetKeyResponse\x12\'\n\x08standing\x18\x01 \x01(\x0b\x32\x15.headrace.v1.Standing\x12\x0b\n\x03key\x18\x02 \x01(\t\x12\x1c\n\x0flast_learned_ms\x18\x03 \x01(\x03H\x00\x88\x01\x01\x12\x12\n\nsize_bytes\x18\x04 \x01(\x03\x12\x0e\n\x06\x64igest\x18\x05 \x01(\t\x12\x12\n\nmodel_json\x18\x06 \x01(\t\x12\x16\n\x0epending_labels\x18\x07 \x01(\x03\x42\x12\n\x10_last_learned_ms2\x92\x04\n\x11PredictionService\x12\x44\n\x07Predict\x12\x1b.headrace.v1.PredictRequest\x1a\x1c.headrace.v1.PredictResponse\x12S\n\x0cPredictBatch\x12 .headrace.v1.PredictBatchRequest\x1a!.headrace.v1.PredictBatchResponse\x12Z\n\rPredictStream\x12!.headrace.v1.PredictStreamRequest\x1a\".headrace.v1.PredictStreamResponse(\x01\x30\x01\x12Y\n\x0eSubmitFeedback\x12\".headrace.v1.SubmitFeedbackRequest\x1a#.headrace.v1.SubmitFeedbackResponse\x12h\n\x13SubmitFeedbackBatch\x12\'.headrace.v1.SubmitFeedbackBatchRequest\x1a(.headrace.v1.SubmitFeedbackBatchResponse\x12\x41\n\x06GetKey\x12\x1a.headrace.v1.GetKeyRequest\x1a\x1b.headrace.v1.GetKeyResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cheadrace/v1/prediction.proto\x12\x0bheadrace.v1\x1a\x17google/rpc/status.proto\x1a\x1aheadrace/v1/position.proto\"I\n\x0c\x46\x65\x61tureValue\x12\x10\n\x06number\x18\x01 \x01(\x01H\x00\x12\x0e\n\x04text\x18\x02 \x01(\tH\x00\x12\x0e\n\x04\x66lag\x18\x03 \x01(\x08H\x00\x42\x07\n\x05value\"\x1b\n\nCandidates\x12\r\n\x05items\x18\x01 \x03(\t\"\xbd\x02\n\x08Question\x12\r\n\x05\x61gent\x18\x01 \x01(\t\x12\x0b\n\x03key\x18\x02 \x01(\t\x12\x35\n\x08\x66\x65\x61tures\x18\x03 \x03(\x0b\x32#.headrace.v1.Question.FeaturesEntry\x12+\n\ncandidates\x18\x04 \x01(\x0b\x32\x17.headrace.v1.Candidates\x12\x0f\n\x07\x65xclude\x18\x05 \x03(\t\x12\x0e\n\x01k\x18\x06 \x01(\x05H\x00\x88\x01\x01\x12\x15\n\x08setpoint\x18\x07 \x01(\x01H\x01\x88\x01\x01\x12\x11\n\x04item\x18\x08 \x01(\tH\x02\x88\x01\x01\x1aJ\n\rFeaturesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12(\n\x05value\x18\x02 \x01(\x0b\x32\x19.headrace.v1.FeatureValue:\x02\x38\x01\x42\x04\n\x02_kB\x0b\n\t_setpointB\x07\n\x05_item\"\xdc\x01\n\x08Standing\x12\r\n\x05\x61gent\x18\x01 \x01(\t\x12\x14\n\x0cspec_version\x18\x02 \x01(\x03\x12\r\n\x05\x65poch\x18\x03 \x01(\x03\x12\'\n\x08position\x18\x04 \x01(\x0b\x32\x15.headrace.v1.Position\x12\x0c\n\x04\x63old\x18\x05 \x01(\x08\x12\x0f\n\x07updates\x18\x06 \x01(\x03\x12\x13\n\x06\x62\x65hind\x18\x07 \x01(\x03H\x00\x88\x01\x01\x12\x15\n\x08heard_ms\x18\x08 \x01(\x03H\x01\x88\x01\x01\x12\x10\n\x08imported\x18\t \x01(\x08\x42\t\n\x07_behindB\x0b\n\t_heard_ms\")\n\nScoredItem\x12\x0c\n\x04item\x18\x01 \x01(\t\x12\r\n\x05score\x18\x02 \x01(\x01\"\xcc\x02\n\x06\x41nswer\x12\'\n\x08standing\x18\x01 \x01(\x0b\x32\x15.headrace.v1.Standing\x12\x12\n\x05score\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12\x12\n\x05label\x18\x03 \x01(\tH\x01\x88\x01\x01\x12=\n\rprobabilities\x18\x04 \x03(\x0b\x32&.headrace.v1.Answer.ProbabilitiesEntry\x12\x15\n\x08\x64\x65\x63ision\x18\x05 \x01(\tH\x02\x88\x01\x01\x12\x12\n\x05value\x18\x06 \x01(\x01H\x03\x88\x01\x01\x12&\n\x05items\x18\x07 \x03(\x0b\x32\x17.headrace.v1.ScoredItem\x1a\x34\n\x12ProbabilitiesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x42\x08\n\x06_scoreB\x08\n\x06_labelB\x0b\n\t_decisionB\x08\n\x06_value\"K\n\x04\x41sOf\x12\x15\n\x0bsnapshot_id\x18\x01 \x01(\tH\x00\x12\x10\n\x06offset\x18\x02 \x01(\x03H\x00\x12\x11\n\x07time_ms\x18\x03 \x01(\x03H\x00\x42\x07\n\x05state\"[\n\x0ePredictRequest\x12\'\n\x08question\x18\x01 \x01(\x0b\x32\x15.headrace.v1.Question\x12 \n\x05\x61s_of\x18\x02 \x01(\x0b\x32\x11.headrace.v1.AsOf\"6\n\x0fPredictResponse\x12#\n\x06\x61nswer\x18\x01 \x01(\x0b\x32\x13.headrace.v1.Answer\"?\n\x13PredictBatchRequest\x12(\n\tquestions\x18\x01 \x03(\x0b\x32\x15.headrace.v1.Question\">\n\x14PredictBatchResponse\x12&\n\x08outcomes\x18\x01 \x03(\x0b\x32\x14.headrace.v1.Outcome\"`\n\x07Outcome\x12%\n\x06\x61nswer\x18\x01 \x01(\x0b\x32\x13.headrace.v1.AnswerH\x00\x12#\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x42\t\n\x07outcome\"L\n\x14PredictStreamRequest\x12\x0b\n\x03tag\x18\x01 \x01(\x03\x12\'\n\x08question\x18\x02 \x01(\x0b\x32\x15.headrace.v1.Question\"K\n\x15PredictStreamResponse\x12\x0b\n\x03tag\x18\x01 \x01(\x03\x12%\n\x07outcome\x18\x02 \x01(\x0b\x32\x14.headrace.v1.Outcome\"B\n\x15SubmitFeedbackRequest\x12\r\n\x05\x61gent\x18\x01 \x01(\t\x12\x0b\n\x03key\x18\x02 \x01(\t\x12\r\n\x05\x65vent\x18\x03 \x01(\x0c\"A\n\x16SubmitFeedbackResponse\x12\'\n\x08position\x18\x01 \x01(\x0b\x32\x15.headrace.v1.Position\"(\n\nKeyedEvent\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05\x65vent\x18\x02 \x01(\x0c\"T\n\x1aSubmitFeedbackBatchRequest\x12\r\n\x05\x61gent\x18\x01 \x01(\t\x12\'\n\x06\x65vents\x18\x02 \x03(\x0b\x32\x17.headrace.v1.KeyedEvent\"G\n\x1bSubmitFeedbackBatchResponse\x12(\n\x08outcomes\x18\x01 \x03(\x0b\x32\x16.headrace.v1.Submitted\"f\n\tSubmitted\x12)\n\x08position\x18\x01 \x01(\x0b\x32\x15.headrace.v1.PositionH\x00\x12#\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x42\t\n\x07outcome\"+\n\rGetKeyRequest\x12\r\n\x05\x61gent\x18\x01 \x01(\t\x12\x0b\n\x03key\x18\x02 \x01(\t\"\xc8\x01\n\x0eGetKeyResponse\x12\'\n\x08standing\x18\x01 \x01(\x0b\x32\x15.headrace.v1.Standing\x12\x0b\n\x03key\x18\x02 \x01(\t\x12\x1c\n\x0flast_learned_ms\x18\x03 \x01(\x03H\x00\x88\x01\x01\x12\x12\n\nsize_bytes\x18\x04 \x01(\x03\x12\x0e\n\x06\x64igest\x18\x05 \x01(\t\x12\x12\n\nmodel_json\x18\x06 \x01(\t\x12\x16\n\x0epending_labels\x18\x07 \x01(\x03\x42\x12\n\x10_last_learned_ms2\x92\x04\n\x11PredictionService\x12\x44\n\x07Predict\x12\x1b.headrace.v1.PredictRequest\x1a\x1c.headrace.v1.PredictResponse\x12S\n\x0cPredictBatch\x12 .headrace.v1.PredictBatchRequest\x1a!.headrace.v1.PredictBatchResponse\x12Z\n\rPredictStream\x12!.headrace.v1.PredictStreamRequest\x1a\".headrace.v1.PredictStreamResponse(\x01\x30\x01\x12Y\n\x0eSubmitFeedback\x12\".headrace.v1.SubmitFeedbackRequest\x1a#.headrace.v1.SubmitFeedbackResponse\x12h\n\x13SubmitFeedbackBatch\x12\'.headrace.v1.SubmitFeedbackBatchRequest\x1a(.headrace.v1.SubmitFeedbackBatchResponse\x12\x41\n\x06GetKey\x12\x1a.headrace.v1.GetKeyRequest\x1a\x1b.headrace.v1.GetKeyResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -49,45 +49,45 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_QUESTION_FEATURESENTRY']._serialized_start=418
   _globals['_QUESTION_FEATURESENTRY']._serialized_end=492
   _globals['_STANDING']._serialized_start=523
-  _globals['_STANDING']._serialized_end=725
-  _globals['_SCOREDITEM']._serialized_start=727
-  _globals['_SCOREDITEM']._serialized_end=768
-  _globals['_ANSWER']._serialized_start=771
-  _globals['_ANSWER']._serialized_end=1103
-  _globals['_ANSWER_PROBABILITIESENTRY']._serialized_start=1008
-  _globals['_ANSWER_PROBABILITIESENTRY']._serialized_end=1060
-  _globals['_ASOF']._serialized_start=1105
-  _globals['_ASOF']._serialized_end=1180
-  _globals['_PREDICTREQUEST']._serialized_start=1182
-  _globals['_PREDICTREQUEST']._serialized_end=1273
-  _globals['_PREDICTRESPONSE']._serialized_start=1275
-  _globals['_PREDICTRESPONSE']._serialized_end=1329
-  _globals['_PREDICTBATCHREQUEST']._serialized_start=1331
-  _globals['_PREDICTBATCHREQUEST']._serialized_end=1394
-  _globals['_PREDICTBATCHRESPONSE']._serialized_start=1396
-  _globals['_PREDICTBATCHRESPONSE']._serialized_end=1458
-  _globals['_OUTCOME']._serialized_start=1460
-  _globals['_OUTCOME']._serialized_end=1556
-  _globals['_PREDICTSTREAMREQUEST']._serialized_start=1558
-  _globals['_PREDICTSTREAMREQUEST']._serialized_end=1634
-  _globals['_PREDICTSTREAMRESPONSE']._serialized_start=1636
-  _globals['_PREDICTSTREAMRESPONSE']._serialized_end=1711
-  _globals['_SUBMITFEEDBACKREQUEST']._serialized_start=1713
-  _globals['_SUBMITFEEDBACKREQUEST']._serialized_end=1779
-  _globals['_SUBMITFEEDBACKRESPONSE']._serialized_start=1781
-  _globals['_SUBMITFEEDBACKRESPONSE']._serialized_end=1846
-  _globals['_KEYEDEVENT']._serialized_start=1848
-  _globals['_KEYEDEVENT']._serialized_end=1888
-  _globals['_SUBMITFEEDBACKBATCHREQUEST']._serialized_start=1890
-  _globals['_SUBMITFEEDBACKBATCHREQUEST']._serialized_end=1974
-  _globals['_SUBMITFEEDBACKBATCHRESPONSE']._serialized_start=1976
-  _globals['_SUBMITFEEDBACKBATCHRESPONSE']._serialized_end=2047
-  _globals['_SUBMITTED']._serialized_start=2049
-  _globals['_SUBMITTED']._serialized_end=2151
-  _globals['_GETKEYREQUEST']._serialized_start=2153
-  _globals['_GETKEYREQUEST']._serialized_end=2196
-  _globals['_GETKEYRESPONSE']._serialized_start=2199
-  _globals['_GETKEYRESPONSE']._serialized_end=2399
-  _globals['_PREDICTIONSERVICE']._serialized_start=2402
-  _globals['_PREDICTIONSERVICE']._serialized_end=2932
+  _globals['_STANDING']._serialized_end=743
+  _globals['_SCOREDITEM']._serialized_start=745
+  _globals['_SCOREDITEM']._serialized_end=786
+  _globals['_ANSWER']._serialized_start=789
+  _globals['_ANSWER']._serialized_end=1121
+  _globals['_ANSWER_PROBABILITIESENTRY']._serialized_start=1026
+  _globals['_ANSWER_PROBABILITIESENTRY']._serialized_end=1078
+  _globals['_ASOF']._serialized_start=1123
+  _globals['_ASOF']._serialized_end=1198
+  _globals['_PREDICTREQUEST']._serialized_start=1200
+  _globals['_PREDICTREQUEST']._serialized_end=1291
+  _globals['_PREDICTRESPONSE']._serialized_start=1293
+  _globals['_PREDICTRESPONSE']._serialized_end=1347
+  _globals['_PREDICTBATCHREQUEST']._serialized_start=1349
+  _globals['_PREDICTBATCHREQUEST']._serialized_end=1412
+  _globals['_PREDICTBATCHRESPONSE']._serialized_start=1414
+  _globals['_PREDICTBATCHRESPONSE']._serialized_end=1476
+  _globals['_OUTCOME']._serialized_start=1478
+  _globals['_OUTCOME']._serialized_end=1574
+  _globals['_PREDICTSTREAMREQUEST']._serialized_start=1576
+  _globals['_PREDICTSTREAMREQUEST']._serialized_end=1652
+  _globals['_PREDICTSTREAMRESPONSE']._serialized_start=1654
+  _globals['_PREDICTSTREAMRESPONSE']._serialized_end=1729
+  _globals['_SUBMITFEEDBACKREQUEST']._serialized_start=1731
+  _globals['_SUBMITFEEDBACKREQUEST']._serialized_end=1797
+  _globals['_SUBMITFEEDBACKRESPONSE']._serialized_start=1799
+  _globals['_SUBMITFEEDBACKRESPONSE']._serialized_end=1864
+  _globals['_KEYEDEVENT']._serialized_start=1866
+  _globals['_KEYEDEVENT']._serialized_end=1906
+  _globals['_SUBMITFEEDBACKBATCHREQUEST']._serialized_start=1908
+  _globals['_SUBMITFEEDBACKBATCHREQUEST']._serialized_end=1992
+  _globals['_SUBMITFEEDBACKBATCHRESPONSE']._serialized_start=1994
+  _globals['_SUBMITFEEDBACKBATCHRESPONSE']._serialized_end=2065
+  _globals['_SUBMITTED']._serialized_start=2067
+  _globals['_SUBMITTED']._serialized_end=2169
+  _globals['_GETKEYREQUEST']._serialized_start=2171
+  _globals['_GETKEYREQUEST']._serialized_end=2214
+  _globals['_GETKEYRESPONSE']._serialized_start=2217
+  _globals['_GETKEYRESPONSE']._serialized_end=2417
+  _globals['_PREDICTIONSERVICE']._serialized_start=2420
+  _globals['_PREDICTIONSERVICE']._serialized_end=2950
 # @@protoc_insertion_point(module_scope)

@@ -55,7 +55,7 @@ class Question(_message.Message):
     def __init__(self, agent: _Optional[str] = ..., key: _Optional[str] = ..., features: _Optional[_Mapping[str, FeatureValue]] = ..., candidates: _Optional[_Union[Candidates, _Mapping]] = ..., exclude: _Optional[_Iterable[str]] = ..., k: _Optional[int] = ..., setpoint: _Optional[float] = ..., item: _Optional[str] = ...) -> None: ...
 
 class Standing(_message.Message):
-    __slots__ = ("agent", "spec_version", "epoch", "position", "cold", "updates", "behind", "heard_ms")
+    __slots__ = ("agent", "spec_version", "epoch", "position", "cold", "updates", "behind", "heard_ms", "imported")
     AGENT_FIELD_NUMBER: _ClassVar[int]
     SPEC_VERSION_FIELD_NUMBER: _ClassVar[int]
     EPOCH_FIELD_NUMBER: _ClassVar[int]
@@ -64,6 +64,7 @@ class Standing(_message.Message):
     UPDATES_FIELD_NUMBER: _ClassVar[int]
     BEHIND_FIELD_NUMBER: _ClassVar[int]
     HEARD_MS_FIELD_NUMBER: _ClassVar[int]
+    IMPORTED_FIELD_NUMBER: _ClassVar[int]
     agent: str
     spec_version: int
     epoch: int
@@ -72,7 +73,8 @@ class Standing(_message.Message):
     updates: int
     behind: int
     heard_ms: int
-    def __init__(self, agent: _Optional[str] = ..., spec_version: _Optional[int] = ..., epoch: _Optional[int] = ..., position: _Optional[_Union[_position_pb2.Position, _Mapping]] = ..., cold: _Optional[bool] = ..., updates: _Optional[int] = ..., behind: _Optional[int] = ..., heard_ms: _Optional[int] = ...) -> None: ...
+    imported: bool
+    def __init__(self, agent: _Optional[str] = ..., spec_version: _Optional[int] = ..., epoch: _Optional[int] = ..., position: _Optional[_Union[_position_pb2.Position, _Mapping]] = ..., cold: _Optional[bool] = ..., updates: _Optional[int] = ..., behind: _Optional[int] = ..., heard_ms: _Optional[int] = ..., imported: _Optional[bool] = ...) -> None: ...
 
 class ScoredItem(_message.Message):
     __slots__ = ("item", "score")

@@ -42,6 +42,8 @@ SERVICES = (
     "headrace.v1.SnapshotService",
 )
 
+OURS = ("127.0.0.1", "localhost")  # addresses that every machine has
+
 
 @dataclass(frozen=True, kw_only=True)
 class Listen:
@@ -79,8 +81,9 @@ def _is_free(family: socket.AddressFamily, address: object) -> bool:
 
 
 def _taken(host: str, port: int) -> StateError:
+    foreign = "" if host in OURS else f", or {host} is not an address of this machine"
     return StateError(
-        f"port {port} is taken on {host}, or {host} is not an address of this machine;"
+        f"port {port} is taken on {host}{foreign};"
         " stop what listens there or choose another port with --grpc-port"
     )
 

@@ -128,10 +128,15 @@ class Deployment(msgspec.Struct, kw_only=True):
 
     def brought(self, digest: str) -> Deploy | Migrate | None:
         """What brought the spec of that digest; None: nothing in this life has."""
+        version = self.version_of(digest)
+        return None if version is None else version.spec
+
+    def version_of(self, digest: str) -> Version | None:
+        """The first spec of that digest in this life; None: it has had none."""
         for accepted in self.commands:
             command = accepted.command
             if isinstance(command, Deploy | Migrate) and command.digest == digest:
-                return command
+                return Version(accepted.spec_version, command)
         return None
 
     def effect(self, control_id: str, partition: Partition) -> int | None:

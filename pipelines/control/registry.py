@@ -232,16 +232,19 @@ class Registry:
         """Raises ConflictError if a rollback or a migration of the agent is on its way."""
         running = deployment.replacing()
         if running is not None:
-            doing = "migrated" if running.kind == "migrate" else "rolled back"
+            migrated = running.kind == "migrate"
+            doing = "migrated" if migrated else "rolled back"
+            look = f"headrace {'agents' if migrated else 'rollbacks'} {deployment.agent}"
             assert isinstance(running.command, Rollback | Migrate)
             done, of = len(deployment.positions(running.control_id)), running.command.partitions
             raise ConflictError(
                 "rollback_running",
                 f"agent {deployment.agent!r} is being {doing} ({running.control_id}), and that is "
-                f"done in {done} of {of} partitions: ask again in a moment, when it is in all. "
-                "Each does it when a worker holds it and has learned its log that far. If it stays "
-                "so, look whether all workers run, and what they log; or delete the agent and "
-                "deploy it again, which loses all that it has learned",
+                f"done in {done} of {of} partitions: wait until it is in all, and ask again; "
+                f"`{look}` shows how far it is. Each does it when a worker holds it and has "
+                "learned its log that far. If it stays so, look whether all workers run, and what "
+                "they log; mend that, or delete the agent and deploy it again as the last resort, "
+                "which loses all that it has learned",
                 agent=deployment.agent,
             )
 

@@ -19,7 +19,7 @@ from headrace.pipelines import control
 from headrace.pipelines.live import LiveShards
 from headrace.pipelines.past.derivation import Derivation
 from headrace.pipelines.past.making import Maker
-from headrace.pipelines.past.moments import first_at
+from headrace.pipelines.past.moments import counted_ms, first_at
 from headrace.pipelines.past.opened import Opened, State
 from headrace.pipelines.past.reach import check_past, earliest, named, reach
 from headrace.pipelines.past.timeline import Course, Start, Timeline
@@ -29,7 +29,7 @@ from headrace.pipelines.shard import Shard
 from headrace.pipelines.snapshot_commands import SnapshotCommands
 from headrace.pipelines.worker import Worker
 from headrace.state.catalogue import Vouched
-from headrace.views import Answer, AsOf, Partition, Question, Verification
+from headrace.views import Answer, AsOf, Partition, Question, SnapshotView, Verification
 
 BEYOND = ("out_of_range", "log_too_short", "too_large")
 """Codes of a state that cannot be had, where others can."""
@@ -78,28 +78,34 @@ class Past:
         deployment = self._worker.controls.registry.get(question.agent)
         timeline = self._maker.timeline(deployment, shard.partition)
         try:
-            past = await self._shard(deployment, shard, timeline, as_of)
+            past = await self._made(deployment, shard, timeline, as_of)
         except RequestError as error:
             if error.code not in BEYOND:
                 raise
             raise await self._told(error, timeline, shard) from error
-        found = past.learner.predict(question, past.next_offset)
-        return structs.replace(found, standing=self._live.standing(found.standing, shard))
+        found = past.shard.learner.predict(question, past.shard.next_offset)
+        if past.course.start.imported:  # how far it is behind this log, nobody knows
+            standing = structs.replace(found.standing, imported=True)
+        else:
+            standing = self._live.standing(found.standing, shard)
+        return structs.replace(found, standing=standing)
 
-    async def _shard(
+    async def _made(
         self, deployment: control.Deployment, shard: Shard, timeline: Timeline, as_of: AsOf
-    ) -> Shard:
+    ) -> Derivation:
         """What the shard was then."""
         if as_of.snapshot_id is not None:
             course = self._snapshot(deployment, shard, as_of.snapshot_id)
-            state = _state(deployment, shard, course.start.epoch, course.offset)
+            state = _state(deployment, shard, course.start, course.offset)
             make = functools.partial(self._of_snapshot, course)
         else:
             offset = await self._offset(timeline, shard, as_of)
-            state = _state(deployment, shard, timeline.epoch_at(offset), offset)
+            if as_of.time_ms is not None:
+                timeline = await self._then(timeline, offset, as_of.time_ms)
+            epoch = timeline.epoch_at(offset)
+            state = _state(deployment, shard, Start(epoch, offset), offset)
             make = functools.partial(self._maker.nearest, timeline, offset)
-        done = functools.partial(self._maker.done, make)
-        return (await self._opened.at(state, done)).shard
+        return await self._opened.at(state, functools.partial(self._maker.done, make))
 
     async def _told(self, error: RequestError, timeline: Timeline, shard: Shard) -> RequestError:
         """The same error, with the states that can be asked for."""
@@ -122,15 +128,13 @@ class Past:
         """The state of a snapshot, with nothing learned since."""
         view = self._snapshots.get(snapshot_id)
         if view.agent != deployment.agent:
-            raise ConflictError("spec_mismatch", f"{snapshot_id!r} is a snapshot of {view.agent!r}")
-        version = deployment.version_at(view.epoch, shard.partition)
-        if view.epoch < deployment.life or view.spec_digest != version.digest:
+            agent = deployment.agent
             raise ConflictError(
                 "spec_mismatch",
-                f"{snapshot_id!r} was taken before agent {view.agent!r} was deleted and deployed "
-                "again",
-                snapshot=snapshot_id,
+                f"{snapshot_id!r} is a snapshot of {view.agent!r}: `headrace snapshot ls {agent}` "
+                f"lists those of {agent!r}",
             )
+        _check_spec(deployment, view, shard.partition)
         vouched = self._worker.vault.catalogue.shards(snapshot_id).get(shard.partition)
         if vouched is None:
             raise ConflictError(
@@ -190,6 +194,18 @@ class Past:
             )
         return found
 
+    async def _then(self, timeline: Timeline, offset: int, time_ms: int) -> Timeline:
+        """What had counted by that time. A rollback may have come later and counted at the same
+        offset, as no record came in between.
+        """
+        control_log = Partition(self._worker.control_topic, 0)
+        while (last := timeline.began_at(offset)) is not None:
+            at_ms = await counted_ms(self._logs, control_log, last, timeline.partition)
+            if at_ms is None or at_ms <= time_ms:
+                break
+            timeline = timeline.before(last)
+        return timeline
+
     async def _check_begun(self, timeline: Timeline, time_ms: int) -> None:
         """Of a time before all that was learned: the state of the deploy was there since then, or,
         if that is earlier, since the first event. Raises RequestError `out_of_range`.
@@ -214,9 +230,34 @@ class Past:
         return None if record is None else record.timestamp
 
 
-def _state(deployment: control.Deployment, shard: Shard, epoch: int, offset: int) -> State:
-    forgotten = shard.forgotten.newest
-    return State(deployment.agent, deployment.life, shard.partition, epoch, offset, forgotten)
+def _check_spec(deployment: control.Deployment, view: SnapshotView, partition: Partition) -> None:
+    """Raises ConflictError unless the snapshot is of this life, or imported, and of a spec that the
+    agent has had.
+    """
+    agent, id_ = view.agent, view.snapshot_id
+    if view.imported:
+        if deployment.version_of(view.spec_digest) is None:
+            raise ConflictError(
+                "spec_mismatch",
+                f"{id_!r} was imported, and agent {agent!r} has not had its spec "
+                f"({view.spec_digest[:12]}): deploy that first",
+                snapshot=id_,
+            )
+        return
+    version = deployment.version_at(view.epoch, partition)
+    if view.epoch < deployment.life or view.spec_digest != version.digest:
+        raise ConflictError(
+            "spec_mismatch",
+            f"{id_!r} was taken before agent {agent!r} was deleted and deployed again",
+            snapshot=id_,
+        )
+
+
+def _state(deployment: control.Deployment, shard: Shard, start: Start, offset: int) -> State:
+    """Of that offset, in the epoch of the start."""
+    of = (deployment.agent, deployment.life, shard.partition)
+    foreign = start.vouched.snapshot_id if start.imported and start.vouched else ""
+    return State(*of, start.epoch, offset, shard.forgotten.newest, foreign)
 
 
 def _unusable(vouched: Vouched, error: StateError) -> RequestError:

@@ -11,6 +11,8 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+from msgspec import structs
+
 from headrace.errors import DiskFullError, UnavailableError
 from headrace.models.learner import Learner
 from headrace.models.spec import Spec
@@ -51,9 +53,8 @@ class Derivation:
         self._site = site
         self._vault = vault
         self._sink = sink or Muted()
-        version = course.deployment.version_at(course.start.epoch, course.partition)
-        self._digest = version.digest
-        self._spec: Spec = spec_of(course.deployment, version)
+        self._version = course.version
+        self._spec: Spec = spec_of(course.deployment, self._version)
         self._path: Path | None = None
         self._begun = False
 
@@ -67,11 +68,13 @@ class Derivation:
         try:
             if store.meta is not None and course.start.next_offset < course.offset:
                 await check_log(site.logs, site.cluster_id, course.partition, store.meta)
-            forgotten = self._vault.forgotten(
-                course.deployment.agent, course.partition, course.start.epoch
-            )
+            epoch = 0 if course.start.imported else course.start.epoch
+            forgotten = self._vault.forgotten(course.deployment.agent, course.partition, epoch)
             await asyncio.to_thread(honour, store, forgotten)
-            origin = origin_of(course.deployment, course.start.epoch, course.partition)
+            origin = structs.replace(
+                origin_of(course.deployment, course.start.epoch, course.partition),
+                spec_version=self._version.number,
+            )
             learner = await asyncio.to_thread(Learner, self._spec, origin, store)
         except BaseException:
             store.close()
@@ -80,7 +83,7 @@ class Derivation:
             next_offset=course.start.next_offset,
             decided_below=0,
             cluster_id=site.cluster_id,
-            spec_digest=self._digest,
+            spec_digest=self._version.digest,
             life=course.deployment.life,
             told_below=course.offset,  # what was decided on the way is nobody's business,
             refused_below=course.offset,  # nor what was refused

@@ -1,10 +1,13 @@
-"""Where in a log a time begins."""
+"""Where in a log a time begins, and when a command counted."""
 
 from __future__ import annotations
 
 import asyncio
 
+import msgspec
+
 from headrace.errors import RequestError
+from headrace.pipelines import control
 from headrace.pipelines.reader import Logs
 from headrace.pipelines.replay import IDLE_S
 from headrace.views import Partition
@@ -39,3 +42,33 @@ async def first_at(logs: Logs, partition: Partition, time_ms: int, *, indexed: b
                     return record.offset
             begin = chunk.next_offset
     return None
+
+
+async def counted_ms(
+    logs: Logs, control_log: Partition, accepted: control.Accepted, partition: Partition
+) -> int | None:
+    """When the control log was told where the command counts in that partition, which it has been;
+    None: that is not there any more. Raises UnavailableError.
+    """
+    begin, (_, end) = accepted.offset, await logs.span(control_log)
+    async with logs.replay(control_log, begin) as replay:
+        while begin < end:
+            chunk = await replay.upto(end)
+            if chunk is None:
+                await asyncio.sleep(IDLE_S)
+                continue
+            for record in chunk.records:
+                if _tells(record.value, accepted.control_id, partition):
+                    return record.timestamp
+            begin = chunk.next_offset
+    return None
+
+
+def _tells(value: bytes | None, control_id: str, partition: Partition) -> bool:
+    try:
+        told = control.decode(value or b"")
+    except msgspec.DecodeError:
+        return False
+    if not isinstance(told, control.ShardEffect):
+        return False
+    return (told.control_id, told.topic, told.partition) == (control_id, *partition)

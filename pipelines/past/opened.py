@@ -28,6 +28,7 @@ class State(NamedTuple):
     epoch: int
     offset: int
     forgotten: int  # what it must not know of, as of that offset of the control log
+    imported: str = ""  # the import that it is, whose epoch and offset are another log's
 
 
 class Opened:

@@ -21,6 +21,11 @@ class Start(NamedTuple):
     next_offset: int
     vouched: Vouched | None = None
 
+    @property
+    def imported(self) -> bool:
+        """Whether its epoch and offset are those of another log."""
+        return self.vouched is not None and self.vouched.imported
+
 
 class Counted(NamedTuple):
     """A command, and the offset from which on it counted."""
@@ -45,19 +50,51 @@ class Course(NamedTuple):
     offset: int
     counted: tuple[Counted, ...] = ()
 
+    @property
+    def version(self) -> control.Version:
+        """The spec that it begins with; of an import the agent has had it, whenever."""
+        start, deployment = self.start, self.deployment
+        if start.vouched is not None and start.imported:
+            found = deployment.version_of(start.vouched.spec_digest)
+            assert found is not None, "whoever asks for an import checks that"
+            return found
+        return deployment.version_at(start.epoch, self.partition)
+
 
 class Timeline:
     """All that is read here was there before; nothing is asked of the log.
 
-    `published`: what is vouched for of this shard, newest first.
+    `published`: what is vouched for of this shard, newest first. `last_epoch`: what began a later
+    one is not known; None: all is.
     """
 
     def __init__(
-        self, deployment: control.Deployment, partition: Partition, published: Sequence[Vouched]
+        self,
+        deployment: control.Deployment,
+        partition: Partition,
+        published: Sequence[Vouched],
+        last_epoch: int | None = None,
     ) -> None:
         self.deployment = deployment
         self.partition = partition
         self._published = published
+        self._last_epoch = deployment.epoch if last_epoch is None else last_epoch
+
+    def before(self, accepted: control.Accepted) -> Timeline:
+        """The same, as it was before that rollback or migration counted."""
+        last = max(
+            (each.epoch for each in self.deployment.replacements() if each.epoch < accepted.epoch),
+            default=self.deployment.life,
+        )
+        return Timeline(self.deployment, self.partition, self._published, last)
+
+    def began_at(self, offset: int) -> control.Accepted | None:
+        """What began the epoch of the state there, if that was right there; None: further back."""
+        epoch = self.epoch_at(offset)
+        for accepted in self.deployment.replacements():
+            if accepted.epoch == epoch and self._effect(accepted) == offset:
+                return accepted
+        return None
 
     @property
     def began(self) -> int | None:
@@ -66,7 +103,7 @@ class Timeline:
 
     def epoch_at(self, offset: int) -> int:
         """The epoch of the state in which the record at that offset was handled, or will be."""
-        return self.deployment.epoch_at(self.partition, offset)
+        return min(self.deployment.epoch_at(self.partition, offset), self._last_epoch)
 
     def ended(self, epoch: int) -> Counted | None:
         """What ended the epoch, a rollback or a migration; None: it goes on."""
@@ -130,6 +167,8 @@ class Timeline:
         return offset if ended is None else min(offset, ended.offset)
 
     def _effect(self, accepted: control.Accepted) -> int | None:
+        if accepted.epoch > self._last_epoch:
+            return None
         return self.deployment.effect(accepted.control_id, self.partition)
 
 

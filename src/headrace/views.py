@@ -46,9 +46,9 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
     cold: bool  # the key has not learned yet (or is expired): the answer is the cold-start one
     updates: int  # how often this key's model has learned
     topic: str = ""  # of the partition
-    # How stale the state may be. None: the broker has not said where the log ends yet.
-    behind: int | None = None  # how many records of the log it lacks, as far as that was said
-    heard_ms: int | None = None  # how long ago it was said last; it grows while the broker is away
+    behind: int | None = None  # how many records of the log it lacks. None: nobody has said yet
+    heard_ms: int | None = None  # how long ago the broker said so; it grows while that is away
+    imported: bool = False  # an import's state: epoch, offset are those of the log it comes from
 
 
 class ScoredItem(msgspec.Struct, frozen=True):

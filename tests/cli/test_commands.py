@@ -206,7 +206,9 @@ def test_decisions_are_followed(run: Run) -> None:
     """One line for each decision, and no more than were asked for."""
     asked = ("watch", "decisions", "card-fraud", "--from-start", "--no-follow")
     assert len(run(*asked).stdout.splitlines()) >= GOOD
-    assert run(*asked, "-n", "1").stdout == "card-fraud/1/transactions/0/1 c1 allow; score 0.5 cold\n"
+    assert (
+        run(*asked, "-n", "1").stdout == "card-fraud/1/transactions/0/1 c1 allow; score 0.5 cold\n"
+    )
     lines = run(*asked, "-n", "3", "--json").stdout.splitlines()
     assert [json.loads(line)["position"]["offset"] for line in lines] == [1, 2, 3]
     assert run("watch", "decisions", "nobody").exit_code == 1

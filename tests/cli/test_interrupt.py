@@ -10,7 +10,7 @@ import pytest
 from msgspec.structs import replace
 
 from headrace.cli.client import interrupt_held
-from headrace.cli.following import followed
+from headrace.cli.following import begun, followed
 from headrace.errors import UnavailableError
 from headrace.views import Position, RollbackView
 
@@ -56,6 +56,29 @@ def test_an_interrupt_in_the_middle_of_a_look_ends_the_following() -> None:
 
     with pytest.raises(KeyboardInterrupt):
         followed(cast(Any, Losing()), [BEGUN], 1.0)
+
+
+def test_a_stop_in_the_middle_of_a_rollback_is_no_failure_of_it() -> None:
+    """It may go on at the next start: who would ask once more has to look first, and for what."""
+    ids: list[str] = []
+
+    class Stopping:
+        """A client of a worker that goes down when it has been asked."""
+
+        def get_rollback(self, control_id: str) -> RollbackView:
+            raise UnavailableError("unreachable", "nobody answers")
+
+    def ask(request_id: str) -> RollbackView:
+        ids.append(request_id)
+        raise UnavailableError("stopping", "the control log is not followed any more")
+
+    with pytest.raises(UnavailableError) as raised:
+        begun(cast(Any, Stopping()), ask)
+    assert raised.value.code == "stopping"
+    told = raised.value.text
+    assert told.startswith("the control log is not followed any more; the rollback may have begun")
+    assert f"look for {ids[0]} with `" in told
+    assert told.endswith("headrace rollbacks AGENT` before you ask again")
 
 
 def test_a_worker_that_starts_again_is_asked_again(capsys: pytest.CaptureFixture[str]) -> None:

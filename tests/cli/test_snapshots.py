@@ -346,6 +346,7 @@ def test_it_shows_the_preview_and_asks(served: Served, world: World) -> None:
     assert (code, out) == (1, "")
     assert lines(err)["keys whose model changes"] == "40 of 1,000"
     assert "Roll card-fraud back? [y/N]:" in err
+    assert err.endswith("nothing was changed\nAborted.\n")
     assert not world.rollbacks.views
     code, out, err = Terminal(*asked, "--json").answer("y\n")
     assert code == 0, err

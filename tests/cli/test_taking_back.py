@@ -8,6 +8,7 @@ import pytest
 
 from tests.cli.conftest import Run
 from tests.cli.served import Served
+from tests.cli.terminal import Terminal
 from tests.serving.history import BEFORE
 from tests.serving.world import World, view
 
@@ -90,3 +91,11 @@ def test_where_nobody_can_be_asked_it_takes_a_yes(
     assert len(world.rollbacks.views) == 1
     looks = "say --yes, or --preview, which only shows what would change"
     assert (looks in refused.stderr) == (words[0] != "delete")
+
+
+def test_whoever_does_not_answer_has_changed_nothing(served: Served, world: World) -> None:
+    """Ctrl-D at the question is a no, and is told as one, in a line of its own."""
+    code, out, err = Terminal("delete", "heaters", "-a", served.target).answer("\x04")
+    assert (code, out) == (1, "")
+    assert err.endswith("[y/N]: \nnothing was changed\nAborted.\n")
+    assert "heaters" in world.views

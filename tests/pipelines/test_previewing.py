@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
 import time
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any, cast
 
 import pytest
 
-from headrace.errors import CorruptStateError
+from headrace.errors import CorruptStateError, UnavailableError
 from headrace.pipelines import control, previewing
 from headrace.pipelines.order import Chunk
 from headrace.pipelines.previewing import Preview
@@ -165,3 +166,18 @@ def test_a_preview_fails_when_all_its_partitions_have_come_to_their_end(
         await place.shards.close(beside, flush=True)
 
     told(tmp_path, work)
+
+
+async def test_what_a_preview_raises_that_nobody_waits_for_is_no_error() -> None:
+    """Its caller has gone: the log would tell of an exception that was never retrieved."""
+    told_of: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: told_of.append(context))
+
+    async def made() -> Any:
+        raise UnavailableError("stopping", "the shard is being closed")
+
+    making = asyncio.create_task(made())
+    await previewing._end_of(making)
+    del making
+    gc.collect()
+    assert told_of == []

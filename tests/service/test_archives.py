@@ -13,9 +13,10 @@ import pytest
 from headrace.errors import ConflictError, OverloadError, RequestError, StateError
 from headrace.models.spec import load_spec
 from headrace.pipelines import archives, publisher, snapshot_commands
+from headrace.pipelines.broker import MemoryBroker
 from headrace.pipelines.snapshot_commands import SnapshotCommands
 from headrace.state.catalogue import encode
-from headrace.views import Migration, RollbackRequest, RowCount
+from headrace.views import AsOf, Migration, RollbackRequest, RowCount
 from tests.service.conftest import Start
 from tests.service.test_migration import rated
 from tests.service.test_not_published import away
@@ -126,6 +127,47 @@ async def test_what_an_import_cannot_be_used_for(start: Start, tmp_path: Path) -
         await client.deploy(other)
         with pytest.raises(ConflictError, match="deploy that spec first") as refused:
             await client.rollback(to)
+        assert refused.value.code == "spec_mismatch"
+
+
+async def test_an_import_is_asked_as_what_it_is(start: Start, tmp_path: Path) -> None:
+    """Whatever life the agent has: epoch and offset are told as those of another log, and are not
+    taken for a state of its own that stands there.
+    """
+    text, file = spec("brought", "t-brought"), tmp_path / "good.tar"
+    power = {"power": 3.0}
+    elsewhere = MemoryBroker(tmp_path / "elsewhere")
+    await elsewhere.start()
+    async with start(on=elsewhere, state="other") as other:
+        await taught(other, "brought", text, 30)
+        expected = await other.client.predict("brought", key="ada", features=power)
+        await other.client.create_snapshot("brought", "good")
+        digest = await other.client.export_snapshot("brought.good", file)
+    await elsewhere.stop()
+    async with start() as running:
+        client = running.client
+        await client.deploy(text)
+        await running.service.events.send_all(events("t-brought", range(100, 130)))
+        await learned(client, "brought", 30)
+        await client.import_snapshot(file, digest)
+        imported = AsOf(snapshot_id="brought.good")
+        for life in (1, 2):
+            own, found = [
+                await client.predict("brought", key="ada", features=power, as_of=as_of)
+                for as_of in (AsOf(offset=30), imported)
+            ]
+            assert found.score == expected.score != own.score
+            at = found.standing
+            assert (at.imported, at.offset, at.behind, at.spec_version) == (True, 30, None, life)
+            assert not own.standing.imported
+            if life == 1:
+                await client.delete("brought")
+                await client.deploy(text)
+                await learned(client, "brought", 30)
+        await client.delete("brought")
+        await client.deploy(text.replace(b"LinearRegression", b"PARegressor"))
+        with pytest.raises(ConflictError, match="deploy that first") as refused:
+            await client.predict("brought", key="ada", features=power, as_of=imported)
         assert refused.value.code == "spec_mismatch"
 
 

@@ -85,6 +85,35 @@ async def test_a_time_answers_as_of_all_before_it(start: Start) -> None:
         assert exact.score == (await then(client, "times", offset=40)).score
 
 
+async def test_a_time_before_a_rollback_answers_as_of_before_it(start: Start) -> None:
+    """Also if no record has come since, so that both states stand at the same offset; and between
+    a rollback and its undo.
+    """
+    async with start() as running:
+        client = running.client
+
+        async def now() -> tuple[int, float | None, int]:
+            """A moment in which nothing happens, and what is said in it."""
+            await asyncio.sleep(0.05)
+            time_ms = int(SystemClock().time() * 1000)
+            said = await client.predict("moments", key="ada", features=POWER)
+            await asyncio.sleep(0.05)
+            return time_ms, said.score, said.standing.epoch
+
+        await cut_at_30_of_60(running, "moments")
+        moments = [await now()]
+        done = await client.rollback(to_half("moments"))
+        moments.append(await now())
+        await client.undo_rollback("moments", done.control_id)
+        moments.append(await now())
+        assert [epoch for *_, epoch in moments] == [1, 2, 3]
+        assert moments[0][1] == moments[2][1] != moments[1][1]
+        for time_ms, score, epoch in moments:
+            found = await then(client, "moments", time_ms=time_ms)
+            assert (found.score, found.standing.epoch) == (score, epoch)
+            assert (found.standing.offset, found.standing.behind) == (60, 0)
+
+
 async def test_a_time_before_the_agent_began_is_refused(start: Start) -> None:
     """It began with its deploy, or with the first event that it has learned if that is older."""
     year_ms = 365 * 86_400_000

@@ -299,6 +299,8 @@ async def test_what_cannot_be_gone_back_to_is_refused(start: Start) -> None:
             with pytest.raises(HeadraceError) as error:
                 await client.rollback(request)
             assert code_of(error.value) == code
+            own = "`headrace snapshot ls one-of-two` lists those of 'one-of-two'"
+            assert (own in str(error.value)) == (code == "spec_mismatch")
         with pytest.raises(NotFoundError) as unknown:
             await client.get_rollback("none")
         assert unknown.value.code == "unknown_rollback"

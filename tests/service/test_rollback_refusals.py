@@ -9,6 +9,7 @@ import grpc
 import msgspec
 import pytest
 
+from headrace.errors import ConflictError
 from headrace.pipelines import control
 from headrace.serving import snapshot_pb2, snapshot_pb2_grpc
 from headrace.state.catalogue import encode
@@ -71,7 +72,12 @@ async def test_one_rollback_of_an_agent_at_a_time(start: Start) -> None:
                 await asyncio.sleep(0.02)
         assert not going.done
         for call in (running.client.rollback, running.client.preview_rollback):
-            assert await code_of(call(to_half("once"))) == "rollback_running"
+            with pytest.raises(ConflictError, match="done in 1 of 2 partitions: wait") as refused:
+                await call(to_half("once"))
+            assert refused.value.code == "rollback_running"
+            first, last = refused.value.text.split("; mend that, or delete the agent ")
+            assert "`headrace rollbacks once` shows how far it is" in first
+            assert last.startswith("and deploy it again as the last resort, which loses")
 
 
 async def test_a_snapshot_that_a_rollback_stands_on_is_kept(start: Start) -> None:
@@ -99,6 +105,26 @@ async def test_without_its_undo_snapshot_a_rollback_cannot_be_taken_back(start: 
         (listed,) = await client.rollbacks("for-good")
         assert listed.note == "its undo snapshot has been removed: it cannot be taken back"
         assert await code_of(client.undo_rollback("for-good")) == "snapshot_expired"
+
+
+async def test_what_was_taken_back_is_not_told_to_be_beyond_that(start: Start) -> None:
+    """Its undo snapshot was of use, and may go; of an undo it is told that itself cannot be taken
+    back.
+    """
+    async with start() as running:
+        client = running.client
+        await cut_at_30_of_60(running, "over")
+        done = await client.rollback(to_half("over"))
+        await published(client, done.undo_snapshot_id)
+        undo = await client.undo_rollback("over")
+        await published(client, undo.undo_snapshot_id)
+        await client.create_snapshot("over", "after")
+        for view in (done, undo):
+            await client.delete_snapshot(view.undo_snapshot_id)
+        newest, oldest = await client.rollbacks("over")
+        assert (oldest.undone_by, oldest.note) == (undo.control_id, "")
+        assert newest.undoes == done.control_id
+        assert newest.note == "cannot be taken back itself: its undo snapshot has been removed"
 
 
 async def test_a_shared_model_goes_back_as_a_whole(start: Start) -> None:

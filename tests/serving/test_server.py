@@ -20,7 +20,7 @@ from headrace.serving import prediction_pb2
 from headrace.serving.client import AsyncClient
 from headrace.serving.interceptor import Interceptor
 from headrace.serving.limits import Limits
-from headrace.serving.server import Listen, Server
+from headrace.serving.server import Listen, Server, check_port
 from headrace.views import Question
 from tests.serving.world import SPEC, World, code_of
 
@@ -31,9 +31,15 @@ WATCH = "/headrace.v1.DecisionService/WatchDecisions"
 async def test_a_taken_port_is_refused(server: Server, world: World) -> None:
     """A second worker on the same port stops with what to do, and takes no calls."""
     second = Server(world.backend, Listen(port=server.port))
-    with pytest.raises(StateError, match=f"port {server.port} is taken on 127.0.0.1"):
+    with pytest.raises(StateError, match=f"port {server.port} is taken on 127.0.0.1;"):
         await second.start()
     await second.stop()
+
+
+def test_an_address_of_another_machine_is_told() -> None:
+    """Of the loopback address that is not said: every machine has it."""
+    with pytest.raises(StateError, match=r"or 192\.0\.2\.1 is not an address"):
+        check_port("192.0.2.1", 50051)
 
 
 async def test_a_taken_metrics_port_is_refused(world: World) -> None:

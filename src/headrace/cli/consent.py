@@ -8,6 +8,7 @@ from contextlib import redirect_stdout
 import msgspec
 import typer
 
+from headrace.cli.console import err
 from headrace.errors import RequestError
 
 Yes = typer.Option(False, "--yes", "-y", help="Do not ask; say what is done, and do it.")
@@ -30,8 +31,15 @@ def ask(question: str, *, yes: bool) -> None:
     """Go on, or raise typer.Abort. With `yes` nobody is asked."""
     if yes:
         return
-    with redirect_stdout(sys.stderr):  # the space after the question would get into a result
-        typer.confirm(question, abort=True, err=True)
+    try:
+        with redirect_stdout(sys.stderr):  # the space after the question would get into a result
+            agreed = typer.confirm(question, err=True)
+    except typer.Abort:  # Ctrl-C or Ctrl-D, and the line of the question is not ended
+        err.print()
+        agreed = False
+    if not agreed:
+        err.print("nothing was changed")
+        raise typer.Abort
 
 
 def foretell(**found: object) -> None:

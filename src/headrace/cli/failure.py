@@ -9,11 +9,14 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from itertools import takewhile
 from typing import Any
 
 import msgspec
 from rich.markup import escape
-from typer import Context, Exit
+from typer import BadParameter, Context, Exit
 from typer.core import TyperCommand, TyperGroup
 
 from headrace.cli.console import err
@@ -42,10 +45,19 @@ HEADINGS: dict[type[HeadraceError], str] = {
     SpecError: "the spec cannot be deployed",
     ConfigError: "settings that cannot be used",
 }
+UsageError: Any = BadParameter.__mro__[1]
+"""Every mistake in what was typed; typer has a public name for this one kind only."""
+NO_WORDS_OF_OURS = "Value error, "  # what pydantic, which reads values for typer, puts first
+OTHER_WORDS = {"delete": "rm", "remove": "rm", "unpin": "pin ID --off"}
+"""What people type for a command, and how it is called where there is such a one."""
 
 
 class Command(TyperCommand):
     """A command whose errors end in words. With `--json` they are one JSON object."""
+
+    def make_context(self, info_name: Any, args: list[str], *rest: Any, **extra: Any) -> Any:
+        with _usage(list(args)):
+            return super().make_context(info_name, args, *rest, **extra)
 
     def get_params(self, ctx: Any) -> list[Any]:
         return _flags_alone(super().get_params(ctx))
@@ -66,8 +78,40 @@ class Command(TyperCommand):
 class Group(TyperGroup):
     """Commands under one name."""
 
+    def make_context(self, info_name: Any, args: list[str], *rest: Any, **extra: Any) -> Any:
+        with _usage(list(args)):
+            return super().make_context(info_name, args, *rest, **extra)
+
     def get_params(self, ctx: Any) -> list[Any]:
         return _flags_alone(super().get_params(ctx))
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        meant = OTHER_WORDS.get(args[0], "")
+        with _usage(args):
+            if args[0] not in self.commands and meant.partition(" ")[0] in self.commands:
+                ctx.fail(f"No such command {args[0]!r}. Did you mean {meant!r}?")
+            return super().resolve_command(ctx, args)
+
+
+@contextmanager
+def _usage(args: Sequence[str]) -> Iterator[None]:
+    """While what was typed is read: with `--json` a mistake in it is told as any error is.
+
+    Raises Exit then.
+    """
+    try:
+        yield
+    except UsageError as error:
+        error.message = error.message.removeprefix(NO_WORDS_OF_OURS)
+        if not _for_machines(args):
+            raise
+        tell(RequestError("invalid_request", error.format_message()), json=True)
+        raise Exit(BAD_INPUT) from None
+
+
+def _for_machines(args: Sequence[str]) -> bool:
+    """Whether `--json` is among them; after `--` nothing is an option."""
+    return "--json" in takewhile(lambda word: word != "--", args)
 
 
 def _flags_alone(params: list[Any]) -> list[Any]:
@@ -84,7 +128,8 @@ class Watch(Group):
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         if args and args[0] not in self.commands and not args[0].startswith("-"):
             meant = f"did you mean `headrace watch decisions {args[0]}`?"
-            tell(RequestError("invalid_request", f"there is no {args[0]!r} to watch; {meant}"))
+            error = RequestError("invalid_request", f"there is no {args[0]!r} to watch; {meant}")
+            tell(error, json=_for_machines(args))
             raise Exit(BAD_INPUT)
         return super().resolve_command(ctx, args)
 

@@ -13,6 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from headrace.cli.client import interrupt_held
 from headrace.cli.console import err
 from headrace.cli.failure import told
+from headrace.cli.program import program
 from headrace.cli.show import escape
 from headrace.clock import SystemClock, new_id
 from headrace.errors import RequestError, UnavailableError
@@ -34,15 +35,17 @@ Wait = typer.Option(
 
 def begun(client: Client, ask: Callable[[str], RollbackView]) -> RollbackView:
     """What is asked for under an id of ours. Where there is no answer it may have begun all the
-    same. Raises what asking raises, unless it has.
+    same, and then goes on when the service does. Raises what asking raises, unless it has.
     """
     request_id = new_id()
     try:
         return ask(request_id)
-    except UnavailableError:
+    except UnavailableError as error:
         with suppress(RequestError):
             return client.get_rollback(request_id)
-        raise
+        look = f"look for {request_id} with `{program()} rollbacks AGENT` before you ask again"
+        may = "the rollback may have begun all the same, and goes on when the service does"
+        raise UnavailableError(error.code, f"{error}; {may}: {look}") from error
 
 
 def everywhere(view: RollbackView) -> bool:

@@ -60,7 +60,7 @@ def as_of(text: str | None, agent: str, now_s: float) -> AsOf | None:
 
 def verify(
     decision: str = typer.Argument(
-        help="A decision's id, or its record as JSON; `-` reads records, one a line.",
+        help="A decision's id, or its record as JSON; `-` reads many, one a line.",
         show_default=False,
     ),
     address: str | None = Address,

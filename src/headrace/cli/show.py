@@ -138,8 +138,9 @@ def doomed(view: AgentView, snapshots: int, on: Console) -> None:
         ("stays", f"the topics {escape(', '.join(topics))}"),
     ]
     if snapshots:
-        how = f"{counted(snapshots, 'snapshot')} (a named one, if it is exported and imported)"
-        rows.append(("stay, but cannot be gone back to", how))
+        them = "it" if snapshots == 1 else "them"
+        lost = f"{counted(snapshots, 'snapshot')}, but no later deploy can go back to {them}"
+        rows.append(("stays", f"{lost}; a named one comes back if it is exported and imported"))
     grid((f"delete {name}", ""), rows, on=on)
 
 
@@ -199,7 +200,12 @@ def as_it_was(at: Standing) -> str:
     ... )
     >>> as_it_was(at)
     'as it was; 1 record has come since'
+    >>> from msgspec.structs import replace
+    >>> as_it_was(replace(at, imported=True))
+    'imported: epoch and offset are those of the log that it comes from'
     """
+    if at.imported:
+        return "imported: epoch and offset are those of the log that it comes from"
     if at.behind is None:
         return "as it was"
     return f"as it was; {counted(at.behind, 'record', HAVE)} come since"
@@ -233,7 +239,9 @@ def decision(record: Mapping[str, Any]) -> str:
     if record.get("items"):
         said.append("items " + ", ".join(escape(item["item"]) for item in record["items"]))
     cold = " [yellow]cold[/]" if record.get("cold") else ""
-    return f"[dim]{escape(record['id'])}[/] [bold]{escape(record['key'])}[/] {'; '.join(said)}{cold}"
+    return (
+        f"[dim]{escape(record['id'])}[/] [bold]{escape(record['key'])}[/] {'; '.join(said)}{cold}"
+    )
 
 
 def fated(record: Mapping[str, Any]) -> str:

@@ -23,7 +23,8 @@ Id = typer.Argument(metavar="ID", help="The snapshot's id, AGENT.NAME.", show_de
 def create(
     agent: str = Agent,
     name: str = typer.Argument(
-        help="At most 64 of a-z, 0-9, `.`, `_` and `-`; its id is AGENT.NAME.", show_default=False
+        help="At most 64 of a-z, 0-9, `.`, `_` and `-`, no capitals; its id is AGENT.NAME.",
+        show_default=False,
     ),
     address: str | None = Address,
     json: bool = Json,
@@ -79,11 +80,11 @@ def show(snapshot_id: str = Id, address: str | None = Address, json: bool = Json
 
 def pin(
     snapshot_id: str = Id,
-    off: bool = typer.Option(False, "--off", help="Take the pin off again."),
+    off: bool = typer.Option(False, "--off", help="Unpin it: it goes with its age again."),
     address: str | None = Address,
     json: bool = Json,
 ) -> None:
-    """Keep an automatic snapshot, which would be removed with its age.
+    """Keep an automatic snapshot, which would be removed with its age; `--off` unpins it.
 
     Changes how long it is kept, and nothing else. docs/limits.md says how automatic ones thin out.
 
