@@ -27,8 +27,8 @@ Effect = Callable[..., Awaitable[int]]
 
 LEAVE_S = 2.0
 """After this what a rollback or a migration needs is left to come: a repository may be away."""
-EPOCH_LOOK_S = 0.05
-"""Between two looks at whether a shard is in the epoch in which a snapshot of it was asked for."""
+DUE_LOOK_S = 0.05
+"""Between two looks at whether what a snapshot or a rollback of a shard has to follow is done."""
 
 
 class Host(Protocol):
@@ -217,7 +217,7 @@ class Applying:
             return not shard.relearns and all(taken)
 
         while not (is_due() or shard.leaving):  # noqa: ASYNC110 - two things end it
-            await asyncio.sleep(EPOCH_LOOK_S)
+            await asyncio.sleep(DUE_LOOK_S)
 
     async def _forget(self, shard: Shard, accepted: control.Accepted, work: Forgetting) -> None:
         async def ready_effect(offset: int) -> int:
@@ -234,7 +234,7 @@ class Applying:
         while shard.origin.epoch < accepted.epoch:
             if shard.leaving:
                 return
-            await asyncio.sleep(EPOCH_LOOK_S)
+            await asyncio.sleep(DUE_LOOK_S)
         await shard.apply(accepted.kind, accepted.offset, effect, work.work)
 
 

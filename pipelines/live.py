@@ -247,7 +247,7 @@ def _changing(deployment: control.Deployment) -> str:
 
 
 def _on_its_way(deployment: control.Deployment, shards: Sequence[Shard]) -> str:
-    """How many shards here are yet to begin the newest epoch, which a rollback has brought."""
+    """How many shards here answer from the newest epoch, as long as that is not all of them."""
     there = sum(shard.origin.epoch >= deployment.epoch for shard in shards)
     if there == len(shards):
         return ""

@@ -45,10 +45,11 @@ from headrace.views import Partition
 
 log = logging.getLogger(__name__)
 
-AWAY_WAIT_S = 20.0
-"""How long a rollback or a migration waits for a repository that is away, before it counts."""
-AWAY_LOOK_S = 0.5
-"""Between two looks at whether it is back."""
+LACK_WAIT_S = 20.0
+"""How long a rollback or a migration waits for what it lacks, before it counts: a repository that
+is away, or room on the disk."""
+LACK_LOOK_S = 0.5
+"""Between two looks at whether it is there."""
 ROOM_PAUSE_S = 5.0
 """Before what found no room is tried again: until it finds none, it takes what others need."""
 COOL_KEYS = 50
@@ -95,7 +96,7 @@ class Replacement(abc.ABC):
                 await self.prepare(shard)
             except (AwayStateError, DiskFullError) as error:
                 self.lacks = error
-                deadline = deadline or clock() + AWAY_WAIT_S
+                deadline = deadline or clock() + LACK_WAIT_S
             except StateError:  # `ready` says so, or it can be had by the time that it counts
                 pass
             in_time = deadline is None or clock() < deadline
@@ -106,9 +107,9 @@ class Replacement(abc.ABC):
     async def _pause(self, shard: Shard) -> None:
         clock = asyncio.get_running_loop().time
         away = isinstance(self.lacks, AwayStateError)
-        until = clock() + (AWAY_LOOK_S if away else ROOM_PAUSE_S)
+        until = clock() + (LACK_LOOK_S if away else ROOM_PAUSE_S)
         while clock() < until and not shard.leaving:  # noqa: ASYNC110 - two things end it
-            await asyncio.sleep(AWAY_LOOK_S)
+            await asyncio.sleep(LACK_LOOK_S)
 
     async def prepare(self, shard: Shard) -> None:  # noqa: B027 - most need none
         """The same, tried once. Raises StateError."""

@@ -334,8 +334,8 @@ class Vault(Publisher):
             shutil.rmtree(copy, ignore_errors=True)
 
     async def forget_checkpoints(self, *, fresh: Callable[[str], bool]) -> list[str]:
-        """Drop the checkpoints on this disk that hold forgotten keys; those that stay, because
-        they are to be published first, or as no `fresh` snapshot of their agent is there yet.
+        """Drop the checkpoints on this disk that hold forgotten keys, but for those that are to be
+        published first, or of whose agent no `fresh` snapshot is there yet: the ids of these.
         """
         owed = {cut.snapshot_id for cut in self._checkpoints.owed() if cut.kind == "named"}
         cuts = self._checkpoints.cuts()

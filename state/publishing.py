@@ -43,7 +43,7 @@ def publish(
     called_off: Callable[[], bool] = lambda: False,
 ) -> Published:
     """Keep the files of the checkpoint of `cut`, then its manifest; all durable when it returns.
-    It is asked before each of them whether nobody waits for it any more.
+    Before each of them `called_off` is asked: whether nobody waits for it any more.
 
     Tables that `sums` remembers are not hashed again, and not read if the repository has them.
     After a crash or an error at any step it can be called again. Another state of that shard under

@@ -13,7 +13,7 @@ from headrace.errors import AwayStateError, StateError
 from headrace.pipelines import control
 from headrace.pipelines.applying import LEAVE_S
 from headrace.pipelines.changes import Change
-from headrace.pipelines.replacement import AWAY_WAIT_S
+from headrace.pipelines.replacement import LACK_WAIT_S
 from headrace.pipelines.shard import Shard
 from headrace.pipelines.undoing import way_back
 from headrace.state.catalogue import encode
@@ -26,7 +26,7 @@ from tests.pipelines.test_rewind_without_room import SECRET, rewind_to_fifty
 
 
 async def in_epoch(shard: Shard, epoch: int) -> None:
-    async with asyncio.timeout(AWAY_WAIT_S):
+    async with asyncio.timeout(LACK_WAIT_S):
         while shard.origin.epoch < epoch:  # noqa: ASYNC110 - not told
             await asyncio.sleep(0.05)
 
@@ -37,7 +37,7 @@ def keeping(name: str) -> control.Snapshot:
 
 
 async def all_counted(place: Place, *control_ids: str) -> None:
-    async with asyncio.timeout(AWAY_WAIT_S):
+    async with asyncio.timeout(LACK_WAIT_S):
         while not all(map(place.deployment.positions, control_ids)):  # noqa: ASYNC110 - not told
             await asyncio.sleep(0.01)
 
@@ -50,7 +50,7 @@ def test_a_snapshot_is_of_the_epoch_in_which_it_was_asked_for(tmp_path: Path) ->
     async def work(place: Place, shard: Shard) -> None:
         shelf = await revert_waits(place, shard)
         place.command(keeping("keep"))
-        await asyncio.sleep(AWAY_WAIT_S / 4)
+        await asyncio.sleep(LACK_WAIT_S / 4)
         assert place.deployment.positions("keep") == {}
         shelf.away = False
         await in_epoch(shard, 2)

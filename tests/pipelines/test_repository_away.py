@@ -14,7 +14,7 @@ from msgspec import structs
 from headrace.errors import AwayStateError
 from headrace.pipelines import control
 from headrace.pipelines.holdings import RETRY_S
-from headrace.pipelines.replacement import AWAY_WAIT_S
+from headrace.pipelines.replacement import LACK_WAIT_S
 from headrace.pipelines.shard import Shard
 from headrace.pipelines.vault import Vault
 from headrace.state.objectshelf import ObjectShelf
@@ -172,7 +172,7 @@ def test_a_directory_that_cannot_be_listed_is_away_and_no_snapshot_missing(
 
 
 @pytest.mark.parametrize("mode", ["revert", "rewind"])
-@pytest.mark.parametrize("away_s", [1.0, 2 * AWAY_WAIT_S])
+@pytest.mark.parametrize("away_s", [1.0, 2 * LACK_WAIT_S])
 def test_a_rollback_waits_for_it_for_a_while(
     tmp_path: Path, mode: control.Mode, away_s: float
 ) -> None:
@@ -188,11 +188,11 @@ def test_a_rollback_waits_for_it_for_a_while(
         shelf.busy = shard._turn.locked
         asyncio.get_running_loop().call_later(away_s, setattr, shelf, "away", False)
         place.command(structs.replace(to_fifty(vouched), mode=mode))
-        async with asyncio.timeout(2 * away_s + AWAY_WAIT_S):
+        async with asyncio.timeout(2 * away_s + LACK_WAIT_S):
             while shard.origin.epoch == 1:  # noqa: ASYNC110 - not told
                 await asyncio.sleep(0.05)
         failed = place.deployment.failed("r").values()
-        assert ["Connection refused" in why for why in failed] == [True] * (away_s > AWAY_WAIT_S)
+        assert ["Connection refused" in why for why in failed] == [True] * (away_s > LACK_WAIT_S)
         assert (shelf.refused > 0, shelf.refused_busy) == (True, 0)
 
     told(tmp_path, work)
@@ -203,7 +203,7 @@ def test_a_shard_is_closed_although_its_rollback_waits_for_it(tmp_path: Path) ->
 
     async def work(place: Place, shard: Shard) -> None:
         await revert_waits(place, shard)
-        async with asyncio.timeout(AWAY_WAIT_S / 4):
+        async with asyncio.timeout(LACK_WAIT_S / 4):
             await place.shards.close(shard, flush=True)
         assert place.deployment.positions("r") == {}
 
@@ -216,7 +216,7 @@ def test_others_do_not_wait_behind_a_rollback_that_waits_for_it(tmp_path: Path) 
     async def work(place: Place, shard: Shard) -> None:
         shelf = await revert_waits(place, shard)
         place.command(control.Pause(id="p", agent="a"))
-        async with asyncio.timeout(AWAY_WAIT_S / 4):
+        async with asyncio.timeout(LACK_WAIT_S / 4):
             while not shard.paused:  # noqa: ASYNC110 - not told
                 await asyncio.sleep(0.05)
         assert (shard.origin.epoch, shelf.refused > 0) == (1, True)
@@ -235,14 +235,14 @@ def test_what_takes_longer_to_fetch_than_it_is_waited_for_is_tried_again(
         base, failures = Vault.base, [AwayStateError("Connection reset")]
 
         async def slow(vault: Vault, *given: Any) -> Path:
-            await asyncio.sleep(AWAY_WAIT_S + 5.0)
+            await asyncio.sleep(LACK_WAIT_S + 5.0)
             if failures:
                 raise failures.pop()
             return await base(vault, *given)
 
         monkeypatch.setattr(Vault, "base", slow)
         place.command(structs.replace(to_fifty(vouched), mode="revert"))
-        async with asyncio.timeout(4 * AWAY_WAIT_S):
+        async with asyncio.timeout(4 * LACK_WAIT_S):
             while shard.origin.epoch == 1:  # noqa: ASYNC110 - not told
                 await asyncio.sleep(0.05)
         assert (place.deployment.failed("r"), failures) == ({}, [])

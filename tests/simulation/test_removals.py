@@ -9,23 +9,32 @@ import pytest
 
 from headrace.models.learner import Learner
 from tests.simulation import removals
+from tests.simulation.parts import Parts
 from tests.simulation.world import Change, Shape, run
 
 WORLDS_MAX = 100
 
 
+def _whole(parts: Parts) -> Parts:
+    """Nothing is taken from the worker's parts; a patch may have done so."""
+    return parts
+
+
 def found(
     told: str,
-    change: Change = lambda parts: parts,
+    change: Change = _whole,
     shape: Shape = lambda plan: plan,
     *,
     first: int = 0,
 ) -> bool:
-    """Whether one of a few worlds has a problem of which this is told. `first` is where the search
-    begins: where one was seen, if that was not among the first few.
+    """Whether one of a few worlds has a problem of which this is told, and none if nothing is taken
+    from it by `change`. `first` is where the search begins: where one was seen, if that was not
+    among the first few.
     """
-    worlds = (run(seed, change, shape) for seed in range(first, first + WORLDS_MAX))
-    return any(told in problem for world in worlds for problem in world.problems)
+    for seed in range(first, first + WORLDS_MAX):
+        if any(told in problem for problem in run(seed, change, shape).problems):
+            return change is _whole or not run(seed, shape=shape).problems
+    return False
 
 
 @pytest.mark.parametrize(
