@@ -183,6 +183,14 @@ class Fetcher:
             return None
         return there
 
+    def was_removed(self, partition: Partition, snapshot_id: str, digest: str) -> bool:
+        """Whether the one of that digest was, as far as that is remembered: another one may have
+        its name since.
+        """
+        there = self.catalogue
+        once = there.removed_since(snapshot_id, 0) or there.free_from(snapshot_id, 0) > 0
+        return once and self._vouched(snapshot_id, partition, digest) is None
+
     async def base(self, partition: Partition, snapshot_id: str, base: control.Base) -> Path:
         """The files that a rollback goes back to, in a draft of their own: as `fetch`.
 
@@ -196,7 +204,7 @@ class Fetcher:
             try:
                 return await self.fetch(partition, snapshot_id, base.digest)
             except CorruptStateError as error:
-                if not self.catalogue.was_removed(snapshot_id):
+                if not self.was_removed(partition, snapshot_id, base.digest):
                     raise
                 raise GoneStateError(
                     f"snapshot {snapshot_id!r} has been removed, and what followed was made from "

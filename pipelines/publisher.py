@@ -10,10 +10,12 @@ import asyncio
 import logging
 import threading
 from collections import deque
+from contextlib import suppress
 from pathlib import Path
+from typing import NamedTuple
 
 from headrace.clock import Clock
-from headrace.errors import CorruptStateError, StateError
+from headrace.errors import AwayStateError, CorruptStateError, StateError
 from headrace.logs import fields
 from headrace.pipelines.fetcher import CatalogueTopic, Fetcher, is_imported
 from headrace.pipelines.precedence import Precedence
@@ -29,8 +31,8 @@ from headrace.views import Partition
 log = logging.getLogger(__name__)
 
 PUBLISH_AGAIN_S = 5.0
-"""After this a snapshot that could not be published is tried again; after each failure twice that,
-until one is published."""
+"""After this a snapshot that could not be published is tried again, and after each failure twice
+that; while the repository is away one of all is."""
 PUBLISH_AGAIN_MAX_S = 60.0
 
 DROPPED = "its checkpoint has gone meanwhile"
@@ -38,6 +40,23 @@ TAKEN = "an import has brought a snapshot of that id meanwhile"
 GONE = "it has been removed meanwhile"
 ANOTHERS = "a snapshot of that name of a later life has taken its place"
 AGAIN = "a removal of that name is under way, so it is tried again"
+
+
+class _Pause(NamedTuple):
+    """Until when, by the loop's clock, something that failed is not tried again, and how long that
+    is since it did.
+
+    >>> pause = _Pause().longer(100.0)
+    >>> pause, pause.longer(107.0)
+    (_Pause(until_s=105.0, length_s=5.0), _Pause(until_s=117.0, length_s=10.0))
+    """
+
+    until_s: float = 0.0
+    length_s: float = 0.0
+
+    def longer(self, now_s: float) -> _Pause:
+        length_s = min(2 * self.length_s or PUBLISH_AGAIN_S, PUBLISH_AGAIN_MAX_S)
+        return _Pause(now_s + length_s, length_s)
 
 
 class Publisher(Fetcher):
@@ -55,7 +74,8 @@ class Publisher(Fetcher):
     ) -> None:
         super().__init__(directory, repository, topic, versions, clock)
         self._owed: deque[Cut] = deque(self._checkpoints.owed())
-        self._unpublished: set[tuple[str, Partition]] = set()  # what was tried in vain
+        self._unpublished: dict[tuple[str, Partition], _Pause] = {}  # what was tried in vain
+        self._away = _Pause()  # nothing is tried meanwhile
         self._told_failure = False
         self._woken = asyncio.Event()
 
@@ -73,51 +93,89 @@ class Publisher(Fetcher):
         return any(cut.agent == agent for cut in self._owed_here())
 
     def _owe(self, cut: Cut) -> None:
+        if _name(cut) in self._unpublished:  # a former one of that name
+            self._unpublished[_name(cut)] = _Pause()
         self._owed.append(cut)
         self._woken.set()
 
     async def publish(self, precedence: Precedence) -> None:
-        """Publish what was taken, for ever, one after the other."""
-        pause = PUBLISH_AGAIN_S
+        """Publish what was taken, for ever, one after the other. What fails waits by itself, and
+        others go on; while the repository is away all wait, so that it is asked once and not by
+        each of them.
+        """
+        clock = asyncio.get_running_loop().time
         while True:
-            while self._owed:
-                await precedence.free()
-                cut = next(filter(self._may_be_next, self._owed))
-                place = self._owed.index(cut)  # it stays: only this loop removes any
-                try:
-                    cut = self._owed[place] = await self._probed(cut)
-                    await precedence.free()
-                    published = await self._publish(cut)
-                except StateError as error:
-                    self._owed.remove(cut)
-                    if self._lies_here(cut) is None:  # removed meanwhile, and its files with it
-                        self._tell_settled(cut, published=False)
-                        continue
-                    self._tell_failure(cut, error)
-                    self._owed.append(cut)
-                    await asyncio.sleep(pause)
-                    pause = min(2 * pause, PUBLISH_AGAIN_MAX_S)
-                else:
-                    self._owed.remove(cut)
-                    self._tell_settled(cut, published=published)
-                    if published:
-                        pause = PUBLISH_AGAIN_S
+            await precedence.free()
+            cut, when = self._next()
+            if cut is not None and when <= clock():
+                await self._try(cut, precedence)
+                continue
             self._woken.clear()
-            if not self._owed:
-                await self._woken.wait()
+            with suppress(TimeoutError):
+                async with asyncio.timeout_at(None if cut is None else when):
+                    await self._woken.wait()
+
+    def _next(self) -> tuple[Cut | None, float]:
+        """The one that is to be tried next, and when, by the loop's clock: those that have not
+        failed come first, then the one that has waited longest. None: nothing is owed.
+
+        An undo snapshot of a shard's former epochs comes before what is of a later one; see `base`.
+        """
+        undos: dict[tuple[str, Partition], int] = {}  # the first epoch of which there is one
+        for undo in self._owed:
+            if undo.kind == "undo":
+                place = (undo.agent, undo.shard)
+                undos[place] = min(undo.epoch, undos.get(place, undo.epoch))
+
+        def may_be_next(cut: Cut) -> bool:
+            return cut.epoch <= undos.get((cut.agent, cut.shard), cut.epoch)
+
+        def due_s(cut: Cut) -> float:
+            return self._unpublished.get(_name(cut), _Pause()).until_s
+
+        first = min(filter(may_be_next, self._owed), key=due_s, default=None)
+        return first, max(self._away.until_s, 0.0 if first is None else due_s(first))
+
+    async def _try(self, cut: Cut, precedence: Precedence) -> None:
+        place = self._owed.index(cut)  # it stays: only this removes any
+        try:
+            cut = self._owed[place] = await self._probed(cut)
+            await precedence.free()
+            published = await self._publish(cut)
+        except StateError as error:
+            self._owed.remove(cut)
+            if self._lies_here(cut) is None:  # removed meanwhile, and its files with it
+                self._tell_settled(cut, published=False)
+                return
+            self._tell_failure(cut, error)
+            self._unpublished[_name(cut)] = self._pause_after(cut, error)
+            self._owed.append(cut)
+        else:
+            self._owed.remove(cut)
+            self._tell_settled(cut, published=published)
+            if published:
+                self._away = _Pause()
 
     def _tell_failure(self, cut: Cut, error: StateError) -> None:
         """Once, until others are published again: `owed` tells how many wait."""
         if not self._told_failure:
             _tell_not_published(cut, str(error))
         self._told_failure = True
-        self._unpublished.add((cut.snapshot_id, cut.shard))
+
+    def _pause_after(self, cut: Cut, error: StateError) -> _Pause:
+        """For the cut alone, unless it has found the repository away: then for all."""
+        now_s = asyncio.get_running_loop().time()
+        pause = self._unpublished.get(_name(cut), _Pause())
+        if not isinstance(error, AwayStateError):
+            return pause.longer(now_s)
+        self._away = self._away.longer(now_s)
+        return pause._replace(until_s=self._away.until_s)  # behind those that are due before
 
     def _tell_settled(self, cut: Cut, *, published: bool) -> None:
         """It is published, or dropped: at any rate it fails no longer. Only what is published shows
         that it is over.
         """
-        self._unpublished.discard((cut.snapshot_id, cut.shard))
+        self._unpublished.pop(_name(cut), None)
         if published and self._told_failure and not self._unpublished:
             self._told_failure = False
             log.warning("snapshots.published_again", extra=fields(snapshot=cut.snapshot_id))
@@ -139,15 +197,6 @@ class Publisher(Fetcher):
         if self._lies_here(cut) is None:
             return cut
         return await asyncio.to_thread(self._checkpoints.probed, cut, probes)
-
-    def _may_be_next(self, cut: Cut) -> bool:
-        """Whether no undo snapshot of the shard's former epochs has to come first; see `base`."""
-        return not any(
-            undo.kind == "undo"
-            and (undo.agent, undo.shard) == (cut.agent, cut.shard)
-            and undo.epoch < cut.epoch
-            for undo in self._owed
-        )
 
     async def _publish(self, cut: Cut) -> bool:
         """Whether it did; not if it is given up. Raises StateError if it is to be tried again."""
@@ -279,6 +328,10 @@ class Publisher(Fetcher):
         """Whether it is of another snapshot than what is taken back, and of one that is there."""
         same = {former.digest, *former.replaces} & {gone.digest, *gone.replaces}
         return not (same or self._is_over(former) or await self._is_missing(former))
+
+
+def _name(cut: Cut) -> tuple[str, Partition]:
+    return cut.snapshot_id, cut.shard
 
 
 def _tell_not_published(cut: Cut, why: str) -> None:

@@ -55,6 +55,8 @@ async def in_a_thread(work: Callable[[], T], call_off: Callable[[], None] | None
         while not doing.done():
             with suppress(asyncio.CancelledError):
                 await asyncio.wait([doing])
+        if not doing.cancelled():
+            doing.exception()  # what was called off may say so, and nobody is there to hear it
         raise
 
 

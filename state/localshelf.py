@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 from headrace.clock import new_id
-from headrace.errors import AwayStateError, DiskFullError, StateError
+from headrace.errors import AwayStateError, CorruptStateError, DiskFullError, StateError
 from headrace.state.disk import MAKE_ROOM, make_directory, sync_directory
 from headrace.state.shelf import Kept
 
@@ -23,7 +25,14 @@ DRAFTS = "drafts"
 PIECE_BYTES = 1 << 20
 _CLOCK = "clock"
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
-_OF_ONE = (errno.EISDIR, errno.ELOOP, errno.EACCES, errno.ENOTDIR, errno.ENAMETOOLONG)
+_OF_ONE = (
+    errno.EISDIR,
+    errno.ELOOP,
+    errno.EACCES,
+    errno.ENOTDIR,
+    errno.ENAMETOOLONG,
+    errno.ENXIO,  # a socket
+)
 _TRIES = 5  # a directory that was empty may be removed just before a file is put into it
 
 
@@ -48,7 +57,7 @@ class LocalShelf:
         self.path = path
 
     def read(self, name: str) -> Iterator[bytes]:
-        with explained(self.path, name), (self.path / name).open("rb") as file:
+        with explained(self.path, name), _opened(self.path / name) as file:
             while piece := file.read(PIECE_BYTES):
                 yield piece
 
@@ -78,7 +87,8 @@ class LocalShelf:
             try:
                 written = write_synced(draft, content)
                 assert written == size
-                return self._name(draft, self.path / name, create=create)
+                with explained(self.path, name, changed=True):
+                    return self._name(draft, self.path / name, create=create)
             finally:
                 draft.unlink(missing_ok=True)
 
@@ -87,10 +97,11 @@ class LocalShelf:
         done here: what is built on it must not be durable before it.
         """
         path = self.path / name
-        with explained(self.path):
+        with explained(self.path, name, changed=True):
             try:
                 os.utime(path)
-                if path.stat().st_size != size:
+                status = path.stat()
+                if not stat.S_ISREG(status.st_mode) or status.st_size != size:
                     return False
                 self._sync_names(path)
             except FileNotFoundError:
@@ -99,14 +110,14 @@ class LocalShelf:
 
     def move(self, name: str, to: str) -> None:
         source, target = self.path / name, self.path / to
-        with explained(self.path), suppress(FileNotFoundError):
+        with explained(self.path, name, changed=True), suppress(FileNotFoundError):
             os.utime(source)  # first: a crash in between makes it younger, never too old
             self._name(source, target, create=False)
             self._forget_name(source)
 
     def delete(self, name: str) -> None:
         path = self.path / name
-        with explained(self.path):
+        with explained(self.path, name, changed=True):
             path.unlink(missing_ok=True)
             self._forget_name(path)
 
@@ -157,14 +168,26 @@ def write_synced(path: Path, content: Iterable[bytes]) -> int:
     return written
 
 
+def _opened(path: Path) -> BinaryIO:
+    """To be read, if it is a file: a pipe in its place would be waited for, for ever.
+
+    Raises OSError, CorruptStateError.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    if stat.S_ISREG(os.fstat(descriptor).st_mode):
+        return os.fdopen(descriptor, "rb")
+    os.close(descriptor)
+    raise CorruptStateError(f"{path} is no file. Remove what is there")
+
+
 @contextmanager
-def explained(path: Path, name: str = "") -> Iterator[None]:
+def explained(path: Path, name: str = "", *, changed: bool = False) -> Iterator[None]:
     """Turns what the system says about `path` into a StateError that says what to do.
 
     A FileNotFoundError passes: who asks for an object has to know that it is missing. What is wrong
     with one file (EIO: a bad block of the disk) is a plain StateError, and so is what keeps it from
-    being opened if `name` is what is read or listed and others in its place could be; all else,
-    such as a network disk that does not answer, an AwayStateError.
+    being opened if `name` is what is read or listed, or `changed`, and others in its place could
+    be; all else, such as a network disk that does not answer, an AwayStateError.
 
     >>> with explained(Path("/proc")):
     ...     Path("/proc/version/x").touch()
@@ -177,13 +200,15 @@ Mend that, or name another repository
     except FileNotFoundError:
         raise
     except OSError as error:
-        where = f" ({error.filename})" if error.filename not in (None, str(path)) else ""
+        # A draft is not at fault if its new name is; and `utime` names nothing.
+        named = error.filename2 or error.filename or str(path / name)
+        where = f" ({named})" if named != str(path) else ""
         what = f"snapshots in {path}: {error.strerror}{where}"
         if error.errno in _NO_ROOM:
             raise DiskFullError(f"{what}. {MAKE_ROOM}") from error
-        of_one = error.errno == errno.EIO or (error.errno in _OF_ONE and _is_open(path, name))
-        kind = StateError if of_one else AwayStateError
-        raise kind(f"{what}. Mend that, or name another repository") from error
+        if error.errno == errno.EIO or (error.errno in _OF_ONE and _is_open(path, name, changed)):
+            raise StateError(f"{what}. Mend that place") from error
+        raise AwayStateError(f"{what}. Mend that, or name another repository") from error
 
 
 def _raise_unless_gone(error: OSError) -> None:
@@ -196,9 +221,10 @@ def _raise_unless_gone(error: OSError) -> None:
         raise error
 
 
-def _is_open(path: Path, name: str) -> bool:
+def _is_open(path: Path, name: str, changed: bool) -> bool:
     """Whether the directory and the place in it, `manifests` say, in which that name is, can be
-    listed and gone through; not for a name that stands at the top by itself.
+    listed and gone through, and names in it be `changed`; not for a name that stands at the top by
+    itself.
     """
     top, below, _ = name.partition("/")
     if not below:
@@ -208,4 +234,4 @@ def _is_open(path: Path, name: str) -> bool:
             os.scandir(directory).close()
     except OSError:
         return False
-    return os.access(path, os.X_OK) and os.access(path / top, os.X_OK)
+    return os.access(path, os.X_OK) and os.access(path / top, os.X_OK | (os.W_OK * changed))

@@ -45,6 +45,7 @@ class Derivation:
     """Order of calls: `begin`, `learn` with offsets that do not fall, `end` in any case.
 
     Between `begin` and `end`, `shard` stands where it has been learned up to and may be asked.
+    `begun`: the start's state was as it should be; what fails then is met on the way.
     """
 
     def __init__(self, site: Site, vault: Vault, course: Course, sink: Sink | None = None) -> None:
@@ -56,7 +57,7 @@ class Derivation:
         self._version = course.version
         self._spec: Spec = spec_of(course.deployment, self._version)
         self._path: Path | None = None
-        self._begun = False
+        self.begun = False
 
     async def begin(self) -> None:
         """Open the start's state. Raises CorruptStateError, ForeignStateError, StateError: then it
@@ -91,7 +92,7 @@ class Derivation:
         outlets = Outlets(self._sink, course.partition, NOWHERE)
         self.shard = Shard(learner, store, outlets, at, busy=site.busy)
         self.shard.forgotten = forgotten
-        self._begun = True
+        self.begun = True
         await self.shard.schedule([self._change(counted) for counted in course.counted])
 
     async def learn(self, offset: int) -> None:
@@ -123,7 +124,7 @@ class Derivation:
 
     async def stop(self) -> None:
         """Tell who begins or learns that the worker is going down."""
-        if self._begun:
+        if self.begun:
             await self.shard.close(flush=False)
 
     async def end(self) -> None:

@@ -7,7 +7,11 @@ from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 from headrace.errors import (
+    AwayStateError,
+    BadDiskError,
     ConflictError,
+    CorruptStateError,
+    DiskFullError,
     GoneStateError,
     NotFoundError,
     OverloadError,
@@ -17,7 +21,7 @@ from headrace.errors import (
 )
 from headrace.pipelines import control
 from headrace.pipelines.past.derivation import Derivation
-from headrace.pipelines.past.timeline import Course, Start, Timeline, events
+from headrace.pipelines.past.timeline import Course, Start, Stretch, Timeline, events
 from headrace.pipelines.seams import Sink
 from headrace.pipelines.site import Site
 from headrace.pipelines.vault import Vault
@@ -81,16 +85,18 @@ class Maker:
 
         Raises ConflictError `log_too_short`, RequestError `too_large`, UnavailableError,
         NotFoundError `snapshot_expired`, if what a rollback or migration on the way went back to
-        has been removed, and StateError if there are starts near enough, and none can be used.
+        has been removed, or the start itself just now, and StateError if there are starts near
+        enough, and none can be used.
         """
         failure: StateError | None = None
-        for start in await self._starts(timeline, offset):
+        for start in await self._starts(timeline, offset, sink):
+            derivation = self._derivation(timeline.course(start, offset), sink)
             try:
-                return await self.made(timeline.course(start, offset), sink)
+                return await self._made(derivation, sink)
             except StateError as error:
+                if not derivation.begun:
+                    error = self._blamed(start, timeline.partition, error)
                 failure = failure or error
-                if start.vouched is not None and not isinstance(error, GoneStateError):
-                    self._vault.refused(start.vouched.snapshot_id, timeline.partition, error)
         assert failure is not None
         if isinstance(failure, GoneStateError):
             raise NotFoundError("snapshot_expired", str(failure)) from failure
@@ -101,20 +107,38 @@ class Maker:
 
         Raises CorruptStateError, ForeignStateError, StateError, UnavailableError.
         """
-        vault = self._vault if sink is None else self._afar
-        derivation = Derivation(self._site, vault, course, sink)
+        return await self._made(self._derivation(course, sink), sink)
+
+    def _derivation(self, course: Course, sink: Sink | None) -> Derivation:
+        return Derivation(self._site, self._vault if sink is None else self._afar, course, sink)
+
+    async def _made(self, derivation: Derivation, sink: Sink | None) -> Derivation:
         self._at_work.add(derivation)
         try:
             await derivation.begin()
             if self._over:
                 raise UnavailableError("stopping", "the worker is going down")
-            await derivation.learn(course.offset + (sink is not None))
+            await derivation.learn(derivation.course.offset + (sink is not None))
         except BaseException:
             await derivation.end()
             raise
         finally:
             self._at_work.discard(derivation)
         return derivation
+
+    def _blamed(self, start: Start, partition: Partition, error: StateError) -> StateError:
+        """What is to be told of a start that could not be begun from. Nothing is wrong with one
+        that a disk or the repository has not given, nor with one that has just been removed.
+        """
+        vouched = start.vouched
+        if vouched is None or isinstance(error, AwayStateError | BadDiskError | DiskFullError):
+            return error
+        snapshot_id, digest = vouched.snapshot_id, vouched.digest
+        removed = self._vault.was_removed(partition, snapshot_id, digest)
+        if removed and isinstance(error, CorruptStateError):
+            return GoneStateError(str(error))
+        self._vault.refused(snapshot_id, partition, error)
+        return error
 
     async def end(self) -> None:
         """Let those who are at work be told that the worker is going down."""
@@ -123,20 +147,25 @@ class Maker:
             await derivation.stop()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def _starts(self, timeline: Timeline, offset: int) -> list[Start]:
+    async def _starts(self, timeline: Timeline, offset: int, sink: Sink | None) -> list[Start]:
         """Those that the log reaches back to, not too many events away: the nearest first."""
         starts = timeline.starts(offset)
         begin = (await self._site.logs.span(timeline.partition)).begin
+        itself = [] if sink is None else [Stretch(offset, offset + 1)]
+
+        def learned(start: Start) -> list[Stretch]:
+            return [*timeline.stretches(start, offset), *itself]
+
+        if itself and offset < begin:
+            raise _event_retired(timeline, offset, begin)
         reached = [
-            start
-            for start in starts
-            if all(stretch.begin >= begin for stretch in timeline.stretches(start, offset))
+            start for start in starts if all(stretch.begin >= begin for stretch in learned(start))
         ]
         if not reached:
             raise _log_too_short(timeline, starts[0], offset, begin)
-        near = [s for s in reached if events(timeline.stretches(s, offset)) <= EVENTS_MAX]
+        near = [start for start in reached if events(learned(start)) <= EVENTS_MAX]
         if not near:
-            raise _too_far(timeline, reached[0], offset)
+            raise _too_far(timeline, reached[0], offset, events(learned(reached[0])))
         return near
 
 
@@ -150,8 +179,17 @@ def _log_too_short(timeline: Timeline, start: Start, offset: int, begin: int) ->
     )
 
 
-def _too_far(timeline: Timeline, start: Start, offset: int) -> RequestError:
-    count = events(timeline.stretches(start, offset))
+def _event_retired(timeline: Timeline, offset: int, begin: int) -> ConflictError:
+    topic, partition = timeline.partition
+    return ConflictError(
+        "log_too_short",
+        f"{topic}[{partition}] reaches back to offset {begin} only: the event at offset {offset} "
+        "cannot be learned again",
+        agent=timeline.deployment.agent,
+    )
+
+
+def _too_far(timeline: Timeline, start: Start, offset: int, count: int) -> RequestError:
     return RequestError(
         "too_large",
         f"{count:,} events have to be learned again to come from {_named(start)} to offset "

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from msgspec import structs
 
-from headrace.errors import BadDiskError, StateError
+from headrace.errors import AwayStateError, BadDiskError
 from headrace.pipelines import publisher, vault
 from headrace.pipelines.shard import Shard
 from headrace.state import fetching
@@ -31,7 +31,7 @@ class Away(LocalRepository):
     def add_file(self, path: Path, known: FileEntry | None = None) -> Added:
         self.tried += 1
         if not self.back:
-            raise StateError(f"the object store does not answer (request {self.tried})")
+            raise AwayStateError(f"the object store does not answer (request {self.tried})")
         return super().add_file(path, known)
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -231,6 +233,86 @@ def test_a_name_that_cannot_be_opened_is_no_repository_that_is_away(
     (tmp_path / "manifests").write_bytes(b"")
     with pytest.raises(AwayStateError):
         list(localshelf.LocalShelf(tmp_path).read("manifests/a.s/one"))
+
+
+def a_file_above(path: Path) -> None:
+    """What should be the directory above it is a file."""
+    path.parent.write_bytes(b"")
+
+
+def a_full_directory(path: Path) -> None:
+    """Nothing can be renamed to it."""
+    (path / "more").mkdir(parents=True)
+
+
+@pytest.mark.parametrize("damage", [a_full_directory, a_file_above])
+def test_a_name_that_cannot_be_put_is_no_repository_that_is_away(
+    tmp_path: Path, checkpoint: list[Path], damage: Callable[[Path], None]
+) -> None:
+    """It is named, and others can be put; if nothing can be in that place, it is away."""
+    kept = LocalRepository(tmp_path / "kept")
+    bad, good = (path for path in checkpoint if path.stat().st_size)
+    lies_at = tmp_path / "kept" / "blobs" / (sha256 := _sum(bad))[:2] / sha256
+    lies_at.parent.parent.mkdir(parents=True)
+    damage(lies_at)
+    with pytest.raises(StateError, match=str(lies_at.parent)) as told:
+        kept.add_file(bad)
+    assert type(told.value) is StateError
+    assert kept.add_file(good).new
+    (tmp_path / "kept" / "blobs").rename(tmp_path / "elsewhere")
+    (tmp_path / "kept" / "blobs").write_bytes(b"")
+    with pytest.raises(AwayStateError):
+        kept.add_file(bad)
+
+
+def _sum(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def a_pipe(path: Path) -> None:
+    """To open it waits for who writes to it."""
+    os.mkfifo(path)
+
+
+def a_socket(path: Path) -> None:
+    """It cannot be opened."""
+    here = os.open(path.parent, os.O_RDONLY)  # as the name of a socket is short
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(f"/proc/self/fd/{here}/{path.name}")
+    os.close(here)
+
+
+def a_device(path: Path) -> None:
+    """It has no end, and no size either."""
+    path.symlink_to("/dev/zero")
+
+
+@pytest.mark.parametrize("damage", [a_pipe, a_socket, a_device, a_directory])
+def test_what_is_no_file_is_not_read(tmp_path: Path, damage: Callable[[Path], None]) -> None:
+    """It is named at once, and put in order by whoever has the file, also one without bytes."""
+    kept = LocalRepository(tmp_path / "kept")
+    (tmp_path / "000012.log").write_bytes(b"")
+    entry, _ = kept.add_file(tmp_path / "000012.log")
+    lies_at = tmp_path / "kept" / blob(entry)
+    lies_at.unlink()
+    damage(lies_at)
+    told: list[StateError] = []
+
+    def fetch() -> None:
+        try:
+            kept.fetch([entry], tmp_path / "back")
+        except StateError as error:
+            told.append(error)
+
+    fetching = threading.Thread(target=fetch, daemon=True)
+    fetching.start()
+    fetching.join(10)
+    assert [str(lies_at) in str(error) for error in told] == [True]
+    assert not isinstance(told[0], AwayStateError)
+    if damage is not a_directory:
+        assert kept.add_file(tmp_path / "000012.log").new
+        assert lies_at.is_file()
+        kept.fetch([entry], tmp_path / "back")
 
 
 # -- what cannot be listed ---------------------------------------------------------------------
