@@ -49,6 +49,8 @@ _T = TypeVar("_T")
 
 STOP_DRAIN_S = 5.0
 """How long a stop waits for a broker that has not acknowledged the last decisions."""
+CANCEL_AGAIN_S = 0.5
+"""Before a task that should end, and has not, is cancelled once more."""
 
 
 class Worker:
@@ -386,5 +388,9 @@ class Worker:
 
 
 async def _ended(task: asyncio.Task[None]) -> None:
-    task.cancel()
-    await asyncio.wait({task})
+    """Cancel it, and return when it has ended. `asyncio.wait_for` loses a cancellation that comes
+    just as what it waits for is done: so it is told again.
+    """
+    while not task.done():
+        task.cancel()
+        await asyncio.wait({task}, timeout=CANCEL_AGAIN_S)

@@ -20,7 +20,6 @@ from headrace.state.manifest import FileEntry
 from headrace.state.publishing import Published
 from headrace.state.repository import Repository
 from headrace.state.store import Store
-from headrace.state.sums import Sums
 from headrace.views import Partition
 from tests.crash.life import RollbackProtection
 
@@ -97,7 +96,7 @@ def without_manifest_first() -> None:
     real_published = Checkpoints.published
     repositories: dict[str, Repository] = {}
 
-    def publish(cut: Cut, checkpoint: Path, repository: Repository, sums: Sums) -> Published:
+    def publish(cut: Cut, checkpoint: Path, repository: Repository, *_: Any) -> Published:
         added = [repository.add_file(path) for path in shard_files(checkpoint)]
         files = tuple(entry for entry, _ in added)
         digest = manifests.digest(manifests.encode(cut.manifest(files)))

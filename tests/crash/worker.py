@@ -46,16 +46,18 @@ class LentBroker(ClusterBroker):
 
 def main() -> None:
     """Bear one child per line of the input, until the input ends."""
-    _die_with_parent()
+    _die_with(os.getppid())
     channel = os.dup(1)
     os.dup2(2, 1)  # what libraries print is no word of ours
 
     def say(said: Said) -> None:
         os.write(channel, msgspec.json.encode(said) + b"\n")
 
+    nursery = os.getpid()
     for line in sys.stdin.buffer:
         pid = os.fork()
         if pid == 0:
+            _die_with(nursery)
             os._exit(_child(decode_life(line), say))
         say(Said(pid=pid, what="born"))
         _, status = os.waitpid(pid, 0)
@@ -63,7 +65,6 @@ def main() -> None:
 
 
 def _child(life: Life, say: Say) -> int:
-    _die_with_parent()
     try:
         asyncio.run(_live(life, say))
     except BaseException:  # noqa: BLE001 - it must not return into the nursery's loop
@@ -107,10 +108,12 @@ async def _live(life: Life, say: Say) -> None:
         service.failed.result()
 
 
-def _die_with_parent() -> None:
+def _die_with(parent: int) -> None:
     """Nothing of a test that was killed is left behind; on other systems its input ends."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:  # it has died before
+            os._exit(1)
 
 
 if __name__ == "__main__":

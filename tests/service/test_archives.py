@@ -134,26 +134,26 @@ async def test_an_import_is_asked_as_what_it_is(start: Start, tmp_path: Path) ->
     """Whatever life the agent has: epoch and offset are told as those of another log, and are not
     taken for a state of its own that stands there.
     """
-    text, file = spec("brought", "t-brought"), tmp_path / "good.tar"
+    text, file = spec("abroad", "t-abroad"), tmp_path / "good.tar"
     power = {"power": 3.0}
     elsewhere = MemoryBroker(tmp_path / "elsewhere")
     await elsewhere.start()
     async with start(on=elsewhere, state="other") as other:
-        await taught(other, "brought", text, 30)
-        expected = await other.client.predict("brought", key="ada", features=power)
-        await other.client.create_snapshot("brought", "good")
-        digest = await other.client.export_snapshot("brought.good", file)
+        await taught(other, "abroad", text, 30)
+        expected = await other.client.predict("abroad", key="ada", features=power)
+        await other.client.create_snapshot("abroad", "good")
+        digest = await other.client.export_snapshot("abroad.good", file)
     await elsewhere.stop()
     async with start() as running:
         client = running.client
         await client.deploy(text)
-        await running.service.events.send_all(events("t-brought", range(100, 130)))
-        await learned(client, "brought", 30)
+        await running.service.events.send_all(events("t-abroad", range(100, 130)))
+        await learned(client, "abroad", 30)
         await client.import_snapshot(file, digest)
-        imported = AsOf(snapshot_id="brought.good")
+        imported = AsOf(snapshot_id="abroad.good")
         for life in (1, 2):
             own, found = [
-                await client.predict("brought", key="ada", features=power, as_of=as_of)
+                await client.predict("abroad", key="ada", features=power, as_of=as_of)
                 for as_of in (AsOf(offset=30), imported)
             ]
             assert found.score == expected.score != own.score
@@ -161,13 +161,13 @@ async def test_an_import_is_asked_as_what_it_is(start: Start, tmp_path: Path) ->
             assert (at.imported, at.offset, at.behind, at.spec_version) == (True, 30, None, life)
             assert not own.standing.imported
             if life == 1:
-                await client.delete("brought")
+                await client.delete("abroad")
                 await client.deploy(text)
-                await learned(client, "brought", 30)
-        await client.delete("brought")
+                await learned(client, "abroad", 30)
+        await client.delete("abroad")
         await client.deploy(text.replace(b"LinearRegression", b"PARegressor"))
         with pytest.raises(ConflictError, match="deploy that first") as refused:
-            await client.predict("brought", key="ada", features=power, as_of=imported)
+            await client.predict("abroad", key="ada", features=power, as_of=imported)
         assert refused.value.code == "spec_mismatch"
 
 
