@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import threading
 import time
@@ -10,6 +11,7 @@ import time
 import pytest
 
 from headrace.pipelines.threads import in_a_thread
+from headrace.pipelines.worker import _ended
 from headrace.state.directory import StateDirectory
 from tests.service.conftest import Start
 from tests.service.test_service import events, learned, spec
@@ -56,3 +58,18 @@ async def test_a_stop_waits_for_what_it_cancels(
         service.worker._run(in_a_thread(work))
         assert await asyncio.to_thread(begun.wait, 10)
     assert order == ["the thread has ended", "the directory is free"]
+
+
+async def test_what_loses_a_cancellation_is_told_again() -> None:
+    """`asyncio.wait_for` does, if what it waits for is done just then: a stop would never end."""
+
+    async def losing() -> None:
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.sleep(3600)
+        await asyncio.sleep(3600)
+
+    task = asyncio.create_task(losing())
+    await asyncio.sleep(0)
+    async with asyncio.timeout(20):
+        await _ended(task)
+    assert task.cancelled()
