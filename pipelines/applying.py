@@ -200,8 +200,8 @@ class Applying:
 
     async def _behind_snapshots(self, shard: Shard, accepted: control.Accepted) -> None:
         """Wait until the snapshots that were asked for before it count: one may just be waiting for
-        the epoch that this ends. And until the shard has learned again what it had decided on: a
-        former rollback that counts there takes again what an undo goes back to.
+        the epoch that this ends. An undo also waits until the shard has learned again what it had
+        decided on: the rollback that counts there takes again what this goes back to.
         """
         deployment = self._controls.registry.life(accepted.agent, accepted.life)
         if deployment is None:
@@ -212,9 +212,11 @@ class Applying:
             if each.kind == "snapshot" and each.offset < accepted.offset
         ]
 
+        undoes = isinstance(accepted.command, control.Rollback) and accepted.command.undoes
+
         def is_due() -> bool:
             taken = (deployment.effect(i, shard.partition) is not None for i in waits_for)
-            return not shard.relearns and all(taken)
+            return not (undoes and shard.relearns) and all(taken)
 
         while not (is_due() or shard.leaving):  # noqa: ASYNC110 - two things end it
             await asyncio.sleep(DUE_LOOK_S)

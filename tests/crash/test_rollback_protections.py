@@ -45,7 +45,7 @@ def verdicts(broker: Broker, tmp_path_factory: pytest.TempPathFactory) -> Verdic
             place.mkdir()
             try:
                 verdict = await judge(broker, await Campaign(plan, broker, place).run())
-            except (WorkerEndedError, AgentFailedError):  # it gave up before there was a sign
+            except (WorkerEndedError, AgentFailedError, TimeoutError):  # it gave up before a sign
                 if number == CAMPAIGNS_MAX - 1:
                     raise
                 continue
