@@ -147,7 +147,7 @@ class Applying:
             return
         self._replacing.add(this)
         try:
-            await self._behind_snapshots(shard, accepted)
+            await self._until_due(shard, accepted)
             # Who learns the log again takes long: others go first until that is done.
             again = isinstance(work, Again)
             with nullcontext() if again else self._host.site.precedence.held():
@@ -198,7 +198,7 @@ class Applying:
         finally:
             await work.end()
 
-    async def _behind_snapshots(self, shard: Shard, accepted: control.Accepted) -> None:
+    async def _until_due(self, shard: Shard, accepted: control.Accepted) -> None:
         """Wait until the snapshots that were asked for before it count: one may just be waiting for
         the epoch that this ends. An undo also waits until the shard has learned again what it had
         decided on: the rollback that counts there takes again what this goes back to.
@@ -211,7 +211,6 @@ class Applying:
             for each in deployment.commands
             if each.kind == "snapshot" and each.offset < accepted.offset
         ]
-
         undoes = isinstance(accepted.command, control.Rollback) and accepted.command.undoes
 
         def is_due() -> bool:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 
 import msgspec
 
@@ -10,6 +12,7 @@ from headrace.errors import RequestError
 from headrace.pipelines import control
 from headrace.pipelines.reader import Logs
 from headrace.pipelines.replay import IDLE_S
+from headrace.ports import Record
 from headrace.views import Partition
 
 READ_MAX = 200_000
@@ -31,16 +34,10 @@ async def first_at(logs: Logs, partition: Partition, time_ms: int, *, indexed: b
             f"this broker finds no times, and {end - begin:,} records are too many to look through "
             f"(at most {READ_MAX:,}): ask for an offset",
         )
-    async with logs.replay(partition, begin) as replay:
-        while begin < end:
-            chunk = await replay.upto(end)
-            if chunk is None:
-                await asyncio.sleep(IDLE_S)
-                continue
-            for record in chunk.records:
-                if record.timestamp >= time_ms:
-                    return record.offset
-            begin = chunk.next_offset
+    async with aclosing(_records(logs, partition, begin, end)) as records:
+        async for record in records:
+            if record.timestamp >= time_ms:
+                return record.offset
     return None
 
 
@@ -50,18 +47,27 @@ async def counted_ms(
     """When the control log was told where the command counts in that partition, which it has been;
     None: that is not there any more. Raises UnavailableError.
     """
-    begin, (_, end) = accepted.offset, await logs.span(control_log)
-    async with logs.replay(control_log, begin) as replay:
+    end = (await logs.span(control_log)).end
+    async with aclosing(_records(logs, control_log, accepted.offset, end)) as records:
+        async for record in records:
+            if _tells(record.value, accepted.control_id, partition):
+                return record.timestamp
+    return None
+
+
+async def _records(
+    logs: Logs, partition: Partition, begin: int, end: int
+) -> AsyncGenerator[Record, None]:
+    """Those of a log from `begin` to before `end`, which it has. Raises UnavailableError."""
+    async with logs.replay(partition, begin) as replay:
         while begin < end:
             chunk = await replay.upto(end)
             if chunk is None:
                 await asyncio.sleep(IDLE_S)
                 continue
             for record in chunk.records:
-                if _tells(record.value, accepted.control_id, partition):
-                    return record.timestamp
+                yield record
             begin = chunk.next_offset
-    return None
 
 
 def _tells(value: bytes | None, control_id: str, partition: Partition) -> bool:

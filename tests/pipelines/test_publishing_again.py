@@ -35,6 +35,12 @@ class Away(LocalRepository):
         return super().add_file(path, known)
 
 
+def away(place: Place, path: Path) -> tuple[Away, asyncio.Task[None]]:
+    """The repository, and what publishes into it for ever."""
+    place.vault._repository = kept = Away(path)
+    return kept, asyncio.create_task(place.vault.publish(place.shards.site.precedence))
+
+
 def lines(caplog: pytest.LogCaptureFixture) -> list[str]:
     """What the vault has logged of its publishing."""
     said = [record for record in caplog.records if record.name == "headrace.pipelines.publisher"]
@@ -49,9 +55,7 @@ def test_publishing_goes_on_when_the_repository_is_back(
     caplog.set_level("INFO")
 
     async def work(place: Place, shard: Shard) -> None:
-        kept = Away(tmp_path / "kept")
-        place.vault._repository = kept
-        publishing = asyncio.create_task(place.vault.publish(place.shards.site.precedence))
+        kept, publishing = away(place, tmp_path / "kept")
         for number in range(3):
             await take(place, shard, f"s{number}")
         await asyncio.sleep(3600)
@@ -80,9 +84,7 @@ def test_what_is_dropped_while_it_fails_does_not_end_the_failure(
     caplog.set_level("INFO")
 
     async def work(place: Place, shard: Shard) -> None:
-        kept = Away(tmp_path / "kept")
-        place.vault._repository = kept
-        publishing = asyncio.create_task(place.vault.publish(place.shards.site.precedence))
+        kept, publishing = away(place, tmp_path / "kept")
         await take(place, shard, "s0")
         await asyncio.sleep(60)
         await dropped(place, "a.s0")
